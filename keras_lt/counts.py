@@ -1,0 +1,250 @@
+"""Class counts: long-tailed profiles, effective-number weights, shot groups."""
+
+import warnings
+
+import numpy as np
+
+PROFILES = ("exp", "step")
+
+
+def validate_class_counts(class_counts) -> np.ndarray:
+    """Checks a vector of class counts and returns it as int64.
+
+    Args:
+        class_counts: `(C,)` images per class, by label id. Integers, or floats
+            of integral value; zeros are legal.
+
+    Returns:
+        int64 array, shape `(C,)`.
+
+    Raises:
+        ValueError: if it is not 1-d, holds a fraction, a negative or a
+            non-finite value, or no positive one.
+        TypeError: if it does not hold numbers.
+
+    Example:
+    >>> validate_class_counts([500, 50.0, 0])
+    array([500,  50,   0])
+    """
+    counts = np.asarray(class_counts)
+    if counts.ndim != 1 or counts.size == 0:
+        raise ValueError(
+            "Expected class_counts of shape (num_classes,). "
+            f"Received: class_counts.shape={counts.shape}"
+        )
+    if counts.dtype.kind not in "iuf":
+        raise TypeError(
+            "Expected class_counts to hold integers. "
+            f"Received: class_counts={class_counts}"
+        )
+    bad = ~(np.isfinite(counts) & (counts >= 0) & (counts == np.floor(counts)))
+    if bad.any():
+        label = int(np.argmax(bad))
+        raise ValueError(
+            "Expected class_counts to be integers, zero or more. "
+            f"Received: class_counts[{label}]={counts[label]}"
+        )
+    if not counts.any():
+        raise ValueError(
+            "Expected class_counts with at least one positive count. "
+            f"Received: class_counts={counts.tolist()}"
+        )
+    return counts.astype(np.int64)
+
+
+def long_tail_counts(
+    num_classes: int,
+    max_count: int,
+    imbalance_factor: float,
+    profile: str = "exp",
+) -> np.ndarray:
+    """Images per class of a long-tailed subset of a balanced data set.
+
+    With C classes, n = `max_count` and f = 1 / `imbalance_factor`:
+
+    - `"exp"`: `trunc(n * f ** (k / (C - 1)))`, k = 0..C-1 (Cui et al., CVPR
+      2019, https://arxiv.org/abs/1901.05555, section 5.1);
+    - `"step"`: n for the first half of the classes, `trunc(n * f)` for the
+      rest (Cao et al., NeurIPS 2019, https://arxiv.org/abs/1906.07413).
+
+    Args:
+        num_classes: C, at least 1.
+        max_count: n, images of the largest class, at least 1.
+        imbalance_factor: largest class over smallest, at least 1. Above
+            `max_count` the smallest classes are empty.
+        profile: `"exp"` or `"step"`.
+
+    Returns:
+        int64 array, shape `(C,)`, non-increasing.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+    >>> long_tail_counts(10, 5000, 100)
+    array([5000, 2997, 1796, 1077,  645,  387,  232,  139,   83,   50])
+    """
+    for name, value in (("num_classes", num_classes), ("max_count", max_count)):
+        if value != np.floor(value) or not 1 <= value < np.inf:
+            raise ValueError(
+                f"Expected {name} to be an integer, at least 1. "
+                f"Received: {name}={value}"
+            )
+    if not 1 <= imbalance_factor < np.inf:
+        raise ValueError(
+            "Expected imbalance_factor >= 1 (largest class over smallest). "
+            f"Received: imbalance_factor={imbalance_factor}"
+        )
+    if profile not in PROFILES:
+        raise ValueError(
+            f"Expected profile to be one of {PROFILES}. "
+            f"Received: profile={profile!r}"
+        )
+    num_classes, max_count = int(num_classes), int(max_count)
+    if num_classes == 1:
+        return np.array([max_count], dtype=np.int64)
+    # Truncation makes the counts depend on the last bit: this is the order of
+    # operations, in Python floats, that gave the published ones.
+    factor = 1.0 / float(imbalance_factor)
+    if profile == "exp":
+        counts = [
+            int(max_count * (factor ** (k / (num_classes - 1.0))))
+            for k in range(num_classes)
+        ]
+    else:
+        # The LDAM code loses the last class where C is odd; here it joins the
+        # tail.
+        head = num_classes // 2
+        tail = num_classes - head
+        counts = [max_count] * head + [int(max_count * factor)] * tail
+    return np.array(counts, dtype=np.int64)
+
+
+def ldam_selection(labels, class_counts, seed: int) -> np.ndarray:
+    """The images that the LDAM-DRW code keeps of a balanced data set.
+
+    `numpy.random.RandomState(seed)` shuffles the indices of each class, class
+    by class, and the first ones stay (Cao et al., NeurIPS 2019,
+    `imbalance_cifar.py`). Published CIFAR-LT splits have seed 0.
+
+    Args:
+        labels: `(N,)` label ids of the data set, in its published order.
+        class_counts: `(C,)` images wanted per class.
+        seed: seed of the legacy generator.
+
+    Returns:
+        int64 array, shape `(sum(class_counts),)`: indices into `labels`, class
+        by class, in shuffled order inside a class.
+
+    Raises:
+        ValueError: if a class has fewer images than wanted.
+
+    Example:
+    >>> ldam_selection([0, 1, 0, 1], class_counts=[2, 1], seed=0)
+    array([2, 0, 1])
+    """
+    labels = np.asarray(labels)
+    class_counts = validate_class_counts(class_counts)
+    generator = np.random.RandomState(seed)
+    selected = []
+    for label, wanted in enumerate(class_counts):
+        members = np.flatnonzero(labels == label)
+        if members.size < wanted:
+            raise ValueError(
+                f"Expected at least {wanted} images of class {label}. "
+                f"Received: labels with {members.size} of them"
+            )
+        # Also where all are kept: the generator's state runs through.
+        generator.shuffle(members)
+        selected.append(members[:wanted])
+    return np.concatenate(selected).astype(np.int64)
+
+
+def effective_number_weights(class_counts, beta: float) -> np.ndarray:
+    """Class weights by the inverse effective number of samples.
+
+    `w_k = (1 - beta) / (1 - beta ** n_k)`, scaled to sum to C (Cui et al., CVPR
+    2019, https://arxiv.org/abs/1901.05555, equation 10). `beta=0` weighs all
+    classes equally, `beta -> 1` by inverse frequency.
+
+    Args:
+        class_counts: `(C,)` images per class, n. A class without images has
+            weight 0, and the others sum to C all the same.
+        beta: in `[0, 1)`.
+
+    Returns:
+        float64 array, shape `(C,)`, of sum C.
+
+    Raises:
+        ValueError: if `beta` is not in `[0, 1)` or the counts are not valid.
+
+    Warns:
+        UserWarning: if counts differ and `beta` is not 0, but the weights of
+            all present classes agree within 1%: nothing is re-weighted.
+
+    Example:
+    >>> effective_number_weights([500, 50, 5], beta=0.9).round(3)
+    array([0.675, 0.678, 1.647])
+    """
+    counts = validate_class_counts(class_counts)
+    if not 0 <= beta < 1:
+        raise ValueError(f"Expected beta in [0, 1). Received: beta={beta}")
+    present = counts > 0
+    weights = np.zeros(counts.shape, np.float64)
+    if beta == 0:
+        weights[present] = 1.0
+    else:
+        # 1 - beta**n, without cancellation; the factor 1 - beta falls out in
+        # the scaling below.
+        weights[present] = -1.0 / np.expm1(counts[present] * np.log(beta))
+    weights *= counts.size / weights.sum()
+    low, high = weights[present].min(), weights[present].max()
+    if beta > 0 and np.ptp(counts[present]) and high <= 1.01 * low:
+        warnings.warn(
+            f"beta={beta} gives weights from {low:.6g} to {high:.6g} to "
+            f"classes of {counts[present].min()} to {counts.max()} images: "
+            "they agree within 1%, so nothing is re-weighted. Set beta near "
+            "1 - 1/n, n images in a typical class, or beta=0 to ask for equal "
+            "weights.",
+            stacklevel=2,
+        )
+    return weights
+
+
+def shot_groups(
+    class_counts, many: float = 100, few: float = 20
+) -> dict[str, np.ndarray]:
+    """Splits classes by their number of training images.
+
+    `"many"`: n > `many`; `"medium"`: `few` <= n <= `many`; `"few"`:
+    0 < n < `few`; `"unseen"`: n = 0 (Liu et al., CVPR 2019,
+    https://arxiv.org/abs/1904.05160, whose code counts unseen classes as few).
+    CIFAR-10-LT is commonly split at 500 and 200.
+
+    Args:
+        class_counts: `(C,)` training images per class, n.
+        many: upper threshold, in images.
+        few: lower threshold, in images, at most `many`.
+
+    Returns:
+        One boolean mask of shape `(C,)` for each of the four names; each class
+        is in exactly one.
+
+    Raises:
+        ValueError: if not 0 <= `few` <= `many`.
+
+    Example:
+    >>> shot_groups([101, 100, 20, 19, 0])["medium"]
+    array([False,  True,  True, False, False])
+    """
+    counts = validate_class_counts(class_counts)
+    if not 0 <= few <= many:
+        raise ValueError(
+            f"Expected 0 <= few <= many. Received: many={many}, few={few}"
+        )
+    return {
+        "many": counts > many,
+        "medium": (counts >= few) & (counts <= many) & (counts > 0),
+        "few": (counts > 0) & (counts < few),
+        "unseen": counts == 0,
+    }

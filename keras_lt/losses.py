@@ -1,0 +1,339 @@
+"""Losses for long-tailed classification, per example and from logits."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_lt.counts import effective_number_weights, validate_class_counts
+
+NORMALIZERS = ("batch", "weight_sum", "nonzero")
+
+
+def _sum_over_replicas(value):
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+class ClassWeightedLoss(keras.losses.Loss):
+    """Base class of the classification losses that can weigh classes.
+
+    A subclass gives `per_example(labels, logits)`. Example i with labels y (one
+    row, soft or one-hot) has the weight `w_i = sum_c y_c * w_c` and the value
+
+    - `normalizer="batch"`: `w_i * l_i`,
+    - `normalizer="weight_sum"`: `w_i * l_i / mean(w)`,
+    - `normalizer="nonzero"`: `w_i * l_i * B / #(w != 0)`,
+
+    so that their mean, Keras' default reduction, is the weighted sum divided by
+    B, by the sum of weights, or by the number of non-zero weights. Means and
+    counts run over the global batch, all replicas together. Where every weight
+    is zero so are the values. `sample_weight` multiplies the values and does
+    not enter the normaliser.
+
+    `reweighting` is a scalar variable, 1 by default: the weights in effect are
+    `reweighting * w + (1 - reweighting)`. At 0 all classes weigh the same.
+    `keras_lt.callbacks.DeferredReweighting` assigns it, without retracing. It
+    is state of a run, in neither config nor checkpoint.
+
+    Logits are taken to float32 at least. An integer label outside [0, C) counts
+    as an example of weight 0; `keras_lt.datasets` refuses such labels.
+
+    Args:
+        class_counts: `(C,)` training images per class, by label id; C >= 2. A
+            class without images gets weight 0.
+        beta: in `[0, 1)`, the class weights are
+            `keras_lt.counts.effective_number_weights(class_counts, beta)`.
+            `None` weighs nothing.
+        class_weights: `(C,)` class weights to use in place of those of `beta`.
+        normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
+        reduction: as in `keras.losses.Loss`.
+        name: name of the loss.
+        dtype: dtype of the computation; 16-bit ones become float32.
+
+    Call arguments:
+        y_true: label ids, `(B,)` or `(B, 1)`, or soft labels `(B, C)`.
+        y_pred: logits, `(B, C)`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or, when called, if
+            shapes do not fit.
+
+    Example:
+    >>> class Brier(ClassWeightedLoss):
+    ...     def per_example(self, labels, logits):
+    ...         error = labels - ops.softmax(logits)
+    ...         return ops.sum(ops.square(error), axis=-1)
+    >>> loss = Brier([900, 100], class_weights=[0.5, 1.5])
+    >>> float(loss(np.array([0, 1]), np.zeros((2, 2))))
+    0.5
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        beta: float | None = None,
+        class_weights=None,
+        normalizer: str = "batch",
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.class_counts = validate_class_counts(class_counts)
+        self.beta = beta
+        self.class_weights = class_weights
+        self.normalizer = normalizer
+        num_classes = len(self.class_counts)
+        if num_classes < 2:
+            raise ValueError(
+                "Expected class_counts of at least 2 classes. "
+                f"Received: class_counts={self.class_counts.tolist()}"
+            )
+        if normalizer not in NORMALIZERS:
+            raise ValueError(
+                f"Expected normalizer to be one of {NORMALIZERS}. "
+                f"Received: normalizer={normalizer!r}"
+            )
+        if class_weights is not None:
+            weights = np.asarray(class_weights, np.float64)
+            if weights.shape != (num_classes,):
+                raise ValueError(
+                    f"Expected class_weights of shape ({num_classes},), as "
+                    "class_counts. Received: "
+                    f"class_weights.shape={weights.shape}"
+                )
+            if not (np.isfinite(weights).all() and (weights >= 0).all()):
+                raise ValueError(
+                    "Expected class_weights to be finite, zero or more. "
+                    f"Received: class_weights={weights.tolist()}"
+                )
+        elif beta is not None:
+            weights = effective_number_weights(self.class_counts, beta)
+        else:
+            weights = np.ones(num_classes)
+        self._weights = weights
+        self.reweighting = keras.Variable(
+            1.0, trainable=False, dtype="float32", name="reweighting"
+        )
+
+    @property
+    def dtype(self):
+        # `Loss.__call__` casts the labels too: in 16 bits ids above 256 fail.
+        if self._dtype in ("float16", "bfloat16"):
+            return "float32"
+        return self._dtype
+
+    def per_example(self, labels, logits):
+        """Unweighted loss of each example.
+
+        Args:
+            labels: `(B, C)` one-hot or soft labels, in the loss's dtype.
+            logits: `(B, C)`, in the same dtype.
+
+        Returns:
+            Tensor of shape `(B,)`.
+        """
+        raise NotImplementedError
+
+    def call(self, y_true, y_pred):
+        logits = ops.cast(y_pred, self.dtype)
+        labels = self._dense_labels(y_true, logits)
+        on = ops.cast(self.reweighting, self.dtype)
+        class_weights = on * ops.convert_to_tensor(
+            self._weights, dtype=self.dtype
+        ) + (1.0 - on)
+        weights = ops.sum(labels * class_weights, axis=-1)  # (B,)
+        values = weights * self.per_example(labels, logits)
+        if self.normalizer == "batch":
+            return values
+        if self.normalizer == "nonzero":
+            norms = ops.cast(ops.not_equal(weights, 0), self.dtype)
+        else:
+            norms = weights
+        total, size = ops.unstack(
+            _sum_over_replicas(
+                ops.stack([ops.sum(norms), ops.sum(ops.ones_like(norms))])
+            )
+        )
+        return values * ops.divide_no_nan(size, total)
+
+    def _dense_labels(self, y_true, logits):
+        num_classes = len(self.class_counts)
+        if len(logits.shape) != 2 or logits.shape[-1] != num_classes:
+            raise ValueError(
+                f"Expected y_pred with C={num_classes} classes "
+                "(len(class_counts)), of shape (batch, C). "
+                f"Received: y_pred.shape={tuple(logits.shape)}"
+            )
+        shape = tuple(y_true.shape)
+        if len(shape) == 2 and shape[-1] == num_classes:
+            return ops.cast(y_true, self.dtype)
+        if len(shape) == 2 and shape[-1] == 1:
+            y_true = ops.squeeze(y_true, axis=-1)
+        elif len(shape) != 1:
+            raise ValueError(
+                "Expected y_true to be label ids of shape (batch,) or "
+                f"(batch, 1), or soft labels of shape (batch, {num_classes}). "
+                f"Received: y_true.shape={shape}"
+            )
+        ids = ops.cast(y_true, "int32")
+        return ops.one_hot(ids, num_classes, dtype=self.dtype)
+
+    def get_config(self):
+        class_weights = self.class_weights
+        if class_weights is not None:
+            class_weights = np.asarray(class_weights, np.float64).tolist()
+        return {
+            **super().get_config(),
+            "class_counts": self.class_counts.tolist(),
+            "beta": self.beta,
+            "class_weights": class_weights,
+            "normalizer": self.normalizer,
+            "dtype": self.dtype,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ClassBalancedCrossentropy(ClassWeightedLoss):
+    """Softmax cross-entropy weighted by the effective number of samples.
+
+    `l = -sum_c y_c * log(softmax(x)_c)` (Cui et al., CVPR 2019,
+    https://arxiv.org/abs/1901.05555, section 4.1). The authors' code divides by
+    the number of non-zero weights, the default here; the LDAM-DRW code by the
+    sum of weights.
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        beta: in `[0, 1)`; `None` for plain cross-entropy.
+        normalizer: `"nonzero"`, `"weight_sum"` or `"batch"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: as in `ClassWeightedLoss`, which describes the call too.
+
+    Example:
+    >>> loss = ClassBalancedCrossentropy([5000, 500, 50], beta=0.999)
+    >>> round(float(loss(np.array([2]), np.array([[0.0, 0.0, 3.0]]))), 3)
+    0.243
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        beta: float | None = 0.9999,
+        normalizer: str = "nonzero",
+        name: str | None = "class_balanced_crossentropy",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+
+    def per_example(self, labels, logits):
+        return ops.categorical_crossentropy(labels, logits, from_logits=True)
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ClassBalancedSigmoid(ClassWeightedLoss):
+    """Sigmoid cross-entropy weighted by the effective number of samples.
+
+    `l = -sum_c y_c log(p_c) + (1 - y_c) log(1 - p_c)`, p = sigmoid(x) (Cui et
+    al., CVPR 2019, https://arxiv.org/abs/1901.05555, section 4.2). The weight
+    of an example multiplies all C terms. Start the classifier's bias at
+    -log(C - 1).
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        beta: in `[0, 1)`; `None` weighs nothing.
+        normalizer: `"batch"`, as the authors' code, `"weight_sum"` or
+            `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: as in `ClassWeightedLoss`, which describes the call too.
+
+    Example:
+    >>> loss = ClassBalancedSigmoid([500, 50], class_weights=[0.5, 1.5])
+    >>> round(float(loss(np.array([1]), np.array([[-1e4, -1e4]]))))
+    15000
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        beta: float | None = 0.9999,
+        normalizer: str = "batch",
+        name: str | None = "class_balanced_sigmoid",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+
+    def per_example(self, labels, logits):
+        hit, miss = ops.softplus(-logits), ops.softplus(logits)
+        return ops.sum(labels * hit + (1.0 - labels) * miss, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ClassBalancedFocal(ClassWeightedLoss):
+    """Sigmoid focal loss weighted by the effective number of samples.
+
+    `l = -sum_c y_c (1-p_c)^gamma log(p_c) + (1-y_c) p_c^gamma log(1-p_c)`,
+    p = sigmoid(x) (Cui et al., CVPR 2019, https://arxiv.org/abs/1901.05555,
+    section 4.3; Lin et al., ICCV 2017, https://arxiv.org/abs/1708.02002). The
+    weight of an example multiplies all C terms. Start the classifier's bias at
+    -log(C - 1).
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        beta: in `[0, 1)`; `None` weighs nothing.
+        gamma: focusing parameter, 0 or more. The authors' code has 1 by
+            default; 0 gives `ClassBalancedSigmoid`.
+        normalizer: `"batch"`, as the authors' code, `"weight_sum"` or
+            `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: if `gamma` is negative, and as in `ClassWeightedLoss`, which
+            describes the call too.
+
+    Example:
+    >>> loss = ClassBalancedFocal([500, 50], gamma=2.0, beta=None)
+    >>> round(float(loss(np.array([1]), np.array([[-1e4, -1e4]]))))
+    10000
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        beta: float | None = 0.9999,
+        gamma: float = 1.0,
+        normalizer: str = "batch",
+        name: str | None = "class_balanced_focal",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+        if not 0 <= gamma < np.inf:
+            raise ValueError(f"Expected gamma >= 0. Received: gamma={gamma}")
+        self.gamma = gamma
+
+    def per_example(self, labels, logits):
+        # The authors' modulator overflows in float32 at logits below -88: the
+        # worst mistakes cost nothing there and gradients are NaN. This form,
+        # (1 - p)^gamma = exp(-gamma * softplus(x)), holds for all of them.
+        hit, miss = ops.softplus(-logits), ops.softplus(logits)
+        positive = ops.exp(-self.gamma * miss) * hit
+        negative = ops.exp(-self.gamma * hit) * miss
+        return ops.sum(labels * positive + (1.0 - labels) * negative, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "gamma": self.gamma}

@@ -1,0 +1,549 @@
+"""Long-tail metrics as `keras.metrics.Metric`, and `evaluate`, which scores
+a whole test set with them. Top-1 is Keras' own
+`SparseCategoricalAccuracy`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_lt.counts import shot_groups, validate_class_counts
+
+GROUPS = ("many", "medium", "few", "unseen")
+MAX_CONFUSION_CLASSES = 1000
+_CHUNK = 4096
+
+
+def _class_ids(y_true, num_classes: int):
+    """Class ids (B,) from ids (B,) or (B, 1), or from rows (B, C)."""
+    y_true = ops.convert_to_tensor(y_true)
+    if len(y_true.shape) == 2 and y_true.shape[-1] == num_classes > 1:
+        return ops.cast(ops.argmax(y_true, axis=-1), "int32")
+    return ops.cast(ops.reshape(y_true, (-1,)), "int32")
+
+
+def _check_scores(y_pred, num_classes: int):
+    y_pred = ops.convert_to_tensor(y_pred)
+    if len(y_pred.shape) != 2 or y_pred.shape[-1] != num_classes:
+        raise ValueError(
+            f"Expected `y_pred` of shape (batch, {num_classes}). "
+            f"Received: y_pred.shape={tuple(y_pred.shape)}"
+        )
+    return y_pred
+
+
+def _check_num_classes(num_classes: int) -> None:
+    if not isinstance(num_classes, (int, np.integer)) or num_classes < 1:
+        raise ValueError(
+            "Expected `num_classes` to be a positive integer. "
+            f"Received: num_classes={num_classes!r}"
+        )
+
+
+def _weights(sample_weight, like, dtype):
+    if sample_weight is None:
+        return ops.ones(ops.shape(like), dtype=dtype)
+    weights = ops.reshape(ops.cast(sample_weight, dtype), (-1,))
+    return ops.broadcast_to(weights, ops.shape(like))
+
+
+def _divide_or_nan(numerator, denominator):
+    safe = ops.where(denominator > 0, denominator, 1)
+    nan = ops.cast(float("nan"), numerator.dtype)
+    return ops.where(denominator > 0, numerator / safe, nan)
+
+
+class _PerClass(keras.metrics.Metric):
+    """Sums of hits and of images a class, 2 C numbers of state."""
+
+    def __init__(self, num_classes, name=None, dtype=None):
+        _check_num_classes(num_classes)
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = num_classes
+        self.correct, self.total = (
+            self.add_weight(
+                shape=(num_classes,),
+                initializer="zeros",
+                dtype=self.dtype,
+                name=part,
+            )
+            for part in ("correct", "total")
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = _check_scores(y_pred, self.num_classes)
+        labels = _class_ids(y_true, self.num_classes)
+        weights = _weights(sample_weight, labels, self.dtype)
+        hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels
+        hits = ops.cast(hits, self.dtype) * weights
+        self.correct.assign_add(
+            ops.segment_sum(hits, labels, num_segments=self.num_classes)
+        )
+        self.total.assign_add(
+            ops.segment_sum(weights, labels, num_segments=self.num_classes)
+        )
+
+    def _macro(self, mask=None):
+        """Mean accuracy over the classes of `mask` that have images."""
+        present = ops.cast(self.total > 0, self.dtype)
+        if mask is not None:
+            present = present * ops.cast(mask, self.dtype)
+        safe = ops.where(self.total > 0, self.total, 1)
+        return _divide_or_nan(
+            ops.sum(present * self.correct / safe), ops.sum(present)
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class BalancedAccuracy(_PerClass):
+    """Mean over classes of the accuracy on each class' images.
+
+    `(1 / P) sum_c correct_c / total_c` over the P classes that occur in
+    the labels (macro recall; Brodersen et al., ICPR 2010). On a test set with
+    equally many images a class it equals top-1. NaN before any image.
+
+    Args:
+        num_classes: C.
+        name: Name of the metric.
+        dtype: Dtype of state and result.
+
+    Raises:
+        ValueError: If `num_classes` is not a positive integer, or scores are
+            not of shape (batch, C).
+
+    Example:
+
+    >>> metric = BalancedAccuracy(num_classes=2)
+    >>> logits = [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]]
+    >>> float(metric([0, 0, 0, 1], logits))
+    0.3333333432674408
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str = "balanced",
+        dtype: str | None = None,
+    ):
+        super().__init__(num_classes, name=name, dtype=dtype)
+
+    def result(self):
+        return self._macro()
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class PerClassAccuracy(_PerClass):
+    """Accuracy on each class' images, a vector (C,) by label id.
+
+    A class with no image is NaN. The vector reaches `history` and callbacks
+    as it is; Keras' progress bar prints its mean.
+
+    Args:
+        num_classes: C.
+        name: Name of the metric.
+        dtype: Dtype of state and result.
+
+    Raises:
+        ValueError: As in `BalancedAccuracy`.
+
+    Example:
+
+    >>> metric = PerClassAccuracy(num_classes=3)
+    >>> metric([0, 0, 1], [[2.0, 0, 0], [0, 2.0, 0], [0, 2.0, 0]]).numpy()
+    array([0.5, 1. , nan], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str = "per_class",
+        dtype: str | None = None,
+    ):
+        super().__init__(num_classes, name=name, dtype=dtype)
+
+    def result(self):
+        return _divide_or_nan(
+            ops.convert_to_tensor(self.correct),
+            ops.convert_to_tensor(self.total),
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ShotAccuracy(_PerClass):
+    """Accuracy on the many-, medium-, few-shot or unseen classes.
+
+    Groups are those of `keras_lt.counts.shot_groups`: more than `many`
+    training images, `few` to `many`, 1 to fewer than `few`, and none (Liu et
+    al., CVPR 2019; their code and DLSA's count the unseen as few-shot). With
+    `average="macro"` the value is the mean over the group's classes of the
+    accuracy on each class' images, classes without an image left out; with
+    `"pooled"` it is the accuracy over the group's images, as in the BNS code.
+    A group that is empty, or has no image, is NaN.
+
+    Args:
+        class_counts: Training images a class, integers (C,).
+        group: `"many"`, `"medium"`, `"few"` or `"unseen"`.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+        average: `"macro"` or `"pooled"`.
+        name: Name of the metric, `group` by default.
+        dtype: Dtype of state and result.
+
+    Raises:
+        ValueError: If an argument is none of the above, or scores are not of
+            shape (batch, C).
+
+    Example:
+
+    >>> metric = ShotAccuracy([500, 50, 5], group="few")
+    >>> float(metric([2, 2, 0], [[0, 0, 9.0], [9.0, 0, 0], [9.0, 0, 0]]))
+    0.5
+    """
+
+    def __init__(
+        self,
+        class_counts: Sequence[int],
+        group: str,
+        many: int = 100,
+        few: int = 20,
+        average: str = "macro",
+        name: str | None = None,
+        dtype: str | None = None,
+    ):
+        if group not in GROUPS:
+            raise ValueError(
+                f"Expected `group` to be one of {GROUPS}. "
+                f"Received: group={group!r}"
+            )
+        if average not in ("macro", "pooled"):
+            raise ValueError(
+                "Expected `average` to be 'macro' or 'pooled'. "
+                f"Received: average={average!r}"
+            )
+        mask = shot_groups(class_counts, many=many, few=few)[group]
+        super().__init__(len(mask), name=name or group, dtype=dtype)
+        self.class_counts = class_counts
+        self.group = group
+        self.many = many
+        self.few = few
+        self.average = average
+        self._mask = mask
+
+    def result(self):
+        if self.average == "macro":
+            return self._macro(self._mask)
+        mask = ops.cast(self._mask, self.dtype)
+        return _divide_or_nan(
+            ops.sum(mask * self.correct), ops.sum(mask * self.total)
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "class_counts": np.asarray(self.class_counts).tolist(),
+            "group": self.group,
+            "many": self.many,
+            "few": self.few,
+            "average": self.average,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ConfusionMatrix(keras.metrics.Metric):
+    """Number of images by true class (row) and predicted class (column).
+
+    It counts images: an image of `sample_weight` 0 is left out, any other
+    counts once.
+
+    Args:
+        num_classes: C. The state holds C x C integers.
+        name: Name of the metric.
+        dtype: Ignored by the result, which is int32.
+
+    Raises:
+        ValueError: As in `BalancedAccuracy`.
+
+    Example:
+
+    >>> metric = ConfusionMatrix(num_classes=2)
+    >>> metric([0, 0, 1], [[2.0, 0], [0, 2.0], [0, 2.0]]).numpy()
+    array([[1, 1],
+           [0, 1]], dtype=int32)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str = "confusion",
+        dtype: str | None = None,
+    ):
+        _check_num_classes(num_classes)
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = num_classes
+        self.counts = self.add_weight(
+            shape=(num_classes, num_classes),
+            initializer="zeros",
+            dtype="int32",
+            name="counts",
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = _check_scores(y_pred, self.num_classes)
+        labels = _class_ids(y_true, self.num_classes)
+        predicted = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        kept = _weights(sample_weight, labels, "float32") != 0
+        cells = ops.segment_sum(
+            ops.cast(kept, "int32"),
+            labels * self.num_classes + predicted,
+            num_segments=self.num_classes**2,
+        )
+        self.counts.assign_add(
+            ops.reshape(cells, (self.num_classes, self.num_classes))
+        )
+
+    def result(self):
+        return ops.convert_to_tensor(self.counts)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ExpectedCalibrationError(keras.metrics.Metric):
+    """Expected calibration error of the predicted class' probability.
+
+    `sum_m |B_m| / n * |acc(B_m) - conf(B_m)|` over `num_bins` equally wide
+    bins ((m-1)/M, m/M] of confidence (Guo et al., ICML 2017, eq. 3). NaN
+    before any image.
+
+    Args:
+        num_bins: M.
+        from_logits: Whether scores are logits (softmax is applied) or
+            probabilities.
+        name: Name of the metric.
+        dtype: Dtype of state and result.
+
+    Raises:
+        ValueError: If `num_bins` is not a positive integer, or scores are
+            not of rank 2.
+
+    Example:
+
+    >>> metric = ExpectedCalibrationError(num_bins=2, from_logits=False)
+    >>> float(metric([0, 1], [[0.75, 0.25], [0.75, 0.25]]))
+    0.25
+    """
+
+    def __init__(
+        self,
+        num_bins: int = 15,
+        from_logits: bool = True,
+        name: str = "ece",
+        dtype: str | None = None,
+    ):
+        if not isinstance(num_bins, (int, np.integer)) or num_bins < 1:
+            raise ValueError(
+                "Expected `num_bins` to be a positive integer. "
+                f"Received: num_bins={num_bins!r}"
+            )
+        super().__init__(name=name, dtype=dtype)
+        self.num_bins = num_bins
+        self.from_logits = from_logits
+        self.excess = self.add_weight(
+            shape=(num_bins,),
+            initializer="zeros",
+            dtype=self.dtype,
+            name="excess",
+        )
+        self.total = self.add_weight(
+            shape=(), initializer="zeros", dtype=self.dtype, name="total"
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = ops.cast(y_pred, self.dtype)
+        if len(y_pred.shape) != 2:
+            raise ValueError(
+                "Expected `y_pred` of shape (batch, num_classes). "
+                f"Received: y_pred.shape={tuple(y_pred.shape)}"
+            )
+        if self.from_logits:
+            y_pred = ops.softmax(y_pred, axis=-1)
+        labels = _class_ids(y_true, y_pred.shape[-1])
+        weights = _weights(sample_weight, labels, self.dtype)
+        confidence = ops.max(y_pred, axis=-1)
+        hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels
+        bins = ops.cast(ops.ceil(confidence * self.num_bins), "int32") - 1
+        self.excess.assign_add(
+            ops.segment_sum(
+                (ops.cast(hits, self.dtype) - confidence) * weights,
+                ops.clip(bins, 0, self.num_bins - 1),
+                num_segments=self.num_bins,
+            )
+        )
+        self.total.assign_add(ops.sum(weights))
+
+    def result(self):
+        return _divide_or_nan(
+            ops.sum(ops.abs(self.excess)),
+            ops.convert_to_tensor(self.total),
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_bins": self.num_bins,
+            "from_logits": self.from_logits,
+        }
+
+
+def prediction_step(model: keras.Model) -> Callable:
+    """`model(images, training=False)` as a traced function."""
+
+    @tf.function(reduce_retracing=True)
+    def step(images):
+        return tf.cast(model(images, training=False), "float32")
+
+    return step
+
+
+def predict(
+    model: keras.Model, dataset: Iterable, step: Callable | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of a whole data set, in its order.
+
+    Args:
+        model: Maps images (B, ...) to scores (B, C).
+        dataset: Finite `tf.data.Dataset` of (images, labels), such as
+            `keras_lt.streams.evaluation` gives.
+        step: What `prediction_step(model)` gave, so that many calls trace
+            once.
+
+    Returns:
+        Scores, float32 (N, C), and labels (N,).
+
+    Raises:
+        ValueError: If `dataset` is empty or infinite.
+    """
+    if getattr(dataset, "cardinality", lambda: None)() == -1:
+        raise ValueError(
+            "Expected a finite `dataset`. Received: an infinite one"
+        )
+    step = step or prediction_step(model)
+    batches = [(step(x).numpy(), np.asarray(y)) for x, y in dataset]
+    if not batches:
+        raise ValueError(
+            "Expected `dataset` to have at least one batch. Received: none"
+        )
+    logits, labels = zip(*batches, strict=True)
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def evaluate(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    class_counts: Sequence[int],
+    *,
+    class_names: Sequence[str] | None = None,
+    many: int = 100,
+    few: int = 20,
+) -> dict:
+    """All figures of one scoring of a data set, ready for JSON.
+
+    Args:
+        logits: Scores (N, C).
+        labels: Class ids (N,) or (N, 1).
+        class_counts: Training images a class, integers (C,).
+        class_names: C names; only their number is checked here.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Returns:
+        `top1`, `balanced`, `many`, `medium`, `few`, `unseen` and `ece` as
+        fractions (None for a group without an image), `per_class` (C
+        fractions by label id, None for a class without an image),
+        `confusion` (C x C integers, rows are true classes; None above
+        1,000 classes) and `num_images`.
+
+    Raises:
+        ValueError: On logits that are not finite, shapes that do not agree,
+            or labels out of range.
+
+    Example:
+
+    >>> evaluate([[2.0, 0.0], [2.0, 0.0]], [0, 1], [500, 5])["few"]
+    0.0
+    """
+    class_counts = validate_class_counts(class_counts)
+    num_classes = len(class_counts)
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if logits.ndim != 2 or logits.shape[1] != num_classes or not len(logits):
+        raise ValueError(
+            f"Expected `logits` of shape (N, {num_classes}), N > 0, for "
+            f"{num_classes} class counts. "
+            f"Received: logits.shape={logits.shape}"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected integer `labels` of shape ({len(logits)},). Received: "
+            f"labels.shape={labels.shape}, labels.dtype={labels.dtype}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"Expected `labels` from 0 to {num_classes - 1}. Received: "
+            f"labels from {labels.min()} to {labels.max()}"
+        )
+    if class_names is not None and len(class_names) != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} class names. "
+            f"Received: len(class_names)={len(class_names)}"
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            "Expected finite `logits`. Received: NaN or infinity for "
+            f"{(~finite).sum()} of {len(logits)} images"
+        )
+    scalars = [
+        keras.metrics.SparseCategoricalAccuracy("top1", dtype="float64"),
+        BalancedAccuracy(num_classes, dtype="float64"),
+        ExpectedCalibrationError(dtype="float64"),
+    ] + [
+        ShotAccuracy(class_counts, group, many, few, dtype="float64")
+        for group in GROUPS
+    ]
+    per_class = PerClassAccuracy(num_classes, dtype="float64")
+    confusion = ConfusionMatrix(num_classes)
+    used = [*scalars, per_class]
+    if num_classes <= MAX_CONFUSION_CLASSES:
+        used.append(confusion)
+    for start in range(0, len(logits), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        for metric in used:
+            metric.update_state(labels[part], logits[part])
+    figures = {m.name: _json_number(float(m.result())) for m in scalars}
+    return {
+        **figures,
+        "per_class": [
+            _json_number(x)
+            for x in ops.convert_to_numpy(per_class.result()).tolist()
+        ],
+        "confusion": ops.convert_to_numpy(confusion.result()).tolist()
+        if confusion in used
+        else None,
+        "num_images": len(logits),
+    }
+
+
+def _json_number(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,156 @@
+"""Backbones: models from uint8 images to features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_lt.layers import FusedBatchNormalization, ImageNormalization
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class PaddedShortcut(keras.layers.Layer):
+    """The parameter-free shortcut of CIFAR ResNets ("option A").
+
+    Takes every `strides`-th pixel from 0 and pads the channels with zeros,
+    half of them in front (He et al., CVPR 2016, section 4.2).
+
+    Args:
+        filters: Channels of the output.
+        strides: Step between the pixels that stay.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, filters: int, strides: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.strides = strides
+
+    def call(self, inputs: Any) -> Any:
+        outputs = inputs[:, :: self.strides, :: self.strides, :]
+        missing = self.filters - inputs.shape[-1]
+        front = missing // 2
+        return keras.ops.pad(
+            outputs, [[0, 0], [0, 0], [0, 0], [front, missing - front]]
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {**config, "filters": self.filters, "strides": self.strides}
+
+
+def cifar_resnet(
+    depth: int = 32,
+    width: int = 1,
+    *,
+    input_shape: Sequence[int | None] = (32, 32, 3),
+    mean: Sequence[float] | None = None,
+    variance: Sequence[float] | None = None,
+    l2: float = 0.0,
+    batch_normalization: type[keras.layers.Layer] = FusedBatchNormalization,
+    name: str | None = None,
+) -> keras.Model:
+    """The CIFAR ResNet of He et al. (CVPR 2016, section 4.2), without head.
+
+    A 3x3 convolution, three stages of (depth - 2) / 6 basic blocks with 16,
+    32 and 64 times `width` channels, the shortcuts without parameters, and a
+    global average. As in the published CIFAR-LT codes a convolution with
+    stride 2 pads both sides, its shortcut takes every other pixel from 0, and
+    weights start from N(0, 2 / fan_in).
+
+    ResNet-32 has 464,154 trainable parameters with its 10-way linear
+    classifier: 463,504 here (kernels, and scale and shift of every
+    normalisation; not the 2,272 moving statistics) and 650 there.
+
+    Args:
+        depth: 20, 32, 44, 56, or any other 6n + 2.
+        width: Multiplies the channels.
+        input_shape: (H, W, C) of the images; H and W may be None.
+        mean: Mean a channel of the training images, in their units.
+        variance: Variance a channel. With neither, the images are mapped
+            from 0..255 to -1..1.
+        l2: Factor of the squared norm of every trainable weight in the loss.
+            PyTorch's `weight_decay=2e-4` is `l2=1e-4`.
+        batch_normalization: The layer class for batch normalisation.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images (B, H, W, C), uint8 or floating, to
+        features (B, 64 * width).
+
+    Raises:
+        ValueError: If the depth is not 6n + 2, the width is not positive or
+            only one of mean and variance is given.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(20)
+        >>> backbone(np.zeros((2, 32, 32, 3), "uint8")).shape
+        TensorShape([2, 64])
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(
+            "Expected a depth of 6n + 2 (20, 32, 44, 56, ...). "
+            f"Received: depth={depth}"
+        )
+    if width < 1:
+        raise ValueError(f"Expected width >= 1. Received: width={width}")
+    if (mean is None) != (variance is None):
+        raise ValueError(
+            "Expected both of mean and variance, or neither. "
+            f"Received: mean={mean}, variance={variance}"
+        )
+    if mean is None:
+        mean = [127.5] * input_shape[-1]
+        variance = [127.5**2] * input_shape[-1]
+    regularizer = keras.regularizers.L2(l2) if l2 else None
+
+    def convolution(inputs, filters, strides, name):
+        if strides > 1:
+            inputs = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(inputs)
+        return keras.layers.Conv2D(
+            filters,
+            3,
+            strides,
+            padding="valid" if strides > 1 else "same",
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(
+                2.0, "fan_in", "untruncated_normal"
+            ),
+            kernel_regularizer=regularizer,
+            name=f"{name}_conv",
+        )(inputs)
+
+    def normalization(inputs, name):
+        return batch_normalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            gamma_regularizer=regularizer,
+            beta_regularizer=regularizer,
+            name=f"{name}_bn",
+        )(inputs)
+
+    def relu(inputs, name):
+        return keras.layers.ReLU(name=f"{name}_relu")(inputs)
+
+    images = keras.Input(input_shape, dtype="uint8", name="images")
+    x = ImageNormalization(mean, variance, name="image_normalization")(images)
+    x = convolution(x, 16 * width, 1, "stem")
+    x = relu(normalization(x, "stem"), "stem")
+    for stage in range(3):
+        filters = (16 << stage) * width
+        for block in range((depth - 2) // 6):
+            strides = 2 if stage > 0 and block == 0 else 1
+            prefix = f"stage{stage + 1}_block{block + 1}"
+            shortcut = x
+            if x.shape[-1] != filters:
+                shortcut = PaddedShortcut(
+                    filters, strides, name=f"{prefix}_shortcut"
+                )(x)
+            x = convolution(x, filters, strides, f"{prefix}_1")
+            x = relu(normalization(x, f"{prefix}_1"), f"{prefix}_1")
+            x = convolution(x, filters, 1, f"{prefix}_2")
+            x = normalization(x, f"{prefix}_2")
+            x = keras.layers.Add(name=f"{prefix}_add")([x, shortcut])
+            x = relu(x, prefix)
+    features = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    return keras.Model(images, features, name=name or f"cifar_resnet{depth}")

@@ -1,0 +1,70 @@
+"""A backbone with a linear classifier: the single-branch model."""
+
+import keras
+
+
+def classifier(
+    backbone: keras.Model,
+    num_classes: int,
+    *,
+    bias_initializer: keras.initializers.Initializer | str = "zeros",
+    l2: float = 0.0,
+    l2_bias: float | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Joins a backbone and a linear classifier to a model that gives logits.
+
+    The classifier computes in float32 under any dtype policy, and its kernel
+    starts from N(0, 2 / fan_in), as in the published CIFAR-LT codes.
+
+    Args:
+        backbone: A functional model from images to features (B, D) or feature
+            maps (B, H, W, D), which are averaged over H and W.
+        num_classes: C, at least 2.
+        bias_initializer: Where the bias starts; `keras_lt.layers.PriorBias()`
+            for the sigmoid losses.
+        l2: Factor of the squared norm of the kernel in the loss.
+        l2_bias: The same for the bias; None for that of the kernel. The
+            class-balanced code exempts it for the sigmoid losses.
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` from images to logits (B, C).
+
+    Raises:
+        ValueError: If there are fewer than 2 classes or the features have
+            another rank.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(32)
+        >>> model = keras_lt.models.classifier(backbone, 10)
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f"Expected num_classes >= 2. Received: num_classes={num_classes}"
+        )
+    features = backbone.output
+    rank = len(features.shape)
+    if rank not in (2, 4):
+        raise ValueError(
+            "Expected a backbone with features (B, D) or maps (B, H, W, D). "
+            f"Received: backbone.output.shape={features.shape}"
+        )
+    if rank == 4:
+        features = keras.layers.GlobalAveragePooling2D(name="features")(
+            features
+        )
+    logits = keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            2.0, "fan_in", "untruncated_normal"
+        ),
+        bias_initializer=bias_initializer,
+        kernel_regularizer=keras.regularizers.L2(l2),
+        bias_regularizer=keras.regularizers.L2(
+            l2 if l2_bias is None else l2_bias
+        ),
+        dtype="float32",
+        name="logits",
+    )(features)
+    return keras.Model(backbone.input, logits, name=name or "classifier")

@@ -1,0 +1,322 @@
+"""Endless streams of batches, each a pure function of (seed, step)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_lt import seeding
+from keras_lt.datasets import Dataset
+
+SAMPLINGS = ("random", "class_balanced", "square_root", "reversed", "progressive")
+
+
+def stream(
+    dataset: Dataset,
+    *,
+    sampling: str | Sequence[float],
+    batch_size: int,
+    seed: int,
+    transform: Callable | None = None,
+    start_step: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    total_steps: int | None = None,
+    name: str | None = None,
+) -> tf.data.Dataset:
+    """Streams batches of a data set, for ever.
+
+    What stands at a position depends on nothing but the seed, the stream's
+    name and the position (the index of a sample since step 0). So a stream
+    started at step k goes on exactly as one that has made k steps, at no
+    cost, and shards are slices of the same global batch.
+
+    With n_c the images of class c, C classes that have images, N images:
+
+    - "random": every image once an epoch of N samples, in a seeded order
+      (batches run over the ends of epochs).
+    - "class_balanced": class c with probability 1 / C, then one of its images
+      uniformly, with replacement; so do the others.
+    - "square_root": proportional to sqrt(n_c) (Mahajan et al., 2018).
+    - "reversed": proportional to 1 / n_c (the sampler of Zhou et al., BBN,
+      CVPR 2020).
+    - "progressive": (1 - t / T) n_c / N + (t / T) / C at step t of T =
+      `total_steps` (Kang et al., ICLR 2020, with steps for epochs).
+    - a vector of C probabilities, by label id. A class without images is
+      never drawn; the others keep their proportions.
+
+    Args:
+        dataset: The images.
+        sampling: One of the above.
+        batch_size: Size of the global batch; it need not divide N.
+        seed: The run's seed.
+        transform: Augmentation, as `keras_lt.preprocessing` describes it.
+        start_step: First step, counted from 0.
+        shard: (i, n): yield the i-th of n slices of each batch.
+        total_steps: Length of the run; "progressive" needs it.
+        name: Names the random numbers; two streams of one run that have the
+            same sampling need different names to be independent.
+
+    Returns:
+        A `tf.data.Dataset` of (images, labels), or of what the transform
+        returns, batch dimension `batch_size / n`, static.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> batches = keras_lt.streams.stream(
+        ...     train, sampling="class_balanced", batch_size=128, seed=0
+        ... )
+        >>> model.fit(batches, steps_per_epoch=100, epochs=30)
+    """
+    if batch_size < 1 or start_step < 0:
+        raise ValueError(
+            "Expected batch_size >= 1 and start_step >= 0. Received: "
+            f"batch_size={batch_size}, start_step={start_step}"
+        )
+    part, parts = shard
+    if not 0 <= part < parts or batch_size % parts:
+        raise ValueError(
+            "Expected shard=(i, n) with 0 <= i < n and a batch_size that n "
+            f"divides. Received: shard={shard}, batch_size={batch_size}"
+        )
+    draw = _sampler(dataset, sampling, batch_size, total_steps)
+    name = name or (sampling if isinstance(sampling, str) else "probabilities")
+    index_key = seeding.key_from_seed(seed, f"{name}/indices")
+    transform_key = seeding.key_from_seed(seed, f"{name}/transform")
+    images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    local_size = batch_size // parts
+
+    def batch(step: tf.Tensor) -> Any:
+        first = step * batch_size + part * local_size
+        positions = first + tf.range(local_size, dtype=tf.int64)
+        indices = draw(index_key, positions)
+        examples = tf.gather(images, indices), tf.gather(labels, indices)
+        if transform is None:
+            return examples
+        seeds = seeding.fold_in(transform_key, positions)
+        return transform(*examples, indices, seeds)
+
+    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
+    return _unsharded(
+        steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def _sampler(
+    dataset: Dataset,
+    sampling: str | Sequence[float],
+    batch_size: int,
+    total_steps: int | None,
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns the function (key, positions (B,)) -> indices (B,)."""
+    if isinstance(sampling, str) and sampling == "random":
+        return lambda key, positions: _permuted(key, positions, len(dataset))
+    counts = dataset.class_counts
+    order = tf.constant(np.argsort(dataset.labels, kind="stable"))
+    offsets = tf.constant(np.cumsum(counts) - counts)
+    class_counts = tf.constant(counts)
+
+    def member(keys: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        ranks = seeding.integers(
+            seeding.fold_in(keys, 1), tf.gather(class_counts, classes)
+        )
+        return tf.gather(order, tf.gather(offsets, classes) + ranks)
+
+    def classes(keys: tf.Tensor, cumulative: tf.Tensor) -> tf.Tensor:
+        draws = seeding.uniform(seeding.fold_in(keys, 2), 1, tf.float64)
+        return tf.searchsorted(cumulative, draws[:, 0], side="right")
+
+    if isinstance(sampling, str) and sampling == "progressive":
+        if total_steps is None or total_steps < 1:
+            raise ValueError(
+                'Expected total_steps >= 1 for sampling "progressive". '
+                f"Received: total_steps={total_steps}"
+            )
+        balanced = _cumulative(counts > 0)
+        natural = _cumulative(counts)
+
+        def progressive(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+            keys = seeding.fold_in(key, positions)
+            draws = seeding.uniform(seeding.fold_in(keys, 3), 1, tf.float64)
+            progress = (positions // batch_size) / total_steps
+            drawn = tf.where(
+                draws[:, 0] < progress,
+                classes(keys, balanced),
+                classes(keys, natural),
+            )
+            return member(keys, drawn)
+
+        return progressive
+
+    cumulative = _cumulative(_class_weights(counts, sampling))
+
+    def weighted(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        keys = seeding.fold_in(key, positions)
+        return member(keys, classes(keys, cumulative))
+
+    return weighted
+
+
+def _permuted(key: tf.Tensor, positions: tf.Tensor, size: int) -> tf.Tensor:
+    """Indices of a random order, another one each `size` positions."""
+    epochs = positions // size
+    words = seeding.fold_in(
+        seeding.fold_in(key, epochs)[:, None], tf.range(2, dtype=tf.int64)
+    )  # (B, 2) uint64: one seed an index, as a batch may straddle epochs
+    seeds = tf.reshape(tf.bitcast(words, tf.uint32), [-1, 4])[:, :3]
+    return tf.raw_ops.RandomIndexShuffle(
+        index=positions % size,
+        seed=seeds,
+        max_index=tf.constant(size - 1, tf.int64),
+        rounds=8,
+    )
+
+
+def _class_weights(
+    counts: np.ndarray, sampling: str | Sequence[float]
+) -> np.ndarray:
+    if isinstance(sampling, str):
+        if sampling == "class_balanced":
+            return counts > 0
+        if sampling == "square_root":
+            return np.sqrt(counts)
+        if sampling == "reversed":
+            return np.where(counts > 0, 1.0 / np.maximum(counts, 1), 0.0)
+        raise ValueError(
+            f"Expected sampling to be one of {', '.join(SAMPLINGS)}, or a "
+            f"vector of class probabilities. Received: sampling={sampling!r}"
+        )
+    weights = np.asarray(sampling, np.float64)
+    if (
+        weights.shape != counts.shape
+        or not np.isfinite(weights).all()
+        or (weights < 0).any()
+        or abs(weights.sum() - 1.0) > 1e-6
+    ):
+        raise ValueError(
+            f"Expected {len(counts)} class probabilities that sum to 1. "
+            f"Received: sampling={sampling}"
+        )
+    weights = np.where(counts > 0, weights, 0.0)
+    if not weights.any():
+        raise ValueError(
+            "Expected a positive probability for a class that has images. "
+            f"Received: sampling={sampling}, class_counts={counts.tolist()}"
+        )
+    return weights
+
+
+def _cumulative(weights: np.ndarray) -> tf.Tensor:
+    """Cumulative probabilities, float64 (C,), 1 from the last positive on."""
+    cumulative = np.cumsum(weights, dtype=np.float64)
+    cumulative /= cumulative[-1]
+    return tf.constant(cumulative)
+
+
+def _unsharded(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Keeps tf.distribute from cutting again what is a shard already."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
+    return dataset.with_options(options)
+
+
+def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
+    """Zips streams into one stream of dicts, one batch of each a step.
+
+    Args:
+        streams: Streams by name.
+
+    Returns:
+        A `tf.data.Dataset` of dicts with the same keys.
+
+    Raises:
+        ValueError: If there is no stream.
+
+    Example:
+        >>> dual = keras_lt.streams.interleave(
+        ...     {
+        ...         "balanced": stream(train, sampling="class_balanced", ...),
+        ...         "random": stream(train, sampling="random", ...),
+        ...     }
+        ... )
+    """
+    if not streams:
+        raise ValueError(
+            f"Expected at least one stream. Received: streams={streams}"
+        )
+    return tf.data.Dataset.zip(dict(streams))
+
+
+def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Makes a stream of a user's own tf.data pipeline.
+
+    It repeats the pipeline without end. It can't seek: a resumed run starts
+    the pipeline anew, and does not see the batches that the uninterrupted run
+    would have seen.
+
+    Args:
+        dataset: Yields (images, labels) with a static batch dimension, as
+            `batch(..., drop_remainder=True)` makes it.
+
+    Returns:
+        A `tf.data.Dataset` of the same elements, infinite.
+
+    Raises:
+        ValueError: If the elements are not such pairs.
+
+    Example:
+        >>> batches = keras_lt.streams.from_tf_data(
+        ...     my_dataset.shuffle(1000).batch(32, drop_remainder=True)
+        ... )
+    """
+    spec = dataset.element_spec
+    if (
+        not isinstance(spec, tuple)
+        or len(spec) != 2
+        or any(
+            getattr(part, "shape", None) is None
+            or part.shape.rank is None
+            or part.shape.rank < 1
+            or part.shape[0] is None
+            for part in spec
+        )
+    ):
+        raise ValueError(
+            "Expected batches (images, labels) of a static size: "
+            "dataset.batch(size, drop_remainder=True). "
+            f"Received: element_spec={spec}"
+        )
+    return dataset.repeat().prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation(dataset: Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches that hold every image exactly once, in order.
+
+    Args:
+        dataset: The images.
+        batch_size: Size of all batches but the last.
+
+    Returns:
+        A finite `tf.data.Dataset` of (images, labels); its last batch holds
+        what remains.
+
+    Raises:
+        ValueError: If the batch size is not positive.
+
+    Example:
+        >>> model.evaluate(keras_lt.streams.evaluation(test, 500))
+    """
+    if batch_size < 1:
+        raise ValueError(
+            f"Expected batch_size >= 1. Received: batch_size={batch_size}"
+        )
+    images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    batches = tf.data.Dataset.range(len(dataset)).batch(batch_size)
+    return batches.map(
+        lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,230 @@
+"""`LongTailTensorBoard`: scalars, class-wise pictures, flags and HParams."""
+
+import os
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_lt import plots
+from keras_lt.counts import validate_class_counts
+from keras_lt.metrics import GROUPS, evaluate, predict, prediction_step
+
+_SCALARS = ("top1", "balanced", *GROUPS, "ece")
+
+
+class LongTailTensorBoard(keras.callbacks.Callback):
+    """Writes a long-tailed run's figures and pictures for TensorBoard.
+
+    After each epoch: every number in `logs` as `train/...` or `val/...`, with
+    the learning rate; and, with `evaluation`, what
+    `keras_lt.metrics.evaluate` gives on it: scalars, per-class accuracy as a
+    histogram and as bars ordered by class count, and the confusion matrix.
+    Once: the class distribution, `flags` as a table, and `hparams`, so that
+    the HParams tab compares runs by any of the scalars. A step is the number
+    of epochs that are over, so a second `fit` with `initial_epoch`, or a
+    resumed run in the same folder, goes on where the first one ended.
+
+    Args:
+        log_dir: Folder for the event file.
+        class_counts: Training images a class, integers (C,).
+        evaluation: Finite `tf.data.Dataset` of (images, int labels), each
+            image once, such as a hold-out; None writes no class-wise figures.
+        evaluation_name: First part of the tags of figures on `evaluation`.
+        class_names: C names, label ids by default.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+        flags: {name: value} to show as text.
+        hparams: {name: value} for the HParams tab. None is written as "none"
+            and a list as text.
+        picture_every: Epochs from one set of pictures to the next; `fit`
+            ends with one.
+
+    Raises:
+        ValueError: If `class_counts` are no counts, the number of names
+            differs, or `picture_every` is not positive.
+
+    Example:
+
+    >>> callback = LongTailTensorBoard(
+    ...     "logs", [500, 50, 5], evaluation=streams.evaluation(holdout, 256)
+    ... )
+    >>> model.fit(stream, steps_per_epoch=100, epochs=5, callbacks=[callback])
+    >>> callback.write_test(report.evaluate(logits, labels, [500, 50, 5]))
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike,
+        class_counts: Sequence[int],
+        *,
+        evaluation: tf.data.Dataset | None = None,
+        evaluation_name: str = "evaluation",
+        class_names: Sequence[str] | None = None,
+        many: int = 100,
+        few: int = 20,
+        flags: dict | None = None,
+        hparams: dict | None = None,
+        picture_every: int = 10,
+    ):
+        super().__init__()
+        if picture_every < 1:
+            raise ValueError(
+                "Expected `picture_every` of at least 1. "
+                f"Received: picture_every={picture_every}"
+            )
+        num_classes = len(validate_class_counts(class_counts))
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(
+                f"Expected {num_classes} class names. "
+                f"Received: len(class_names)={len(class_names)}"
+            )
+        self.log_dir = log_dir
+        self.class_counts = class_counts
+        self.evaluation = evaluation
+        self.evaluation_name = evaluation_name
+        self.class_names = class_names
+        self.many = many
+        self.few = few
+        self.flags = flags
+        self.hparams = hparams
+        self.picture_every = picture_every
+        self._writer = None
+        self._step = None
+        self._epochs = 0
+        self._undrawn = None
+
+    def set_model(self, model):
+        if self.model is not model:
+            self._step = prediction_step(model)
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self._open()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epochs = epoch + 1
+        figures = {
+            key: value
+            for key, value in (logs or {}).items()
+            if np.ndim(value) == 0
+        }
+        figures.setdefault(
+            "learning_rate",
+            keras.ops.convert_to_numpy(self.model.optimizer.learning_rate),
+        )
+        with self._open().as_default(step=self._epochs):
+            for key, value in figures.items():
+                name = key.removeprefix("val_")
+                part = "train" if name == key else "val"
+                tf.summary.scalar(f"{part}/{name}", float(value))
+            if self.evaluation is not None:
+                self._evaluate()
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        if self._undrawn is not None:
+            with self._writer.as_default(step=self._epochs):
+                self._draw(self.evaluation_name, self._undrawn)
+        self._writer.flush()
+
+    def write_test(self, result: dict, name: str = "test") -> None:
+        """Write final figures, at the step of the last epoch.
+
+        Args:
+            result: What `keras_lt.metrics.evaluate` gave.
+            name: First part of the tags.
+        """
+        with self._open().as_default(step=self._epochs):
+            self._write(name, result)
+            self._draw(name, result)
+        self._writer.flush()
+
+    def _open(self):
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(
+                os.fspath(self.log_dir)
+            )
+            with self._writer.as_default(step=0):
+                self._write_once()
+        return self._writer
+
+    def _write_once(self):
+        _image(
+            "data/class_distribution",
+            plots.class_distribution(
+                self.class_counts,
+                class_names=self.class_names,
+                many=self.many,
+                few=self.few,
+            ),
+        )
+        if self.flags:
+            tf.summary.text("flags", _markdown(self.flags))
+        if self.hparams:
+            from tensorboard.plugins.hparams import api as hp
+
+            hp.hparams(
+                {key: _hparam(value) for key, value in self.hparams.items()}
+            )
+
+    def _evaluate(self):
+        logits, labels = predict(self.model, self.evaluation, self._step)
+        result = evaluate(
+            logits, labels, self.class_counts, many=self.many, few=self.few
+        )
+        self._write(self.evaluation_name, result)
+        self._undrawn = result
+        if self._epochs % self.picture_every == 0:
+            self._draw(self.evaluation_name, result)
+
+    def _write(self, name, result):
+        for key in _SCALARS:
+            if result[key] is not None:
+                tf.summary.scalar(f"{name}/{key}", result[key])
+        known = [value for value in result["per_class"] if value is not None]
+        tf.summary.histogram(f"{name}/per_class_accuracy", known)
+
+    def _draw(self, name, result):
+        _image(
+            f"{name}/accuracy_by_class_count",
+            plots.per_class_accuracy(
+                result["per_class"],
+                self.class_counts,
+                class_names=self.class_names,
+                many=self.many,
+                few=self.few,
+            ),
+        )
+        if result["confusion"] is not None:
+            _image(
+                f"{name}/confusion",
+                plots.confusion_matrix(
+                    result["confusion"],
+                    self.class_counts,
+                    class_names=self.class_names,
+                ),
+            )
+        self._undrawn = None
+
+
+def _image(name, figure):
+    png = tf.io.decode_png(plots.to_png(figure), channels=3)
+    tf.summary.image(name, png[tf.newaxis])
+
+
+def _markdown(flags: dict) -> str:
+    rows = (
+        f"| {name} | {str(value).replace('|', chr(92) + '|')} |"
+        for name, value in sorted(flags.items())
+    )
+    return "\n".join(["| flag | value |", "| --- | --- |", *rows])
+
+
+def _hparam(value) -> bool | int | float | str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None:
+        return "none"
+    return value if isinstance(value, (bool, int, float, str)) else str(value)

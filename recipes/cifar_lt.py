@@ -1,0 +1,450 @@
+"""Trains a classifier on long-tailed images, from a flag file to a report.
+
+    python recipes/cifar_lt.py --flagfile=recipes/flags/quickstart.cfg \
+        --workdir=runs/quickstart
+
+The workdir receives the flags in effect (flags.cfg), TensorBoard events,
+checkpoints, model.keras, a SavedModel, result.json and report.html. The same
+command goes on where a run was cut, and leaves a finished run as it is.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import workdir as workdirs
+from absl import flags
+
+from keras_lt import (
+    callbacks,
+    datasets,
+    export,
+    layers,
+    losses,
+    metrics,
+    preprocessing,
+    report,
+    schedules,
+    streams,
+)
+from keras_lt.models import backbones, classifier
+
+LOSSES = {
+    "crossentropy": None,
+    "class_balanced": losses.ClassBalancedCrossentropy,
+    "class_balanced_sigmoid": losses.ClassBalancedSigmoid,
+    "class_balanced_focal": losses.ClassBalancedFocal,
+}
+DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
+PRECISIONS = {
+    "none": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+
+# Data
+flags.DEFINE_string(
+    "dataset", "cifar10", "digits, or the name of a TFDS data set."
+)
+flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared TFDS data sets (default: TFDS' own)."
+)
+flags.DEFINE_float(
+    "imbalance_factor",
+    None,
+    "Cut the training set so that its largest class has this many times the "
+    "images of its smallest (default: leave it as it is).",
+    lower_bound=1.0,
+)
+flags.DEFINE_enum(
+    "profile", "exp", ["exp", "step"], "How class counts fall from head to tail."
+)
+flags.DEFINE_enum(
+    "selection",
+    "nested",
+    ["nested", "ldam"],
+    "Which images stay: ours, or those of the LDAM-DRW code.",
+)
+flags.DEFINE_integer(
+    "split_seed", 0, "Chooses the images of the cut and of the hold-out."
+)
+flags.DEFINE_float(
+    "holdout",
+    0.0,
+    "Fraction of the training set to hold out, for curves and the best epoch.",
+    lower_bound=0.0,
+    upper_bound=0.9,
+)
+flags.DEFINE_bool(
+    "test_curve",
+    False,
+    "Score the test set after each epoch too, to draw its curve. Nothing is "
+    "chosen by it.",
+)
+flags.DEFINE_integer(
+    "many_shot", 100, "Classes with more training images are many-shot."
+)
+flags.DEFINE_integer(
+    "few_shot", 20, "Classes with fewer training images are few-shot."
+)
+flags.DEFINE_integer(
+    "padding", 4, "Pixels of padding for random crops.", lower_bound=0
+)
+flags.DEFINE_bool("flip", True, "Mirror images at random.")
+
+# Method
+flags.DEFINE_enum("method", "single", ["single"], "How to train.")
+flags.DEFINE_enum("loss", "crossentropy", list(LOSSES), "Loss function.")
+flags.DEFINE_float(
+    "beta",
+    0.9999,
+    "Of the effective number of samples, in [0, 1); for class_balanced*.",
+)
+flags.DEFINE_float(
+    "gamma", 1.0, "Focusing parameter of class_balanced_focal.", lower_bound=0.0
+)
+flags.DEFINE_enum(
+    "normalizer",
+    None,
+    list(losses.NORMALIZERS),
+    "What a sum of weighted losses is divided by (default: the loss's own).",
+)
+flags.DEFINE_enum(
+    "sampling", "random", list(streams.SAMPLINGS), "How images are drawn."
+)
+flags.DEFINE_integer(
+    "drw_epoch",
+    None,
+    "First epoch with class weights (deferred re-weighting; default: all).",
+    lower_bound=0,
+)
+
+# Model and optimisation
+flags.DEFINE_enum("backbone", "cifar_resnet32", list(DEPTHS), "Network.")
+flags.DEFINE_integer(
+    "width", 1, "Multiplies the network's channels.", lower_bound=1
+)
+flags.DEFINE_integer("epochs", 200, "Epochs.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 0.1, "Rate after the warm-up.")
+flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0)
+flags.DEFINE_float(
+    "l2",
+    1e-4,
+    "Factor of the squared norm of all weights in the loss; PyTorch's "
+    "weight_decay=2e-4 is --l2=1e-4.",
+    lower_bound=0.0,
+)
+flags.DEFINE_float(
+    "warmup_epochs", 5, "Epochs of linear warm-up.", lower_bound=0.0
+)
+flags.DEFINE_enum(
+    "decay", "step", ["step", "cosine"], "How the learning rate falls."
+)
+flags.DEFINE_list(
+    "decay_epochs", ["160", "180"], "Epochs at which --decay=step steps."
+)
+flags.DEFINE_list(
+    "decay_factors",
+    ["0.01", "0.0001"],
+    "Factors of --learning_rate after each of --decay_epochs.",
+)
+flags.DEFINE_integer("seed", 0, "Seed of weights, sampling and augmentation.")
+
+# Running
+flags.DEFINE_enum(
+    "mixed_precision", "none", list(PRECISIONS), "16-bit type to compute in."
+)
+flags.DEFINE_bool("jit_compile", False, "Compile steps by XLA.")
+flags.DEFINE_integer(
+    "max_steps", None, "Stop after so many steps (a smoke run).", lower_bound=1
+)
+flags.DEFINE_string("workdir", None, "Folder of the run.")
+flags.DEFINE_bool("overwrite", False, "Start anew, deleting the run in --workdir.")
+flags.DEFINE_bool(
+    "eval_only", False, "Score --checkpoint on the test set; write nothing."
+)
+flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "For --eval_only: a model.keras or .weights.h5 file (default: the "
+    "model.keras of --workdir).",
+)
+flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
+
+FLAGS = flags.FLAGS
+# Flags that a run may change between its starts.
+NOT_COMPARED = (
+    "data_dir",
+    "workdir",
+    "overwrite",
+    "eval_only",
+    "checkpoint",
+    "traceback",
+)
+
+
+def load_data():
+    """Returns the training, held-out (or None) and test sets."""
+    train = datasets.load(
+        FLAGS.dataset, split="train", data_dir=FLAGS.data_dir
+    )
+    test = datasets.load(FLAGS.dataset, split="test", data_dir=FLAGS.data_dir)
+    if FLAGS.imbalance_factor is not None:
+        train = datasets.long_tail(
+            train,
+            FLAGS.imbalance_factor,
+            profile=FLAGS.profile,
+            seed=FLAGS.split_seed,
+            selection=FLAGS.selection,
+        )
+    if not FLAGS.holdout:
+        return train, None, test
+    return *datasets.holdout(train, FLAGS.holdout, FLAGS.split_seed), test
+
+
+def steps_per_epoch(train) -> int:
+    return max(1, round(len(train) / FLAGS.batch_size))
+
+
+def make_loss(class_counts):
+    if FLAGS.loss == "crossentropy":
+        if FLAGS.drw_epoch is not None:
+            raise ValueError(
+                "Expected a class_balanced loss for --drw_epoch. "
+                f"Received: --loss={FLAGS.loss}"
+            )
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    arguments = {"beta": FLAGS.beta}
+    if FLAGS.loss == "class_balanced_focal":
+        arguments["gamma"] = FLAGS.gamma
+    if FLAGS.normalizer is not None:
+        arguments["normalizer"] = FLAGS.normalizer
+    return LOSSES[FLAGS.loss](class_counts, **arguments)
+
+
+def make_learning_rate(epoch_steps: int):
+    def steps(epochs):
+        return round(float(epochs) * epoch_steps)
+
+    warmup_steps = steps(FLAGS.warmup_epochs)
+    if FLAGS.decay == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            FLAGS.learning_rate / max(warmup_steps, 1),
+            decay_steps=max(1, steps(FLAGS.epochs) - warmup_steps),
+            warmup_target=FLAGS.learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    return schedules.WarmupStepDecay(
+        FLAGS.learning_rate,
+        warmup_steps,
+        [steps(epoch) for epoch in FLAGS.decay_epochs],
+        [float(factor) for factor in FLAGS.decay_factors],
+    )
+
+
+def make_model(train):
+    """Returns a compiled model."""
+    mean, variance = train.channel_statistics()
+    backbone = backbones.cifar_resnet(
+        DEPTHS[FLAGS.backbone],
+        FLAGS.width,
+        input_shape=train.image_shape,
+        mean=mean,
+        variance=variance,
+        l2=FLAGS.l2,
+    )
+    # Every class is taken for improbable at first, and the bias that says so
+    # is not pulled back to 0 (as in the class-balanced code).
+    sigmoid = FLAGS.loss in ("class_balanced_sigmoid", "class_balanced_focal")
+    model = classifier(
+        backbone,
+        train.num_classes,
+        bias_initializer=layers.PriorBias() if sigmoid else "zeros",
+        l2=FLAGS.l2,
+        l2_bias=0.0 if sigmoid else FLAGS.l2,
+    )
+    model.compile(
+        keras.optimizers.SGD(
+            make_learning_rate(steps_per_epoch(train)), FLAGS.momentum
+        ),
+        make_loss(train.class_counts),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy("top1"),
+            metrics.BalancedAccuracy(train.num_classes),
+        ],
+        jit_compile=FLAGS.jit_compile,
+    )
+    return model
+
+
+def fit(model, train, held_out, checkpointing, other_callbacks) -> int:
+    """Trains to the end, from the latest checkpoint; returns the steps."""
+    epoch_steps = steps_per_epoch(train)
+    total_steps = FLAGS.epochs * epoch_steps
+    last_step = min(total_steps, FLAGS.max_steps or total_steps)
+    transform = preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip)
+    epoch = checkpointing.restore(model)
+    while (step := epoch * epoch_steps) < last_step:
+        # Whole epochs, then what is left of --max_steps.
+        whole = last_step // epoch_steps
+        until = whole if epoch < whole else epoch + 1
+        model.fit(
+            streams.stream(
+                train,
+                sampling=FLAGS.sampling,
+                batch_size=FLAGS.batch_size,
+                seed=FLAGS.seed,
+                transform=transform,
+                start_step=step,
+                total_steps=total_steps,
+            ),
+            initial_epoch=epoch,
+            epochs=until,
+            steps_per_epoch=min(epoch_steps, last_step - step),
+            validation_data=(
+                held_out and streams.evaluation(held_out, FLAGS.batch_size)
+            ),
+            callbacks=[*other_callbacks, checkpointing],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        epoch = until
+    return last_step
+
+
+def score(model, test, class_counts) -> dict:
+    logits, labels = metrics.predict(
+        model, streams.evaluation(test, FLAGS.batch_size)
+    )
+    return metrics.evaluate(
+        logits,
+        labels,
+        class_counts,
+        class_names=test.class_names,
+        many=FLAGS.many_shot,
+        few=FLAGS.few_shot,
+    )
+
+
+def summary(scores: dict) -> str:
+    names = ("top1", "balanced", "many", "medium", "few", "unseen", "ece")
+    return ", ".join(
+        f"{name} {'n/a' if scores[name] is None else f'{scores[name]:.4f}'}"
+        for name in names
+    )
+
+
+def train_and_report(run: workdirs.Workdir) -> None:
+    train, held_out, test = load_data()
+    class_counts = train.class_counts
+    print(f"{len(train)} training images, by class: {class_counts.tolist()}")
+    model = make_model(train)
+    checkpointing = callbacks.Checkpointing(
+        run.path / "checkpoints",
+        monitor="val_balanced" if held_out else None,
+    )
+    others = [callbacks.StopOnNonFinite()]
+    if FLAGS.drw_epoch is not None:
+        others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
+    steps = fit(model, train, held_out, checkpointing, others)
+
+    epochs = len(checkpointing.history["seconds"])
+    results = {
+        "last": {**score(model, test, class_counts), "epoch": epochs}
+    }
+    run.discard_results()
+    export.save(model, run.path / "saved_model", test.images[:16])
+    run.write("model.keras", model.save)
+    if best := checkpointing.best:
+        model.load_weights(best["path"])
+        results["best"] = {
+            **score(model, test, class_counts),
+            "epoch": best["epoch"],
+            "chosen_by": checkpointing.monitor,
+        }
+    seconds = sum(checkpointing.history["seconds"])
+    record = report.record(
+        name=run.name,
+        dataset=FLAGS.dataset,
+        data={
+            "imbalance_factor": FLAGS.imbalance_factor,
+            "profile": FLAGS.profile,
+            "selection": FLAGS.selection,
+            "split_seed": FLAGS.split_seed,
+            "holdout": FLAGS.holdout,
+            "num_train": len(train),
+            "num_test": len(test),
+            "num_classes": train.num_classes,
+            "class_names": train.class_names,
+            "image_shape": train.image_shape,
+        },
+        class_counts=class_counts,
+        shot_thresholds={"many": FLAGS.many_shot, "few": FLAGS.few_shot},
+        method=FLAGS.method,
+        flags=run.flags,
+        seed=FLAGS.seed,
+        train={
+            "epochs": epochs,
+            "steps": steps,
+            "steps_per_epoch": steps_per_epoch(train),
+            "batch_size": FLAGS.batch_size,
+            "images": steps * FLAGS.batch_size,
+            "wall_time_seconds": seconds,
+            "images_per_second": steps * FLAGS.batch_size / seconds,
+            "precision": keras.config.dtype_policy().name,
+            "num_parameters": model.count_params(),
+            "resumed": checkpointing.starts - 1,
+        },
+        history=checkpointing.history,
+        test=results,
+    )
+    report.write_html(run.path / "report.html", record)
+    report.write_record(run.path / "result.json", record)
+    for which, scores in results.items():
+        print(f"test, {which} epoch: {summary(scores)}")
+    run.say_where()
+
+
+def evaluate_only() -> None:
+    if FLAGS.checkpoint is None and FLAGS.workdir is None:
+        raise ValueError(
+            "Expected --checkpoint or --workdir with --eval_only. "
+            "Received: neither"
+        )
+    path = FLAGS.checkpoint or os.path.join(FLAGS.workdir, "model.keras")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            "Expected a model.keras or .weights.h5 file. "
+            f"Received: --checkpoint={path}, which does not exist"
+        )
+    train, _, test = load_data()
+    if path.endswith(".weights.h5"):
+        model = make_model(train)
+        model.load_weights(path)
+    else:
+        model = keras.saving.load_model(path)
+    print(f"test, {path}: {summary(score(model, test, train.class_counts))}")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise ValueError(f"Expected flags only. Received: {argv[1:]}")
+    keras.config.set_dtype_policy(PRECISIONS[FLAGS.mixed_precision])
+    keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.eval_only:
+        evaluate_only()
+        return
+    if FLAGS.workdir is None:
+        raise ValueError("Expected --workdir=FOLDER. Received: none")
+    run = workdirs.Workdir(FLAGS.workdir, NOT_COMPARED, FLAGS.overwrite)
+    if run.finished:
+        print(f"Finished before; nothing is changed. {run.path}/result.json")
+        run.say_where()
+        return
+    train_and_report(run)
+
+
+if __name__ == "__main__":
+    workdirs.run_app(main)

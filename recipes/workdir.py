@@ -1,0 +1,195 @@
+"""What recipes share: flag files that nest, and the folder of a run."""
+
+import fcntl
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+
+
+def expand_flagfiles(argv: list[str]) -> list[str]:
+    """Puts the lines of flag files in the place of `--flagfile=`.
+
+    absl does so too, but looks for a nested file from the current folder and
+    not from that of the file that names it.
+    """
+    expanded = []
+    for argument in argv:
+        flag, _, name = argument.partition("=")
+        if flag in ("--flagfile", "-flagfile"):
+            expanded += _read_flagfile(Path(name))
+        else:
+            expanded.append(argument)
+    return expanded
+
+
+def _read_flagfile(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            "Expected a flag file. "
+            f"Received: --flagfile={path}, which does not exist"
+        )
+    arguments = []
+    for line in path.read_text().splitlines():
+        line = line.strip()
+        if line.startswith("--flagfile="):
+            nested = Path(line.removeprefix("--flagfile="))
+            arguments += _read_flagfile(path.parent / nested)
+        elif line and not line.startswith("#"):
+            arguments.append(line)
+    return arguments
+
+
+def run_app(main: Callable[[list[str]], None]) -> None:
+    """Runs `main` as absl does, with one line for what a user got wrong."""
+    name = os.path.basename(sys.argv[0])
+
+    def fail(error: Exception) -> None:
+        message = " ".join(str(error).split())
+        print(f"{name}: error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+    def parse(argv: list[str]) -> list[str]:
+        FLAGS.set_default("verbosity", logging.WARNING)
+        try:
+            return app.parse_flags_with_usage(expand_flagfiles(argv))
+        except OSError as error:
+            return fail(error)
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except (ValueError, TypeError, OSError, ArithmeticError) as error:
+            if FLAGS.traceback:
+                traceback.print_exc()
+            fail(error)
+
+    app.run(guarded, flags_parser=parse)
+
+
+class Workdir:
+    """The folder of one run.
+
+    Its `flags.cfg` holds the flags that the run was started with, and its
+    `result.json`, written last, says that the run is over. While this object
+    lives no other process can hold the same folder.
+
+    Args:
+        path: The folder; made if absent.
+        not_compared: Flags that may differ between the starts of a run.
+        overwrite: Whether a run that is there is deleted.
+
+    Raises:
+        OSError: If the folder can't be written.
+        ValueError: If it holds something else, a run with other flags, or a
+            run that is going on.
+    """
+
+    # The order in which they are deleted: a run that has no result is not
+    # finished, and one that has flags is still known as a run.
+    OUTPUTS = (
+        "result.json",
+        "report.html",
+        "model.keras",
+        "saved_model",
+        "checkpoints",
+        "tensorboard",
+        "flags.cfg",
+    )
+
+    def __init__(
+        self, path: str, not_compared: Iterable[str], overwrite: bool
+    ):
+        self.path = Path(path)
+        key_flags = FLAGS.get_key_flags_for_module(sys.argv[0])
+        compared = [flag for flag in key_flags if flag.name not in not_compared]
+        self.flags = {flag.name: flag.value for flag in compared}
+        lines = {flag.name: flag.serialize() for flag in compared}
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")
+        except OSError as error:
+            raise OSError(
+                "Expected a --workdir that can be written. "
+                f"Received: --workdir={path} ({error.strerror})"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                "Expected a --workdir that no other process is using. "
+                f"Received: --workdir={path}"
+            ) from error
+        started = self.path / "flags.cfg"
+        others = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        if others and not started.exists():
+            raise ValueError(
+                "Expected --workdir to be new, empty, or the folder of a run. "
+                f"Received: --workdir={path} with {sorted(others)[0]} in it"
+            )
+        if overwrite:
+            self._delete(self.OUTPUTS)
+        if started.exists():
+            self._compare(started.read_text(), lines)
+        else:
+            text = "\n".join(filter(None, lines.values())) + "\n"
+            self.write("flags.cfg", lambda part: part.write_text(text))
+
+    def _compare(self, text: str, lines: dict[str, str]) -> None:
+        before, now = set(text.splitlines()), set(filter(None, lines.values()))
+        if before != now:
+            raise ValueError(
+                f"Expected the flags of the run in {self.path} (or another "
+                "--workdir, or --overwrite). Received: "
+                f"{' '.join(sorted(now - before)) or 'defaults'} where the "
+                f"run has {' '.join(sorted(before - now)) or 'defaults'}"
+            )
+
+    def _delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    @property
+    def name(self) -> str | None:
+        """Name of the last flag file on the command line, or None."""
+        files = [
+            argument.partition("=")[2]
+            for argument in sys.argv
+            if argument.startswith("--flagfile=")
+        ]
+        return Path(files[-1]).stem if files else None
+
+    def discard_results(self) -> None:
+        """Deletes what a start that was cut while finishing has left."""
+        self._delete(("report.html", "model.keras", "saved_model"))
+
+    def write(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Writes a file by `write(path)`, at once or not at all."""
+        part = self.path / f"part-{name}"
+        write(part)
+        os.replace(part, self.path / name)
+
+    def say_where(self) -> None:
+        for title, name in (
+            ("report", "report.html"),
+            ("result", "result.json"),
+            ("Keras model", "model.keras"),
+            ("SavedModel", "saved_model"),
+            ("TensorBoard", "tensorboard"),
+        ):
+            print(f"{title + ':':13}{self.path / name}")

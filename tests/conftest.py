@@ -1,0 +1,31 @@
+"""Session set-up: quiet backend, two logical CPUs, golden summary."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import golden
+import pytest
+import tensorflow as tf
+
+# Devices are fixed once TensorFlow has run anything, so it happens here.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """The session's one strategy of two replicas.
+
+    A second one in the same process would reuse the first one's collective
+    keys (tensorflow issue 62790, "Shape mismatch in the collective instance").
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in golden.summary_lines():
+        terminalreporter.write_line(line)

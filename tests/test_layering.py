@@ -1,0 +1,130 @@
+"""The library's modules import only from the rooms above them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+# From the bottom up. A package comes after its modules: it gathers them.
+ROOMS = (
+    "keras_lt.seeding",
+    "keras_lt.counts",
+    "keras_lt.datasets",
+    "keras_lt.dpp",
+    "keras_lt.preprocessing",
+    "keras_lt.streams",
+    "keras_lt.distribute",
+    "keras_lt.metrics",
+    "keras_lt.losses",
+    "keras_lt.layers",
+    "keras_lt.features",
+    "keras_lt.schedules",
+    "keras_lt.models.base",
+    "keras_lt.models.backbones",
+    "keras_lt.models.flows",
+    "keras_lt.models.dual_branch",
+    "keras_lt.models.contrastive",
+    "keras_lt.models.two_stage",
+    "keras_lt.models.dlsa",
+    "keras_lt.models",
+    "keras_lt.plots",
+    "keras_lt.callbacks",
+    "keras_lt.report",
+    "keras_lt.export",
+    "keras_lt",
+)
+NOT_FOR_MODELS = ("keras_lt.datasets", "keras_lt.dpp", "keras_lt.streams")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(REPO).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(p): p for p in sorted(REPO.glob("keras_lt/**/*.py"))}
+
+
+def imported(module: str, source: str, is_package: bool) -> set[str]:
+    """Names what `source` imports from this project, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                keep = len(parts) - node.level + is_package
+                parent = ".".join(parts[:keep] + parent.split(".")).strip(".")
+            for alias in node.names:
+                name = f"{parent}.{alias.name}"
+                found.add(name if name in ROOMS else parent)
+    return {n for n in found if n.split(".")[0] in ("keras_lt", "recipes")}
+
+
+def breaches(module: str, source: str, is_package: bool = False) -> set[str]:
+    """Names the imports of `source` that its room may not make."""
+    above = ROOMS[: ROOMS.index(module)]
+    wrong = {n for n in imported(module, source, is_package) if n not in above}
+    if module.startswith("keras_lt.models"):
+        wrong |= imported(module, source, is_package) & {*NOT_FOR_MODELS}
+    return wrong
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_module_imports_only_from_rooms_above(module):
+    if module not in ROOMS:
+        pytest.fail(f"{module} has no place in ROOMS: give it one.")
+    path = PATHS[module]
+    is_package = path.name == "__init__.py"
+    assert breaches(module, path.read_text(), is_package) == set()
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_library_has_no_assert(module):
+    tree = ast.parse(PATHS[module].read_text())
+    lines = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Assert)]
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    "module, source, wrong",
+    [
+        ("keras_lt.losses", "from keras_lt import counts", set()),
+        ("keras_lt.losses", "from . import counts", set()),
+        ("keras_lt.losses", "import keras_lt.counts", set()),
+        ("keras_lt.losses", "from keras_lt.counts import f", set()),
+        ("keras_lt.losses", "import keras", set()),
+        ("keras_lt.losses", "from keras_lt import layers", {"keras_lt.layers"}),
+        ("keras_lt.losses", "from .layers import A", {"keras_lt.layers"}),
+        (
+            "keras_lt.losses",
+            "def f():\n  import keras_lt.layers",
+            {"keras_lt.layers"},
+        ),
+        ("keras_lt.losses", "import keras_lt", {"keras_lt"}),
+        ("keras_lt.export", "from recipes import x", {"recipes"}),
+        (
+            "keras_lt.models.dlsa",
+            "from keras_lt.streams import stream",
+            {"keras_lt.streams"},
+        ),
+        ("keras_lt.models.dlsa", "from ..layers import A", set()),
+        ("keras_lt.models.dlsa", "from .backbones import A", set()),
+        (
+            "keras_lt.models.base",
+            "from . import dlsa",
+            {"keras_lt.models.dlsa"},
+        ),
+        ("keras_lt.layers", "import keras_lt.new", {"keras_lt.new"}),
+    ],
+)
+def test_breaches_are_seen(module, source, wrong):
+    assert breaches(module, source) == wrong
+
+
+def test_package_sees_its_own_modules():
+    assert imported("keras_lt.models", "from .base import A", True) == {
+        "keras_lt.models.base"
+    }

@@ -1,0 +1,263 @@
+"""The record survives the disk, and damage to it is named."""
+
+import html.parser
+import json
+import re
+import subprocess
+
+import numpy as np
+import pytest
+
+from keras_lt import report
+
+NAMES = ["cat", "dog & <b>", "eel", "fly"]
+COUNTS = np.array([900, 50, 5, 0])
+
+
+def make_record(**changes):
+    labels = np.repeat([0, 1, 3], 4)
+    logits = np.eye(4)[[0, 0, 0, 0, 1, 1, 0, 0, 3, 0, 0, 0]]
+    scores = report.evaluate(logits, labels, COUNTS)
+    arguments = {
+        "name": "toy",
+        "dataset": "digits",
+        "data": {
+            "imbalance_factor": np.float32(180),
+            "profile": "exp",
+            "selection": "keras_lt",
+            "split_seed": 0,
+            "holdout": 0.1,
+            "num_train": np.int64(955),
+            "num_test": 12,
+            "num_classes": 4,
+            "class_names": NAMES,
+            "image_shape": (8, 8, 1),
+        },
+        "class_counts": COUNTS,
+        "shot_thresholds": {"many": 100, "few": 20},
+        "method": "single",
+        "flags": {"beta": 0.99, "note": "<script>", "path": None, "d": [1, 2]},
+        "seed": 3,
+        "train": {
+            "epochs": 2,
+            "steps": 8,
+            "steps_per_epoch": 4,
+            "batch_size": 128,
+            "images": 1024,
+            "wall_time_seconds": 1.5,
+            "images_per_second": 682.7,
+            "precision": "float32",
+            "num_parameters": 1234,
+            "resumed": 0,
+        },
+        "history": {"loss": [2.0, float("nan")], "val_few": [0.1, 0.2]},
+        "test": {"last": {**scores, "epoch": 2}},
+    }
+    return report.record(**{**arguments, **changes})
+
+
+def test_record_round_trip(tmp_path):
+    record = make_record()
+    path = tmp_path / "result.json"
+    report.write_record(path, record)
+    assert report.read_record(path) == record
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    stored = json.loads(path.read_text(), parse_constant=refuse)
+    assert stored["schema_version"] == report.SCHEMA_VERSION == 1
+    assert stored["class_counts"] == [900, 50, 5, 0]
+    assert stored["data"]["image_shape"] == [8, 8, 1]
+    assert stored["history"]["loss"] == [2.0, None]
+    last = stored["test"]["last"]
+    assert last["top1"] == 7 / 12
+    assert last["per_class"] == [1.0, 0.5, None, 0.25]
+    assert (last["many"], last["medium"], last["few"]) == (1.0, 0.5, None)
+    assert last["unseen"] == 0.25
+    assert '"per_class": [1.0, 0.5, null, 0.25],' in path.read_text()
+
+
+def test_write_record_is_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    report.write_record(path, make_record())
+    before = path.read_text()
+
+    def fail(*_):
+        raise OSError("disk is full")
+
+    monkeypatch.setattr(report.os, "replace", fail)
+    with pytest.raises(OSError, match="full"):
+        report.write_record(path, make_record(seed=4))
+    assert path.read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def delete(*keys):
+    def damage(record):
+        for key in keys[:-1]:
+            record = record[key]
+        del record[keys[-1]]
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (delete("train", "steps"), "without train.steps"),
+        (delete("test", "last", "ece"), "without test.last.ece"),
+        (delete("test"), "without test$"),
+        (delete("schema_version"), "schema_version=None"),
+        (lambda r: r.update(schema_version=2), "schema_version=2"),
+        (lambda r: r.update(test=None), "without test.last"),
+        (lambda r: r["class_counts"].pop(), "4 values.*class_counts"),
+        (
+            lambda r: r["test"].update(best={**r["test"]["last"]}),
+            "without test.best.chosen_by",
+        ),
+    ],
+)
+def test_damaged_record_is_named(tmp_path, damage, message):
+    record = make_record()
+    damage(record)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=message) as error:
+        report.read_record(path)
+    assert str(path) in str(error.value)
+    with pytest.raises(ValueError, match=message):
+        report.write_record(tmp_path / "other.json", record)
+    assert not (tmp_path / "other.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", '{"schema_version": 1', "[1]"])
+def test_other_files_are_refused(tmp_path, text):
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"result\.json"):
+        report.read_record(path)
+
+
+def test_record_rejects_what_json_cannot_hold():
+    with pytest.raises(TypeError, match=r"record.flags.f of type function"):
+        make_record(flags={"f": delete})
+
+
+def test_environment(tmp_path, monkeypatch):
+    found = report.environment()
+    assert set(found) >= {
+        "python",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "keras_lt",
+        "platform",
+        "cpu_count",
+        "devices",
+        "git_commit",
+        "git_dirty",
+    }
+    assert found["devices"] and json.dumps(found)
+    # A checkout of its own: clean, then changed.
+    package = tmp_path / "keras_lt"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(report, "__file__", str(package / "report.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert report.environment()["git_commit"] is None
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(
+            ["git", *identity, *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    git("init")
+    # The package lies in somebody's checkout that does not track it.
+    assert report.environment()["git_commit"] is None
+    git("add", ".")
+    git("commit", "-m", "first")
+    found = report.environment()
+    assert found["git_commit"] == git("rev-parse", "HEAD")
+    assert found["git_dirty"] is False
+    (package / "__init__.py").write_text("changed = 1\n")
+    assert report.environment()["git_dirty"] is True
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects text and tags, and checks that tags close."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.tags, self.open, self.links = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [v for k, v in attributes if k in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            raise AssertionError(f"{tag} is not the innermost open tag")
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
+
+
+def read_page(path):
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    assert not reader.open
+    return reader
+
+
+def test_page(tmp_path):
+    path = tmp_path / "report.html"
+    record = make_record()
+    best = {**record["test"]["last"], "epoch": 1, "chosen_by": "val_few"}
+    record["test"]["best"] = best
+    report.write_html(path, record)
+    page = read_page(path)
+    assert page.tags.count("svg") == 4
+    assert "script" not in page.tags and "b" not in page.tags
+    assert not [link for link in page.links if not link.startswith("#")]
+    assert not re.search(r"url\((?!#)|@import", path.read_text())
+    for text in (
+        "toy",
+        "58.3%",
+        "100.0%",
+        "50.0%",
+        "n/a",
+        "25.0%",
+        "last (epoch 2)",
+        "best (epoch 1, chosen by val_few)",
+        "dog & <b>",
+        "<script>",
+        "cat (2)",
+        "1, 2",
+        record["environment"]["tensorflow"],
+    ):
+        assert text in page.text, text
+
+
+def test_page_without_history_name_or_confusion(tmp_path):
+    record = make_record(name=None, history={})
+    record["test"]["last"]["confusion"] = None
+    path = tmp_path / "report.html"
+    report.write_html(path, record)
+    page = read_page(path)
+    assert page.tags.count("svg") == 2
+    assert "single on digits" in page.text
+    del record["flags"]
+    with pytest.raises(ValueError, match="without flags"):
+        report.write_html(path, record)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Trains a small network on the embedded digits: no network, no GPU needed.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+
+use_venv "."
+run="$PWD/runs/quickstart"
+.venv/bin/python recipes/cifar_lt.py \
+  --flagfile=recipes/flags/quickstart.cfg --workdir="$run"
+
+cat <<END
+
+Report:       $run/report.html
+  open it in a browser
+TensorBoard:  $run/tensorboard
+  '$PWD/.venv/bin/tensorboard' --logdir '$run/tensorboard'
+SavedModel:   $run/saved_model
+  '$PWD/.venv/bin/saved_model_cli' show --all --dir '$run/saved_model'
+END

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Lints the project and runs all of its tests in .venv.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+
+use_venv ".[test]"
+.venv/bin/ruff check --quiet .
+.venv/bin/ruff format --check --quiet .
+
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+.venv/bin/python -m pytest -rs | tee "$log"
+
+# Tests that need ../shared skip without it, but not where it is.
+if [[ -d ../shared ]]; then
+  grep -q "^golden: " "$log" || fail "no golden test has run."
+  ! grep "^SKIPPED.*KERAS_LT_[A-Z]*_DIR" "$log" ||
+    fail "tests above did not find what ../shared should hold."
+fi
