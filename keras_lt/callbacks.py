@@ -4,10 +4,21 @@ import json
 import math
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+
+from keras_lt.tensorboard import LongTailTensorBoard
+
+__all__ = [
+    "Checkpointing",
+    "DeferredReweighting",
+    "LongTailTensorBoard",
+    "StopOnNonFinite",
+]
 
 
 class DeferredReweighting(keras.callbacks.Callback):
@@ -95,7 +106,7 @@ class Checkpointing(keras.callbacks.Callback):
             being better; None keeps the latest only.
 
     Attributes:
-        history: One list a logged name, one value an epoch, over all starts;
+        history: One list a logged scalar, one value an epoch, over all starts;
             with `seconds` (training steps only) and `learning_rate`.
         starts: How many times a training was started with this directory.
 
@@ -154,8 +165,19 @@ class Checkpointing(keras.callbacks.Callback):
                 self._index = json.loads(index.read_text())
                 path = self.directory / self._index["latest"]
                 model.optimizer.build(model.trainable_variables)
-                model.load_weights(path)
-            except (OSError, KeyError, TypeError, ValueError) as error:
+                with warnings.catch_warnings():
+                    # Keras leaves out the state of another optimizer so.
+                    warnings.filterwarnings(
+                        "error", "Skipping variable loading"
+                    )
+                    model.load_weights(path)
+            except (
+                OSError,
+                KeyError,
+                TypeError,
+                ValueError,
+                UserWarning,
+            ) as error:
                 raise ValueError(
                     "Expected a checkpoint of this model. Received: "
                     f"{index}, which can't be restored: {error}"
@@ -176,7 +198,8 @@ class Checkpointing(keras.callbacks.Callback):
             "seconds": self._end - self._begin,
         }
         for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
+            if np.ndim(value) == 0:
+                self.history.setdefault(name, []).append(float(value))
         file = f"epoch-{epoch + 1:04d}.weights.h5"
         self._index.update(epoch=epoch + 1, latest=file)
         if self.monitor is not None:
@@ -186,7 +209,8 @@ class Checkpointing(keras.callbacks.Callback):
                     f"Received: {sorted(logs)}"
                 )
             value = float(logs[self.monitor])
-            if "best" not in self._index or value > self._index["best"]["value"]:
+            best = self._index.get("best", {"value": -math.inf})
+            if value > best["value"]:  # NaN is not
                 self._index["best"] = {
                     "epoch": epoch + 1,
                     "value": value,

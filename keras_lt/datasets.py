@@ -1,7 +1,7 @@
 """Labelled images with random access, and the subsets that studies use."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,9 @@ def from_arrays(
         >>> data = keras_lt.datasets.from_arrays(images, labels, ["cat", "dog"])
     """
     if class_names is None:
-        largest = int(np.max(labels, initial=0))
+        labels = np.asarray(labels)
+        integral = np.issubdtype(labels.dtype, np.integer)
+        largest = np.max(labels, initial=0) if integral else 0
         class_names = [str(label) for label in range(largest + 1)]
     return Dataset(images, labels, class_names)
 
@@ -213,22 +215,17 @@ def _load_tfds(name: str, split: str, data_dir: str | None) -> Dataset:
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except (
+        tfds.core.DatasetNotFoundError,
+        AssertionError,  # a version that does not exist
+        ValueError,
+    ) as error:
         raise ValueError(
             'Expected "digits" or the name of a TFDS data set, such as '
             '"cifar10", "cifar100" or "svhn_cropped". '
             f"Received: name={name!r}"
         ) from error
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # TFDS raises a dozen kinds, by server
-        raise FileNotFoundError(
-            f"Expected {name} to be prepared in {builder.data_path}, or to be "
-            f"downloadable. Received: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
     info = builder.info
-    _check_split(name, split, info.splits)
     keys = info.supervised_keys
     features = info.features
     if (
@@ -242,6 +239,17 @@ def _load_tfds(name: str, split: str, data_dir: str | None) -> Dataset:
             "Expected a data set of images of one size, each with one class "
             f"label. Received: name={name!r} with features {features}"
         )
+    try:
+        if not builder.data_path.exists():
+            _check_reachable(builder.url_infos)
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS raises a dozen kinds, by server
+        raise FileNotFoundError(
+            f"Expected {name} to be prepared in {builder.data_path}, or to be "
+            f"downloadable. Received: {type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
+    _check_split(name, split, info.splits)
     image_key, label_key = keys
     num_images = info.splits[split].num_examples
     shape = (num_images, *features[image_key].shape)
@@ -264,6 +272,15 @@ def _load_tfds(name: str, split: str, data_dir: str | None) -> Dataset:
         start = stop
     dataset = Dataset(images, labels, features[label_key].names)
     return dataset.subset(np.argsort(ids, kind="stable")) if ids else dataset
+
+
+def _check_reachable(urls: Mapping[str, Any] | None) -> None:
+    """Fails at once offline, where TFDS retries for minutes."""
+    import requests
+
+    for url in list(urls or ())[:1]:
+        if url.startswith("http"):
+            requests.head(url, timeout=10)
 
 
 def _check_memory(name: str, shape: tuple[int, ...]) -> None:

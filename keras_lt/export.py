@@ -33,7 +33,8 @@ def save(
 
     Example:
         >>> keras_lt.export.save(model, "saved_model", test.images[:16])
-        >>> tf.saved_model.load("saved_model").serve(test.images[:16])
+        >>> loaded = tf.saved_model.load("saved_model")
+        >>> logits = loaded.serve(test.images[:16])
     """
     path = Path(path)
     if path.exists():

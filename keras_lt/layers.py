@@ -65,6 +65,9 @@ class ImageNormalization(keras.layers.Layer):
                 "number of channels that mean and variance have. "
                 f"Received: shape={tuple(input_shape)}"
             )
+        self.input_spec = keras.layers.InputSpec(
+            ndim=4, axes={-1: len(self.mean)}
+        )
 
     def call(self, inputs: Any) -> Any:
         std = np.sqrt(self.variance)
@@ -90,8 +93,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
         y = gamma * (x - mean) / sqrt(variance + epsilon) + beta,
 
-    and takes the same arguments, saves and loads the same weights. Keras runs
-    it as `tf.nn.moments` and separate arithmetic; this layer calls
+    takes the same arguments and has the same weights (`set_weights`; weight
+    files of functional models name layers by their class). Keras runs it as
+    `tf.nn.moments` and separate arithmetic; this layer calls
     `fused_batch_norm`, which made a training step of ResNet-32 on two CPU
     cores 1.45 times as fast in float32 and 1.9 times in bfloat16. Inputs in
     bfloat16 or float16 stay so, with statistics and parameters in float32.
@@ -112,7 +116,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and len(inputs.shape) == 4
             and self.axis in (-1, 3)
             and not self.synchronized
-            and not self.renorm
+            # Keras 3.12, the last for Python 3.10, has no renorm.
+            and not getattr(self, "renorm", False)
             and inputs.dtype in ("float32", "bfloat16", "float16")
         )
 
@@ -120,16 +125,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if not self._fusible(inputs, mask):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
-        gamma = self.gamma if self.scale else tf.ones((channels,))
-        beta = self.beta if self.center else tf.zeros((channels,))
+        gamma = _float32(self.gamma) if self.scale else tf.ones((channels,))
+        beta = _float32(self.beta) if self.center else tf.zeros((channels,))
         batch_statistics = bool(training and self.trainable)
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            tf.convert_to_tensor(gamma),
-            tf.convert_to_tensor(beta),
-            mean=None if batch_statistics else self._moving(self.moving_mean),
+            gamma,
+            beta,
+            mean=None if batch_statistics else _float32(self.moving_mean),
             variance=(
-                None if batch_statistics else self._moving(self.moving_variance)
+                None if batch_statistics else _float32(self.moving_variance)
             ),
             epsilon=self.epsilon,
             is_training=batch_statistics,
@@ -141,12 +146,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             self._update(self.moving_variance, variance * (count - 1) / count)
         return outputs
 
-    def _moving(self, variable: Any) -> tf.Tensor:
-        return tf.convert_to_tensor(variable)
-
     def _update(self, variable: Any, value: tf.Tensor) -> None:
         momentum = self.momentum
-        variable.assign(variable * momentum + value * (1.0 - momentum))
+        variable.assign(
+            _float32(variable) * momentum + value * (1.0 - momentum)
+        )
+
+
+def _float32(variable: Any) -> tf.Tensor:
+    """The kernel takes no other dtype for parameters and statistics."""
+    return keras.ops.cast(variable, "float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")

@@ -65,7 +65,7 @@ def class_distribution(
     _label(axes, heights, labels, [_INK] * len(labels))
     if is_log:
         axes.set_yscale("log")
-    axes.set_ylim(floor, counts.max() * (1.6 if is_log else 1.08))
+    axes.set_ylim(floor, counts.max() * (2.5 if is_log else 1.1))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
     axes.minorticks_off()
     axes.set_ylabel("training images")
@@ -375,8 +375,8 @@ def _legend(axes, groups):
             Patch(color=COLORS[name], label=f"{name} ({len(places):,})")
             for name, places in groups.items()
         ],
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
         ncols=4,
         frameon=False,
         labelcolor=_INK,

@@ -37,7 +37,7 @@ class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         factors: Sequence[float] = (),
     ):
         super().__init__()
-        if learning_rate <= 0 or warmup_steps < 0:
+        if not learning_rate > 0 or warmup_steps < 0:
             raise ValueError(
                 "Expected learning_rate > 0 and warmup_steps >= 0. Received: "
                 f"learning_rate={learning_rate}, warmup_steps={warmup_steps}"

@@ -9,7 +9,13 @@ import tensorflow as tf
 from keras_lt import seeding
 from keras_lt.datasets import Dataset
 
-SAMPLINGS = ("random", "class_balanced", "square_root", "reversed", "progressive")
+SAMPLINGS = (
+    "random",
+    "class_balanced",
+    "square_root",
+    "reversed",
+    "progressive",
+)
 
 
 def stream(
@@ -166,12 +172,23 @@ def _permuted(key: tf.Tensor, positions: tf.Tensor, size: int) -> tf.Tensor:
         seeding.fold_in(key, epochs)[:, None], tf.range(2, dtype=tf.int64)
     )  # (B, 2) uint64: one seed an index, as a batch may straddle epochs
     seeds = tf.reshape(tf.bitcast(words, tf.uint32), [-1, 4])[:, :3]
-    return tf.raw_ops.RandomIndexShuffle(
-        index=positions % size,
-        seed=seeds,
-        max_index=tf.constant(size - 1, tf.int64),
-        rounds=8,
-    )
+    # The op never yields a max_index of 2**b, b even and at least 16: there,
+    # shuffle one index more and step past it.
+    spare = (size - 1) & (size - 2) == 0
+
+    def shuffled(index: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.RandomIndexShuffle(
+            index=index,
+            seed=seeds,
+            max_index=tf.constant(size - 1 + spare, tf.int64),
+            rounds=8,
+        )
+
+    indices = shuffled(positions % size)
+    if spare:
+        past = shuffled(tf.fill(tf.shape(positions), tf.cast(size, tf.int64)))
+        indices = tf.where(indices == size, past, indices)
+    return indices
 
 
 def _class_weights(
@@ -317,6 +334,9 @@ def evaluation(dataset: Dataset, batch_size: int) -> tf.data.Dataset:
     images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
     batches = tf.data.Dataset.range(len(dataset)).batch(batch_size)
     return batches.map(
-        lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)),
+        lambda indices: (
+            tf.gather(images, indices),
+            tf.gather(labels, indices),
+        ),
         num_parallel_calls=tf.data.AUTOTUNE,
     ).prefetch(tf.data.AUTOTUNE)

@@ -1,7 +1,7 @@
 """`LongTailTensorBoard`: scalars, class-wise pictures, flags and HParams."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -18,9 +18,11 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     """Writes a long-tailed run's figures and pictures for TensorBoard.
 
     After each epoch: every number in `logs` as `train/...` or `val/...`, with
-    the learning rate; and, with `evaluation`, what
+    the learning rate; and for each of `evaluations` what
     `keras_lt.metrics.evaluate` gives on it: scalars, per-class accuracy as a
     histogram and as bars ordered by class count, and the confusion matrix.
+    The scalars enter `logs` too, as "NAME_balanced" and so on, where callbacks
+    that follow can monitor them and `fit` keeps them in its history.
     Once: the class distribution, `flags` as a table, and `hparams`, so that
     the HParams tab compares runs by any of the scalars. A step is the number
     of epochs that are over, so a second `fit` with `initial_epoch`, or a
@@ -29,9 +31,9 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     Args:
         log_dir: Folder for the event file.
         class_counts: Training images a class, integers (C,).
-        evaluation: Finite `tf.data.Dataset` of (images, int labels), each
-            image once, such as a hold-out; None writes no class-wise figures.
-        evaluation_name: First part of the tags of figures on `evaluation`.
+        evaluations: {name: finite `tf.data.Dataset` of (images, int labels),
+            each image once}, such as a hold-out; None writes no class-wise
+            figures. A name is the first part of its tags.
         class_names: C names, label ids by default.
         many: A class with more training images is many-shot.
         few: A class with fewer training images is few-shot.
@@ -48,7 +50,9 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     Example:
 
     >>> callback = LongTailTensorBoard(
-    ...     "logs", [500, 50, 5], evaluation=streams.evaluation(holdout, 256)
+    ...     "logs",
+    ...     [500, 50, 5],
+    ...     evaluations={"val": keras_lt.streams.evaluation(held_out, 256)},
     ... )
     >>> model.fit(stream, steps_per_epoch=100, epochs=5, callbacks=[callback])
     >>> callback.write_test(report.evaluate(logits, labels, [500, 50, 5]))
@@ -59,8 +63,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         log_dir: str | os.PathLike,
         class_counts: Sequence[int],
         *,
-        evaluation: tf.data.Dataset | None = None,
-        evaluation_name: str = "evaluation",
+        evaluations: Mapping[str, tf.data.Dataset] | None = None,
         class_names: Sequence[str] | None = None,
         many: int = 100,
         few: int = 20,
@@ -82,8 +85,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
             )
         self.log_dir = log_dir
         self.class_counts = class_counts
-        self.evaluation = evaluation
-        self.evaluation_name = evaluation_name
+        self.evaluations = evaluations
         self.class_names = class_names
         self.many = many
         self.few = few
@@ -93,7 +95,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         self._writer = None
         self._step = None
         self._epochs = 0
-        self._undrawn = None
+        self._undrawn = {}
 
     def set_model(self, model):
         if self.model is not model:
@@ -105,10 +107,9 @@ class LongTailTensorBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._epochs = epoch + 1
+        logs = {} if logs is None else logs
         figures = {
-            key: value
-            for key, value in (logs or {}).items()
-            if np.ndim(value) == 0
+            key: value for key, value in logs.items() if np.ndim(value) == 0
         }
         figures.setdefault(
             "learning_rate",
@@ -119,14 +120,16 @@ class LongTailTensorBoard(keras.callbacks.Callback):
                 name = key.removeprefix("val_")
                 part = "train" if name == key else "val"
                 tf.summary.scalar(f"{part}/{name}", float(value))
-            if self.evaluation is not None:
-                self._evaluate()
+            for name, dataset in (self.evaluations or {}).items():
+                for key, value in self._evaluate(name, dataset).items():
+                    logs[f"{name}_{key}"] = value
         self._writer.flush()
 
     def on_train_end(self, logs=None):
-        if self._undrawn is not None:
-            with self._writer.as_default(step=self._epochs):
-                self._draw(self.evaluation_name, self._undrawn)
+        with self._writer.as_default(step=self._epochs):
+            for name, result in self._undrawn.items():
+                self._draw(name, result)
+        self._undrawn = {}
         self._writer.flush()
 
     def write_test(self, result: dict, name: str = "test") -> None:
@@ -169,15 +172,17 @@ class LongTailTensorBoard(keras.callbacks.Callback):
                 {key: _hparam(value) for key, value in self.hparams.items()}
             )
 
-    def _evaluate(self):
-        logits, labels = predict(self.model, self.evaluation, self._step)
+    def _evaluate(self, name, dataset) -> dict:
+        """Writes what there is to say of a data set; returns its scalars."""
+        logits, labels = predict(self.model, dataset, self._step)
         result = evaluate(
             logits, labels, self.class_counts, many=self.many, few=self.few
         )
-        self._write(self.evaluation_name, result)
-        self._undrawn = result
+        self._write(name, result)
+        self._undrawn[name] = result
         if self._epochs % self.picture_every == 0:
-            self._draw(self.evaluation_name, result)
+            self._draw(name, self._undrawn.pop(name))
+        return {k: result[k] for k in _SCALARS if result[k] is not None}
 
     def _write(self, name, result):
         for key in _SCALARS:
@@ -206,7 +211,6 @@ class LongTailTensorBoard(keras.callbacks.Callback):
                     class_names=self.class_names,
                 ),
             )
-        self._undrawn = None
 
 
 def _image(name, figure):

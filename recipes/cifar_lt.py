@@ -11,7 +11,7 @@ command goes on where a run was cut, and leaves a finished run as it is.
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import workdir as workdirs
@@ -59,7 +59,10 @@ flags.DEFINE_float(
     lower_bound=1.0,
 )
 flags.DEFINE_enum(
-    "profile", "exp", ["exp", "step"], "How class counts fall from head to tail."
+    "profile",
+    "exp",
+    ["exp", "step"],
+    "How class counts fall from head to tail.",
 )
 flags.DEFINE_enum(
     "selection",
@@ -162,7 +165,9 @@ flags.DEFINE_integer(
     "max_steps", None, "Stop after so many steps (a smoke run).", lower_bound=1
 )
 flags.DEFINE_string("workdir", None, "Folder of the run.")
-flags.DEFINE_bool("overwrite", False, "Start anew, deleting the run in --workdir.")
+flags.DEFINE_bool(
+    "overwrite", False, "Start anew, deleting the run in --workdir."
+)
 flags.DEFINE_bool(
     "eval_only", False, "Score --checkpoint on the test set; write nothing."
 )
@@ -188,9 +193,7 @@ NOT_COMPARED = (
 
 def load_data():
     """Returns the training, held-out (or None) and test sets."""
-    train = datasets.load(
-        FLAGS.dataset, split="train", data_dir=FLAGS.data_dir
-    )
+    train = datasets.load(FLAGS.dataset, split="train", data_dir=FLAGS.data_dir)
     test = datasets.load(FLAGS.dataset, split="test", data_dir=FLAGS.data_dir)
     if FLAGS.imbalance_factor is not None:
         train = datasets.long_tail(
@@ -280,7 +283,7 @@ def make_model(train):
     return model
 
 
-def fit(model, train, held_out, checkpointing, other_callbacks) -> int:
+def fit(model, train, checkpointing, other_callbacks) -> int:
     """Trains to the end, from the latest checkpoint; returns the steps."""
     epoch_steps = steps_per_epoch(train)
     total_steps = FLAGS.epochs * epoch_steps
@@ -304,10 +307,8 @@ def fit(model, train, held_out, checkpointing, other_callbacks) -> int:
             initial_epoch=epoch,
             epochs=until,
             steps_per_epoch=min(epoch_steps, last_step - step),
-            validation_data=(
-                held_out and streams.evaluation(held_out, FLAGS.batch_size)
-            ),
             callbacks=[*other_callbacks, checkpointing],
+            shuffle=False,
             verbose=1 if sys.stdout.isatty() else 2,
         )
         epoch = until
@@ -345,15 +346,28 @@ def train_and_report(run: workdirs.Workdir) -> None:
         run.path / "checkpoints",
         monitor="val_balanced" if held_out else None,
     )
-    others = [callbacks.StopOnNonFinite()]
+    curves = {"val": held_out, "test_curve": FLAGS.test_curve and test}
+    tensorboard = callbacks.LongTailTensorBoard(
+        run.path / "tensorboard",
+        class_counts,
+        evaluations={
+            name: streams.evaluation(dataset, FLAGS.batch_size)
+            for name, dataset in curves.items()
+            if dataset
+        },
+        class_names=train.class_names,
+        many=FLAGS.many_shot,
+        few=FLAGS.few_shot,
+        flags=run.flags,
+        hparams=run.flags,
+    )
+    others = [callbacks.StopOnNonFinite(), tensorboard]
     if FLAGS.drw_epoch is not None:
         others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
-    steps = fit(model, train, held_out, checkpointing, others)
+    steps = fit(model, train, checkpointing, others)
 
     epochs = len(checkpointing.history["seconds"])
-    results = {
-        "last": {**score(model, test, class_counts), "epoch": epochs}
-    }
+    results = {"last": {**score(model, test, class_counts), "epoch": epochs}}
     run.discard_results()
     export.save(model, run.path / "saved_model", test.images[:16])
     run.write("model.keras", model.save)
@@ -403,6 +417,9 @@ def train_and_report(run: workdirs.Workdir) -> None:
     report.write_html(run.path / "report.html", record)
     report.write_record(run.path / "result.json", record)
     for which, scores in results.items():
+        tensorboard.write_test(
+            scores, "test" if which == "last" else "test_best"
+        )
         print(f"test, {which} epoch: {summary(scores)}")
     run.say_where()
 
@@ -438,7 +455,12 @@ def main(argv: list[str]) -> None:
         return
     if FLAGS.workdir is None:
         raise ValueError("Expected --workdir=FOLDER. Received: none")
-    run = workdirs.Workdir(FLAGS.workdir, NOT_COMPARED, FLAGS.overwrite)
+    compared = [
+        flag
+        for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])
+        if flag.name not in NOT_COMPARED
+    ]
+    run = workdirs.Workdir(FLAGS.workdir, compared, FLAGS.overwrite)
     if run.finished:
         print(f"Finished before; nothing is changed. {run.path}/result.json")
         run.say_where()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
@@ -57,11 +58,14 @@ def run_app(main: Callable[[list[str]], None]) -> None:
         sys.exit(1)
 
     def parse(argv: list[str]) -> list[str]:
-        FLAGS.set_default("verbosity", logging.WARNING)
         try:
-            return app.parse_flags_with_usage(expand_flagfiles(argv))
-        except OSError as error:
-            return fail(error)
+            rest = FLAGS(expand_flagfiles(argv))
+        except (flags.Error, OSError) as error:
+            fail(error)
+        if not FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)
+            tf.get_logger().setLevel("ERROR")
+        return rest
 
     def guarded(argv: list[str]) -> None:
         try:
@@ -83,7 +87,7 @@ class Workdir:
 
     Args:
         path: The folder; made if absent.
-        not_compared: Flags that may differ between the starts of a run.
+        compared: Flags that may not differ between the starts of a run.
         overwrite: Whether a run that is there is deleted.
 
     Raises:
@@ -105,13 +109,11 @@ class Workdir:
     )
 
     def __init__(
-        self, path: str, not_compared: Iterable[str], overwrite: bool
+        self, path: str, compared: Iterable[flags.Flag], overwrite: bool
     ):
         self.path = Path(path)
-        key_flags = FLAGS.get_key_flags_for_module(sys.argv[0])
-        compared = [flag for flag in key_flags if flag.name not in not_compared]
         self.flags = {flag.name: flag.value for flag in compared}
-        lines = {flag.name: flag.serialize() for flag in compared}
+        lines = [flag.serialize() for flag in compared if flag.serialize()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")
@@ -137,13 +139,13 @@ class Workdir:
         if overwrite:
             self._delete(self.OUTPUTS)
         if started.exists():
-            self._compare(started.read_text(), lines)
+            self._compare(started.read_text().splitlines(), lines)
         else:
-            text = "\n".join(filter(None, lines.values())) + "\n"
+            text = "\n".join(lines) + "\n"
             self.write("flags.cfg", lambda part: part.write_text(text))
 
-    def _compare(self, text: str, lines: dict[str, str]) -> None:
-        before, now = set(text.splitlines()), set(filter(None, lines.values()))
+    def _compare(self, lines_before: list[str], lines: list[str]) -> None:
+        before, now = set(lines_before), set(lines)
         if before != now:
             raise ValueError(
                 f"Expected the flags of the run in {self.path} (or another "

@@ -174,7 +174,7 @@ def compiled(**arguments):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_training_saving_and_monitoring(tmp_path, jit_compile):
+def test_compiled_evaluation(jit_compile):
     model = compiled(jit_compile=jit_compile)
     scores = one_hot(PREDICTED)
     figures = metrics.evaluate(3 * scores, LABELS, COUNTS)
@@ -182,6 +182,11 @@ def test_training_saving_and_monitoring(tmp_path, jit_compile):
     for name in ("balanced", "many", "medium", "few"):
         assert found[name] == pytest.approx(figures[name]), name
     np.testing.assert_array_equal(found["confusion"], figures["confusion"])
+
+
+def test_training_saving_and_monitoring(tmp_path):
+    model = compiled()
+    scores = one_hot(PREDICTED)
     checkpoint = keras.callbacks.ModelCheckpoint(
         tmp_path / "best.keras",
         monitor="val_balanced",

@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
+from keras_lt.callbacks import LongTailTensorBoard
 from keras_lt.metrics import evaluate
-from keras_lt.tensorboard import LongTailTensorBoard
 
 COUNTS = [900, 50, 5]
 IMAGES = np.eye(3, dtype="float32")[[0, 0, 1, 2, 0, 1]]
@@ -32,7 +32,7 @@ def make_callback(folder, **arguments):
     return LongTailTensorBoard(
         folder,
         COUNTS,
-        **{"evaluation": dataset, "evaluation_name": "holdout", **arguments},
+        **{"evaluations": {"holdout": dataset}, **arguments},
     )
 
 
@@ -105,7 +105,7 @@ def test_second_fit_and_resume_go_on(tmp_path):
 
 
 def test_without_evaluation(tmp_path):
-    fit(make_model(), make_callback(tmp_path, evaluation=None), epochs=1)
+    fit(make_model(), make_callback(tmp_path, evaluations=None), epochs=1)
     found, _ = read(tmp_path)
     assert "train/loss" in found
     assert not [tag for tag in found if tag.startswith("holdout")]
@@ -182,3 +182,23 @@ def test_two_replicas(tmp_path, two_replicas):
 def test_rejects(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         make_callback(tmp_path, **arguments)
+
+
+def test_scalars_enter_the_logs(tmp_path):
+    seen = []
+    monitor = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(logs["holdout_balanced"])
+    )
+    history = (
+        make_model()
+        .fit(
+            IMAGES,
+            LABELS,
+            epochs=2,
+            callbacks=[make_callback(tmp_path), monitor],
+            verbose=0,
+        )
+        .history
+    )
+    expected = evaluate(IMAGES, LABELS, COUNTS)
+    assert seen == history["holdout_balanced"] == [expected["balanced"]] * 2

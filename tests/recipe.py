@@ -1,0 +1,37 @@
+"""Runs the recipe, in this process or in one of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+from absl.testing import flagsaver
+
+REPO = Path(__file__).resolve().parents[1]
+RECIPE = REPO / "recipes" / "cifar_lt.py"
+sys.path.insert(0, str(RECIPE.parent))
+
+import cifar_lt  # noqa: E402
+import workdir  # noqa: E402
+
+
+def run(monkeypatch, *arguments) -> int:
+    """Exit code of `python recipes/cifar_lt.py ARGUMENTS`, run in here."""
+    monkeypatch.setattr(sys, "argv", [str(RECIPE), *map(str, arguments)])
+    policy = keras.config.dtype_policy()
+    with flagsaver.flagsaver():
+        try:
+            workdir.run_app(cifar_lt.main)
+        except SystemExit as end:
+            return end.code or 0
+        finally:
+            keras.config.set_dtype_policy(policy)
+
+
+def start(*arguments) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(RECIPE), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -1,0 +1,428 @@
+"""Callbacks in real, small trainings."""
+
+import json
+import math
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lt import callbacks, datasets, streams
+from keras_lt.layers import FusedBatchNormalization
+from keras_lt.losses import ClassBalancedCrossentropy, ClassBalancedSigmoid
+from keras_lt.metrics import PerClassAccuracy
+from keras_lt.schedules import WarmupStepDecay
+
+# Logits of a frozen model, and class weights that change their mean.
+LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]], "float32")
+LABELS = np.array([0, 1, 1])
+WEIGHTS = [0.5, 3.0]
+CROSSENTROPY = np.log(np.exp(LOGITS).sum(1)) - LOGITS[range(3), LABELS]
+PLAIN = CROSSENTROPY.mean()
+WEIGHTED = (CROSSENTROPY * np.take(WEIGHTS, LABELS)).mean()
+
+
+class Counted(ClassBalancedCrossentropy):
+    """Counts how often Python calls it: once a trace."""
+
+    traces = 0
+
+    def per_example(self, labels, logits):
+        self.traces += 1
+        return super().per_example(labels, logits)
+
+
+def weighted_loss():
+    return Counted([6, 1], class_weights=WEIGHTS, normalizer="batch")
+
+
+def frozen_model(loss):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(2, kernel_initializer="identity")(inputs)
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    return model
+
+
+def fit(model, **kwargs):
+    batches = tf.data.Dataset.from_tensors((LOGITS, LABELS)).repeat()
+    return model.fit(batches, steps_per_epoch=2, verbose=0, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("start_epoch", "want"),
+    [
+        (0, [WEIGHTED] * 4),
+        (2, [PLAIN, PLAIN, WEIGHTED, WEIGHTED]),
+        (9, [PLAIN] * 4),
+    ],
+)
+def test_reweighting_starts(start_epoch, want):
+    assert abs(PLAIN - WEIGHTED) > 0.1
+    loss = weighted_loss()
+    traces = []
+    history = fit(
+        frozen_model(loss),
+        epochs=4,
+        callbacks=[
+            callbacks.DeferredReweighting(start_epoch),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: traces.append(loss.traces)
+            ),
+        ],
+    )
+    np.testing.assert_allclose(history.history["loss"], want, rtol=1e-6)
+    assert traces[0] > 0
+    assert traces == [traces[0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("initial_epoch", "want"),
+    [(1, [PLAIN, WEIGHTED, WEIGHTED]), (3, [WEIGHTED])],
+)
+def test_reweighting_of_a_resumed_training(initial_epoch, want):
+    history = fit(
+        frozen_model(weighted_loss()),
+        initial_epoch=initial_epoch,
+        epochs=4,
+        callbacks=[callbacks.DeferredReweighting(2)],
+    )
+    np.testing.assert_allclose(history.history["loss"], want, rtol=1e-6)
+
+
+def test_reweighting_of_several_losses():
+    inputs = keras.Input((2,))
+    outputs = [keras.layers.Identity(name=name)(inputs) for name in "abc"]
+    loss = {
+        "a": ClassBalancedCrossentropy([6, 1]),
+        "b": ClassBalancedSigmoid([6, 1]),
+        "c": "mse",
+    }
+    model = keras.Model(inputs, dict(zip("abc", outputs, strict=True)))
+    model.compile("sgd", loss)
+    callback = callbacks.DeferredReweighting(3)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, want in ((2, 0.0), (3, 1.0)):
+        callback.on_epoch_begin(epoch)
+        assert float(loss["a"].reweighting) == want
+        assert float(loss["b"].reweighting) == want
+
+
+def test_reweighting_needs_a_weighted_loss():
+    model = frozen_model("mse")
+    with pytest.raises(
+        ValueError, match=r"Expected .* class weights .* Received: loss=mse"
+    ):
+        fit(model, callbacks=[callbacks.DeferredReweighting(1)])
+
+
+def test_reweighting_refuses_negative_epochs():
+    with pytest.raises(
+        ValueError, match=r"Expected .* Received: start_epoch=-1"
+    ):
+        callbacks.DeferredReweighting(-1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_stops_on_a_loss_that_is_not_finite(value):
+    images = np.ones((5, 1), "float32")
+    images[3] = value  # epoch 1 is steps 0, 1, epoch 2 ends with this one
+    batches = tf.data.Dataset.from_tensor_slices((images, images)).batch(1)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    steps = []
+    with pytest.raises(
+        FloatingPointError, match=r"Received: .* at step 2 of epoch 2 \("
+    ):
+        model.fit(
+            batches,
+            steps_per_epoch=2,
+            epochs=2,
+            verbose=0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_train_batch_begin=lambda batch, logs: steps.append(1)
+                ),
+                callbacks.StopOnNonFinite(),
+            ],
+        )
+    assert len(steps) == 4
+
+
+def test_goes_on_with_a_finite_loss():
+    history = fit(
+        frozen_model(weighted_loss()),
+        epochs=2,
+        callbacks=[callbacks.StopOnNonFinite()],
+    )
+    assert len(history.history["loss"]) == 2
+
+
+STEPS = 3
+
+
+def batches(start_epoch=0):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 4, 4, 1), "uint8")
+    dataset = datasets.from_arrays(images, np.arange(20) % 2)
+    return streams.stream(
+        dataset,
+        sampling="class_balanced",
+        batch_size=8,
+        seed=0,
+        start_step=start_epoch * STEPS,
+    )
+
+
+def small_model(seed=0, units=2, extra=False, optimizer=None, metrics=()):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = FusedBatchNormalization(momentum=0.5)(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(units)(x)
+    if extra:
+        x = keras.layers.Dense(2)(x)
+    model = keras.Model(inputs, x)
+    model.compile(
+        optimizer
+        or keras.optimizers.SGD(WarmupStepDecay(0.1, 4, [7], [0.1]), 0.9),
+        ClassBalancedCrossentropy([10, 10], 0.9),
+        metrics=list(metrics),
+    )
+    return model
+
+
+def train(directory, epochs, model=None, monitor=None, values=None, before=()):
+    """Trains a model, from where the directory is."""
+    model = model or small_model()
+    checkpointing = callbacks.Checkpointing(directory, monitor=monitor)
+    start = checkpointing.restore(model)
+
+    def log(epoch, logs):
+        if values is not None:
+            logs["score"] = values[epoch]
+
+    model.fit(
+        batches(start),
+        steps_per_epoch=STEPS,
+        initial_epoch=start,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_end=log),
+            *before,
+            checkpointing,
+        ],
+    )
+    return model, checkpointing
+
+
+def state(model):
+    return [np.asarray(v) for v in (*model.weights, *model.optimizer.variables)]
+
+
+def assert_same_state(model, other):
+    values, others = state(model), state(other)
+    assert len(values) == len(others)
+    for value, other_value in zip(values, others, strict=True):
+        np.testing.assert_array_equal(value, other_value)
+
+
+def files(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
+    whole, whole_checkpointing = train(tmp_path / "whole", 3)
+    first, _ = train(tmp_path / "parts", 1)
+    second, checkpointing = train(tmp_path / "parts", 3, small_model(seed=9))
+    assert_same_state(second, whole)
+    assert not np.array_equal(state(first)[-1], state(second)[-1])
+    for name in ("loss", "learning_rate"):
+        assert checkpointing.history[name] == whole_checkpointing.history[name]
+
+
+def test_history_over_two_starts(tmp_path):
+    _, checkpointing = train(tmp_path, 2)
+    assert checkpointing.starts == 1
+    _, checkpointing = train(tmp_path, 3)
+    assert checkpointing.starts == 2
+    history = checkpointing.history
+    assert set(history) == {"loss", "learning_rate", "seconds"}
+    assert {len(values) for values in history.values()} == {3}
+    assert all(0 < seconds < 60 for seconds in history["seconds"])
+    # After 3 steps an epoch: 4 / 4, then 1, then 0.1 of the base.
+    assert history["learning_rate"] == pytest.approx([0.1, 0.1, 0.01])
+    index = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert index["history"] == history
+    assert index["epoch"] == 3
+
+
+def test_seconds_are_of_training_steps(tmp_path):
+    clock = [0.0]
+
+    def pass_time(seconds):
+        def hook(*args, **kwargs):
+            clock[0] += seconds
+
+        return hook
+
+    tick = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=pass_time(2.0), on_epoch_end=pass_time(100.0)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+        _, checkpointing = train(tmp_path, 2, before=[tick])
+    assert checkpointing.history["seconds"] == [2.0 * STEPS] * 2
+
+
+def test_only_scalars_enter_the_history(tmp_path):
+    model = small_model(metrics=[PerClassAccuracy(2)])
+    _, checkpointing = train(tmp_path, 2, model)
+    assert set(checkpointing.history) == {"loss", "learning_rate", "seconds"}
+
+
+def test_a_finished_training_stays_as_it_is(tmp_path):
+    model, _ = train(tmp_path, 2)
+    before = files(tmp_path)
+    again, _ = train(tmp_path, 2, small_model(seed=9))
+    assert_same_state(again, model)
+    assert files(tmp_path) == before
+
+
+def test_keeps_the_latest_only(tmp_path):
+    _, checkpointing = train(tmp_path, 3)
+    assert checkpointing.best is None
+    assert files(tmp_path) == ["checkpoint.json", "epoch-0003.weights.h5"]
+
+
+def test_keeps_the_best(tmp_path):
+    # The best is the first of the equal ones, and survives a second start.
+    values = [0.3, 0.7, 0.7, 0.5]
+    model, _ = train(tmp_path, 2, monitor="score", values=values)
+    weights = model.get_weights()
+    _, checkpointing = train(tmp_path, 4, monitor="score", values=values)
+    best = checkpointing.best
+    assert (best["epoch"], best["value"]) == (2, 0.7)
+    assert best["path"] == tmp_path / "epoch-0002.weights.h5"
+    assert files(tmp_path) == [
+        "checkpoint.json",
+        "epoch-0002.weights.h5",
+        "epoch-0004.weights.h5",
+    ]
+    other = small_model(seed=9)
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(best["path"])
+    for value, want in zip(other.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(value, want)
+
+
+def test_nan_is_never_the_best(tmp_path):
+    values = [math.nan, 0.2, math.nan]
+    _, checkpointing = train(tmp_path, 1, monitor="score", values=values)
+    assert checkpointing.best is None
+    _, checkpointing = train(tmp_path, 3, monitor="score", values=values)
+    assert checkpointing.best["epoch"] == 2
+
+
+def test_monitor_must_be_in_the_logs(tmp_path):
+    with pytest.raises(
+        KeyError, match=r"Expected 'score' .* Received: \['learning_rate', "
+    ):
+        train(tmp_path, 1, monitor="score")
+
+
+def test_restores_nothing_from_an_empty_directory(tmp_path):
+    model = small_model()
+    before = model.get_weights()
+    checkpointing = callbacks.Checkpointing(tmp_path / "absent")
+    assert checkpointing.restore(model) == 0
+    assert checkpointing.starts == 1
+    for value, want in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, want)
+
+
+def damage(path, how):
+    if how == "missing":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("these are no weights")
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "text", "cut"])
+def test_refuses_damaged_weights(tmp_path, how):
+    train(tmp_path, 1)
+    damage(tmp_path / "epoch-0001.weights.h5", how)
+    with pytest.raises(
+        ValueError, match=r"Expected a checkpoint (.|\n)*checkpoint.json"
+    ):
+        callbacks.Checkpointing(tmp_path).restore(small_model())
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"latest": null}'])
+def test_refuses_a_damaged_index(tmp_path, text):
+    (tmp_path / "checkpoint.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"Expected a checkpoint (.|\n)*checkpoint.json"
+    ):
+        callbacks.Checkpointing(tmp_path).restore(small_model())
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({}, {"units": 3}),
+        ({}, {"extra": True}),
+        ({"extra": True}, {}),
+        ({}, {"optimizer": "adam"}),
+        ({"optimizer": "adam"}, {}),
+    ],
+    ids=str,
+)
+def test_refuses_another_model(tmp_path, written, read):
+    train(tmp_path, 1, small_model(**written))
+    with pytest.raises(
+        ValueError, match=r"Expected a checkpoint of this model"
+    ):
+        callbacks.Checkpointing(tmp_path).restore(small_model(**read))
+
+
+@pytest.mark.parametrize("fatal", ["weights", 1, 2, "unlink"])
+def test_a_kill_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
+    """Ends the writing of epoch 2 in its middle, then goes on."""
+    whole, _ = train(tmp_path / "whole", 3)
+    path = tmp_path / "killed"
+    train(path, 1)
+    replace, calls = os.replace, []
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def replace_until(*args):
+        calls.append(args)
+        if len(calls) == fatal:
+            raise KeyboardInterrupt
+        replace(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_until)
+        if fatal == "weights":
+            patch.setattr(keras.Model, "save_weights", killed)
+        if fatal == "unlink":
+            patch.setattr(callbacks.Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(path, 2)
+    over = callbacks.Checkpointing(path).restore(small_model())
+    assert over == (2 if fatal == "unlink" else 1)
+    model, checkpointing = train(path, 3, small_model(seed=9))
+    assert_same_state(model, whole)
+    assert len(checkpointing.history["loss"]) == 3
+    assert files(path) == ["checkpoint.json", "epoch-0003.weights.h5"]

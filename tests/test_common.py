@@ -1,0 +1,319 @@
+"""One battery for every public Keras object of the library.
+
+The table says how to make each and what to call it on. A class that is
+registered with Keras and not in the table fails the first test.
+"""
+
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_lt
+from keras_lt import layers, losses, metrics, schedules
+from keras_lt.models import backbones
+
+COUNTS = [60, 20, 5, 0]
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 4, 4, 3), "uint8")
+MAPS = RNG.normal(size=(6, 4, 4, 4)).astype("float32")
+LABELS = np.array([0, 1, 2, 2, 0, 1])
+LOGITS = RNG.normal(size=(6, 4)).astype("float32")
+
+
+class Case(NamedTuple):
+    """How to make an object, what to call it on, and one bad use of it."""
+
+    config: dict[str, Any]
+    inputs: tuple
+    bad: Callable[[], Any]
+
+
+def loss_case(loss_class, **kwargs):
+    return Case(
+        {"class_counts": COUNTS, "beta": 0.9, **kwargs},
+        (LABELS, LOGITS),
+        lambda: loss_class(COUNTS, normalizer="mean"),
+    )
+
+
+def metric_case(metric_class, **kwargs):
+    return Case(
+        kwargs,
+        (LABELS, LOGITS),
+        lambda: metric_class(**kwargs)(LABELS, LOGITS[0]),
+    )
+
+
+def normalization_of_3_channels():
+    layer = layers.FusedBatchNormalization()
+    layer.build((None, 4, 4, 3))
+    return layer
+
+
+TABLE = {
+    layers.ImageNormalization: Case(
+        {"mean": [120.0, 118.0, 110.0], "variance": [900.0, 1600.0, 0.0]},
+        (IMAGES,),
+        lambda: layers.ImageNormalization([1.0], [-1.0]),
+    ),
+    layers.FusedBatchNormalization: Case(
+        {"momentum": 0.9, "epsilon": 1e-5},
+        (MAPS,),
+        lambda: normalization_of_3_channels()(MAPS),
+    ),
+    layers.PriorBias: Case(
+        {"prior": 0.1}, ((4,), "float32"), lambda: layers.PriorBias(2.0)
+    ),
+    backbones.PaddedShortcut: Case(
+        {"filters": 8, "strides": 2},
+        (MAPS,),
+        lambda: backbones.PaddedShortcut(2, 2)(MAPS),
+    ),
+    schedules.WarmupStepDecay: Case(
+        {
+            "learning_rate": 0.1,
+            "warmup_steps": 5,
+            "boundaries": [20],
+            "factors": [0.01],
+        },
+        (np.int64(3),),
+        lambda: schedules.WarmupStepDecay(0.1, -1),
+    ),
+    losses.ClassBalancedCrossentropy: loss_case(
+        losses.ClassBalancedCrossentropy, normalizer="weight_sum"
+    ),
+    losses.ClassBalancedSigmoid: loss_case(losses.ClassBalancedSigmoid),
+    losses.ClassBalancedFocal: loss_case(losses.ClassBalancedFocal, gamma=2.0),
+    metrics.BalancedAccuracy: metric_case(
+        metrics.BalancedAccuracy, num_classes=4
+    ),
+    metrics.PerClassAccuracy: metric_case(
+        metrics.PerClassAccuracy, num_classes=4
+    ),
+    metrics.ShotAccuracy: metric_case(
+        metrics.ShotAccuracy,
+        class_counts=COUNTS,
+        group="medium",
+        many=50,
+        average="pooled",
+    ),
+    metrics.ConfusionMatrix: metric_case(
+        metrics.ConfusionMatrix, num_classes=4
+    ),
+    metrics.ExpectedCalibrationError: metric_case(
+        metrics.ExpectedCalibrationError, num_bins=5
+    ),
+}
+
+KINDS = {
+    "layer": keras.layers.Layer,
+    "loss": keras.losses.Loss,
+    "metric": keras.metrics.Metric,
+    "initializer": keras.initializers.Initializer,
+    "schedule": keras.optimizers.schedules.LearningRateSchedule,
+}
+
+
+def public_objects():
+    """Concrete public classes of these kinds in all modules of the library."""
+    found = set()
+    for info in pkgutil.walk_packages(keras_lt.__path__, "keras_lt."):
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            if (
+                inspect.isclass(value)
+                and value.__module__ == info.name
+                and issubclass(value, tuple(KINDS.values()))
+                and not name.startswith("_")
+                and value is not losses.ClassWeightedLoss  # a base class
+            ):
+                found.add(value)
+    return found
+
+
+def cases(*kinds):
+    bases = tuple(KINDS[kind] for kind in kinds or KINDS)
+    return pytest.mark.parametrize(
+        "cls",
+        [cls for cls in TABLE if issubclass(cls, bases)],
+        ids=lambda cls: cls.__name__,
+    )
+
+
+def make(cls, **kwargs):
+    return cls(**TABLE[cls].config, **kwargs)
+
+
+def assert_equal(value, want, tolerance=0.0):
+    np.testing.assert_allclose(
+        np.asarray(value, "float64"),
+        np.asarray(want, "float64"),
+        rtol=tolerance,
+        atol=tolerance,
+    )
+
+
+def test_the_table_is_complete():
+    assert public_objects() == set(TABLE)
+
+
+@cases()
+def test_is_registered(cls):
+    name = f"keras_lt>{cls.__name__}"
+    assert keras.saving.get_registered_name(cls) == name
+    assert keras.saving.get_registered_object(name) is cls
+
+
+@cases()
+def test_docstring(cls):
+    doc = inspect.getdoc(cls)
+    assert cls.__doc__
+    assert "Example:\n" in doc
+    assert ">>> " in doc
+    for argument in TABLE[cls].config:
+        assert argument in doc or issubclass(
+            cls, keras.layers.BatchNormalization
+        )
+
+
+@cases()
+def test_config(cls):
+    instance = make(cls)
+    config = instance.get_config()
+    assert json.loads(json.dumps(config)) == config
+    for name, value in TABLE[cls].config.items():
+        assert config[name] == value
+    assert cls.from_config(config).get_config() == config
+
+
+@cases()
+def test_serialization(cls):
+    instance = make(cls)
+    data = json.loads(json.dumps(keras.saving.serialize_keras_object(instance)))
+    loaded = keras.saving.deserialize_keras_object(data)
+    assert type(loaded) is cls
+    assert loaded.get_config() == instance.get_config()
+    inputs = TABLE[cls].inputs
+    assert_equal(loaded(*inputs), instance(*inputs))
+
+
+@cases("layer", "loss", "initializer", "schedule")
+def test_eager_equals_graph(cls):
+    instance = make(cls)
+    inputs = TABLE[cls].inputs
+    if isinstance(instance, keras.initializers.Initializer):
+        graph = tf.function(lambda: instance(*inputs))()
+    else:
+        instance(*inputs)  # a layer makes its variables here
+        graph = tf.function(instance)(*map(tf.constant, inputs))
+    assert_equal(graph, instance(*inputs), 1e-6)
+
+
+@cases("metric")
+def test_metric_eager_equals_graph(cls):
+    eager, graph = make(cls), make(cls)
+    update = tf.function(graph.update_state)
+    for _ in range(2):
+        eager.update_state(LABELS, LOGITS)
+        update(tf.constant(LABELS), tf.constant(LOGITS))
+    assert_equal(tf.function(graph.result)(), eager.result(), 1e-6)
+    graph.reset_state()
+    eager.reset_state()
+    eager.update_state(LABELS, LOGITS)
+    update(tf.constant(LABELS), tf.constant(LOGITS))
+    assert_equal(graph.result(), eager.result(), 1e-6)
+
+
+@cases("layer")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_layer_in_mixed_precision(cls, dtype):
+    (inputs,) = TABLE[cls].inputs
+    layer = make(cls, dtype=f"mixed_{dtype}")
+    outputs = layer(inputs)
+    assert outputs.dtype == dtype
+    assert layer(keras.Input(inputs.shape[1:])).dtype == dtype
+    assert {w.dtype for w in layer.weights} <= {"float32"}
+    assert_equal(tf.cast(outputs, "float32"), make(cls)(inputs), 2e-2)
+
+
+@cases("loss", "metric")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_scores_of_16_bits(cls, dtype):
+    """The result is the float32 one of the same rounded scores."""
+    rounded = tf.cast(LOGITS, dtype)
+    want = make(cls)(LABELS, tf.cast(rounded, "float32"))
+    assert_equal(make(cls)(LABELS, rounded), want, 1e-6)
+
+
+@cases("loss", "metric")
+def test_under_a_mixed_policy(cls):
+    want = make(cls)(LABELS, LOGITS)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert_equal(make(cls)(LABELS, LOGITS), want, 1e-6)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compiled_model(cls):
+    """A model that uses the class where its kind is used."""
+    instance = make(cls)
+    inputs = keras.Input(IMAGES.shape[1:])
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    compile_args = {"optimizer": "sgd", "loss": "mse"}
+    initializer = "glorot_uniform"
+    labels = LOGITS
+    if issubclass(cls, KINDS["layer"]):
+        x = instance(inputs if cls is layers.ImageNormalization else x)
+    elif issubclass(cls, KINDS["initializer"]):
+        initializer = instance
+    elif issubclass(cls, KINDS["schedule"]):
+        compile_args["optimizer"] = keras.optimizers.SGD(instance)
+    elif issubclass(cls, KINDS["loss"]):
+        compile_args["loss"], labels = instance, LABELS
+    else:
+        compile_args["loss"] = keras.losses.SparseCategoricalCrossentropy(True)
+        compile_args["metrics"], labels = [instance], LABELS
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = keras.layers.Dense(4, bias_initializer=initializer)(x)
+    model = keras.Model(inputs, outputs)
+    model.compile(**compile_args)
+    return model, labels
+
+
+@cases()
+def test_trains_saves_and_loads(cls, tmp_path):
+    model, labels = compiled_model(cls)
+    images = IMAGES.astype("float32")
+    model.train_on_batch(images, labels)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_equal(loaded(images), model(images))
+    model.reset_metrics()  # Keras 3.12 averages the loss over calls
+    want = model.train_on_batch(images, labels, return_dict=True)
+    model_state = model.get_weights()
+    got = loaded.train_on_batch(images, labels, return_dict=True)
+    assert_equal(got["loss"], want["loss"], 1e-6)
+    for value, wanted in zip(loaded.get_weights(), model_state, strict=True):
+        assert_equal(value, wanted, 1e-6)
+    if issubclass(cls, KINDS["metric"]):
+        assert type(loaded.metrics[1].metrics[0]) is cls
+
+
+@cases()
+def test_bad_input(cls):
+    with pytest.raises(
+        # Small letters are the parent's, where a layer has one in Keras.
+        (ValueError, TypeError),
+        match=r"[Ee]xpected (.|\n)*[Rr]eceived",
+    ):
+        TABLE[cls].bad()

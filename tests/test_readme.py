@@ -1,0 +1,150 @@
+"""What README says is run: snippets, commands, errors, quoted results."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import recipe
+from data import tfds_dir
+
+import keras_lt
+
+README = (recipe.REPO / "README.md").read_text()
+
+
+def table(first_header: str) -> list[list[str]]:
+    """Cells of the rows of the table that starts with a header cell."""
+    lines = README.splitlines()
+    start = next(
+        i for i, line in enumerate(lines) if line.startswith(first_header)
+    )
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        cells = re.split(r"(?<!\\)\|", line)[1:-1]
+        rows.append([cell.strip().replace(r"\|", "|") for cell in cells])
+    return rows
+
+
+def matches(pattern: str, text: str) -> bool:
+    parts = map(re.escape, pattern.strip("`").split("…"))
+    return re.fullmatch(".*".join(parts), " ".join(text.split())) is not None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What stands for the words in capitals of the table."""
+    root = tmp_path_factory.mktemp("folders")
+    (root / "other").mkdir()
+    (root / "other" / "thesis.tex").write_text("years of work")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert not recipe.run(
+            monkeypatch,
+            "--dataset=digits",
+            "--max_steps=1",
+            f"--workdir={root / 'run'}",
+        )
+    shutil.copytree(root / "run", root / "damaged")
+    (root / "damaged" / "result.json").unlink()
+    for weights in (root / "damaged" / "checkpoints").glob("*.h5"):
+        weights.write_bytes(weights.read_bytes()[:1000])
+    return {
+        "NEW": root / "new",
+        "RUN": root / "run",
+        "OTHER": root / "other",
+        "DAMAGED": root / "damaged",
+    }
+
+
+def content(folders) -> dict:
+    return {
+        path: path.read_bytes()
+        for folder in folders.values()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    "row", table("| wrong | command"), ids=lambda row: row[0]
+)
+def test_bad_input_of_the_recipe(row, folders, monkeypatch, capsys, tmp_path):
+    _, command, message = row
+    folders = {**folders, "NEW": tmp_path / "new"}
+    before = content(folders)
+    arguments = [
+        re.sub(r"=([A-Z]+)$", lambda match: f"={folders[match[1]]}", argument)
+        for argument in shlex.split(command.strip("`"))
+    ]
+    assert recipe.run(monkeypatch, "--dataset=digits", *arguments) == 1
+    error = capsys.readouterr().err
+    prefix = "cifar_lt.py: error: "
+    assert matches(message, error.partition(prefix)[2]), error
+    after = content(folders)
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "row", table("| wrong, in Python"), ids=lambda row: row[0]
+)
+def test_bad_input_in_python(row):
+    _, call, message = row
+    with pytest.raises(ValueError) as error:
+        eval(call.strip("`"), {"keras_lt": keras_lt, "np": np})
+    assert matches(message, str(error.value)), error.value
+
+
+def test_python_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        exec(snippet, {})
+    assert (tmp_path / "saved_model").is_dir()
+
+
+def test_commands_run(tmp_path, monkeypatch):
+    """The recipe's commands, in their order, with two steps of training."""
+    commands = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("python recipes/")
+    ]
+    assert len(commands) >= 2
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(recipe.REPO / "recipes")
+    for command in commands:
+        arguments = shlex.split(command)[2:]
+        assert not recipe.run(
+            monkeypatch, *arguments, f"--data_dir={tfds_dir()}", "--max_steps=2"
+        )
+
+
+def test_files_that_readme_names_are_there():
+    for name in re.findall(
+        r"(?:tools|recipes|tests)/[\w/]+\.(?:py|sh|cfg)", README
+    ):
+        assert (recipe.REPO / name).is_file(), name
+
+
+def test_public_names_that_readme_gives_exist():
+    for name in set(re.findall(r"keras_lt\.[\w.]+\w", README)):
+        found = keras_lt
+        for part in name.split(".")[1:]:
+            if not hasattr(found, part):
+                assert any(n.startswith(part) for n in dir(found)), name
+                break
+            found = getattr(found, part)
+
+
+def test_quoted_results_are_those_of_the_records():
+    subprocess.run(
+        [sys.executable, recipe.REPO / "tools" / "results.py", "--check"],
+        check=True,
+    )

@@ -1,0 +1,244 @@
+"""The recipe as users run it: runs that finish, are cut, and are refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import recipe
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+from data import tfds_dir
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
+
+from keras_lt import datasets, losses, report
+
+FLAG_FILES = recipe.REPO / "recipes" / "flags"
+QUICKSTART = (
+    f"--flagfile={FLAG_FILES / 'quickstart.cfg'}",
+    "--epochs=4",
+    "--drw_epoch=2",
+    "--warmup_epochs=1",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Workdir of a run that was killed once, and its output."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    process = recipe.start(*QUICKSTART, f"--workdir={folder}")
+    index = folder / "checkpoints" / "checkpoint.json"
+    deadline = time.time() + 300
+    while not index.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "result.json").exists()
+    process = recipe.start(*QUICKSTART, f"--workdir={folder}")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return folder, output
+
+
+def test_killed_run_goes_on(finished):
+    folder, output = finished
+    record = report.read_record(folder / "result.json")
+    assert record["train"]["resumed"] == 1
+    assert record["train"]["epochs"] == 4
+    assert len(record["history"]["loss"]) == 4
+    assert "Epoch 1/4" not in output
+    assert "Epoch 4/4" in output
+
+
+def test_record(finished):
+    record = report.read_record(finished[0] / "result.json")
+    train = datasets.long_tail(datasets.load("digits", split="train"), 20)
+    held_out = record["data"]["num_train"] - len(train)
+    counts = np.array(record["class_counts"])
+    # round(0.15 * n) of each class are held out.
+    expected = train.class_counts - np.floor(0.15 * train.class_counts + 0.5)
+    assert (counts == expected).all() and held_out == counts.sum() - len(train)
+    assert record["name"] == "quickstart"
+    assert record["dataset"] == "digits"
+    assert record["flags"]["epochs"] == 4
+    assert record["train"]["steps"] == 4 * round(counts.sum() / 32)
+    assert record["shot_thresholds"] == {"many": 60, "few": 20}
+    for which in ("last", "best"):
+        scores = record["test"][which]
+        confusion = np.array(scores["confusion"])
+        assert confusion.sum() == scores["num_images"] == 450
+        per_class = np.diag(confusion) / confusion.sum(1)
+        np.testing.assert_allclose(scores["per_class"], per_class)
+        assert scores["top1"] == pytest.approx(np.trace(confusion) / 450)
+        assert scores["many"] == pytest.approx(per_class[counts > 60].mean())
+    best = record["history"]["val_balanced"]
+    assert record["test"]["best"]["epoch"] == np.argmax(best) + 1
+    assert record["test"]["best"]["chosen_by"] == "val_balanced"
+
+
+def test_finished_run_is_left_alone(finished):
+    folder, _ = finished
+
+    def state():
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in folder.rglob("*")
+            if path.name != ".lock"
+        }
+
+    before = state()
+    process = recipe.start(*QUICKSTART, f"--workdir={folder}")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert "Finished before" in output
+    assert state() == before
+
+
+def test_models_give_the_recorded_accuracy(finished, monkeypatch, capsys):
+    folder, _ = finished
+    record = report.read_record(folder / "result.json")
+    test = datasets.load("digits", split="test")
+    code = """
+import sys, numpy as np, tensorflow as tf
+assert "keras_lt" not in sys.modules
+images, labels = np.load(sys.argv[2])["images"], np.load(sys.argv[2])["labels"]
+model = tf.saved_model.load(sys.argv[1])
+print(float(np.mean(np.argmax(model.serve(images), 1) == labels)))
+print(model.signatures["serving_default"].structured_input_signature)
+"""
+    np.savez(folder.parent / "x.npz", images=test.images, labels=test.labels)
+    lines = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            folder / "saved_model",
+            folder.parent / "x.npz",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+    ).stdout.splitlines()
+    top1 = record["test"]["last"]["top1"]
+    assert float(lines[0]) == pytest.approx(top1)
+    assert "uint8" in lines[1]
+    model = keras.saving.load_model(folder / "model.keras")
+    predicted = np.argmax(model.predict(test.images, verbose=0), 1)
+    assert np.mean(predicted == test.labels) == pytest.approx(top1)
+    assert not recipe.run(
+        monkeypatch, *QUICKSTART, f"--workdir={folder}", "--eval_only"
+    )
+    assert f"top1 {top1:.4f}" in capsys.readouterr().out
+
+
+def test_tensorboard(finished):
+    folder, _ = finished
+    events = EventAccumulator(str(folder / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {"train/loss", "val/balanced", "test/few", "test/confusion"} <= tags
+    losses_ = events.Tensors("train/loss")
+    assert [event.step for event in losses_] == [1, 2, 3, 4]
+    record = report.read_record(folder / "result.json")
+    np.testing.assert_allclose(
+        [float(tf.make_ndarray(event.tensor_proto)) for event in losses_],
+        record["history"]["loss"],
+        rtol=1e-6,
+    )
+
+
+def test_overwrite_starts_anew(tmp_path, monkeypatch):
+    arguments = ("--dataset=digits", f"--workdir={tmp_path / 'run'}")
+    arguments += ("--max_steps=1", "--backbone=cifar_resnet20")
+    assert not recipe.run(monkeypatch, *arguments)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert recipe.run(monkeypatch, *arguments, "--seed=1") == 1
+    assert not recipe.run(monkeypatch, *arguments, "--seed=1", "--overwrite")
+    record = report.read_record(tmp_path / "run" / "result.json")
+    assert record["seed"] == 1 and record["train"]["steps"] == 1
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_two_processes_cannot_share_a_workdir(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    held = recipe.workdir.Workdir(str(folder), [], overwrite=False)
+    assert held.path == folder
+    assert recipe.run(monkeypatch, "--dataset=digits", f"--workdir={folder}")
+    assert "no other process is using" in capsys.readouterr().err
+
+
+def effective(name: str, *more: str) -> flags.FlagValues:
+    argv = [f"--flagfile={FLAG_FILES / name}.cfg", *more]
+    flags.FLAGS(["recipe", *recipe.workdir.expand_flagfiles(argv)])
+    return flags.FLAGS
+
+
+NAMES = sorted(path.stem for path in FLAG_FILES.glob("cifar10*.cfg"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_flag_file(name):
+    with flagsaver.flagsaver():
+        values = effective(name)
+        short = name.endswith("_c30")
+        epochs = 30 if short else 200
+        assert values.epochs == epochs
+        assert [int(epoch) for epoch in values.decay_epochs] == (
+            [24, 27] if short else [160, 180]
+        )
+        assert (values.batch_size, values.learning_rate) == (128, 0.1)
+        assert (values.imbalance_factor, values.warmup_epochs) == (100, 5)
+        assert values.mixed_precision == ("bfloat16" if short else "none")
+        method = name.removeprefix("cifar10_lt100_").removesuffix("_c30")
+        loss = recipe.cifar_lt.make_loss([5000, 50])
+        kind, normalizer, drw = {
+            "ce": (keras.losses.SparseCategoricalCrossentropy, None, None),
+            "cb": (losses.ClassBalancedCrossentropy, "nonzero", None),
+            "ce_drw": (
+                losses.ClassBalancedCrossentropy,
+                "weight_sum",
+                epochs * 4 // 5,
+            ),
+            "cb_focal": (losses.ClassBalancedFocal, "batch", None),
+        }[method]
+        assert type(loss) is kind
+        assert getattr(loss, "normalizer", None) == normalizer
+        assert getattr(loss, "beta", 0.9999) == 0.9999
+        assert values.drw_epoch == drw
+
+
+def test_real_cifar_smoke(tmp_path, monkeypatch):
+    assert not recipe.run(
+        monkeypatch,
+        f"--flagfile={FLAG_FILES / 'cifar10_lt100_cb_focal_c30.cfg'}",
+        f"--data_dir={tfds_dir()}",
+        f"--workdir={tmp_path / 'run'}",
+        "--max_steps=2",
+    )
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["class_counts"][0] == 5000
+    assert record["class_counts"][-1] == 50
+    assert record["test"]["last"]["num_images"] == 10_000
+    assert record["train"]["precision"] == "mixed_bfloat16"
+    bias = keras.saving.load_model(tmp_path / "run" / "model.keras").layers[-1]
+    # Two steps of a rate of 0.1 / 485 do not move it far from the prior.
+    np.testing.assert_allclose(bias.bias, -np.log(9), atol=0.01)
+
+
+def test_help_reads_well():
+    process = recipe.start("--helpfull")
+    output, _ = process.communicate(timeout=300)
+    assert "--imbalance_factor: Cut the training set" in output
+    assert "(a number in the range [1.0, inf])" not in output
+    assert os.path.basename(str(recipe.RECIPE)) in output

@@ -1,0 +1,246 @@
+"""Measures speed as ratios: variants take turns in one process.
+
+    python tools/benchmark.py train            # training step of ResNet-32
+    python tools/benchmark.py input --json     # input pipeline
+
+A ratio is the median over rounds of the quotient within a round, so that
+another load on the machine, which changes slowly, hits both sides.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+BATCH = 128
+
+
+def take_turns(
+    variants: dict[str, Callable[[int], None]], rounds: int, steps: int
+) -> dict[str, list[float]]:
+    """Images a second of each variant in each round."""
+    speeds = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            begin = time.perf_counter()
+            run(steps)
+            seconds = time.perf_counter() - begin
+            speeds[name].append(steps * BATCH / seconds)
+    return speeds
+
+
+def ratio(speeds: dict, over: str, under: str) -> float | None:
+    if over not in speeds or under not in speeds:
+        return None
+    pairs = zip(speeds[over], speeds[under], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def keras_step(precision: str, fused: bool) -> Callable[[int], None]:
+    import keras
+    import tensorflow as tf
+
+    from keras_lt.layers import FusedBatchNormalization
+    from keras_lt.models import backbones, classifier
+
+    keras.config.set_dtype_policy(
+        {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+    )
+    normalization = (
+        FusedBatchNormalization if fused else keras.layers.BatchNormalization
+    )
+    model = classifier(
+        backbones.cifar_resnet(32, l2=1e-4, batch_normalization=normalization),
+        10,
+        l2=1e-4,
+    )
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    images, labels = random_batch()
+    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+
+    def run(steps: int) -> None:
+        model.fit(batches, steps_per_epoch=steps, verbose=0)
+
+    run(2)
+    return run
+
+
+def torch_step(precision: str) -> Callable[[int], None]:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.set_num_threads(os.cpu_count())
+
+    class Block(nn.Module):
+        def __init__(self, before: int, filters: int):
+            super().__init__()
+            self.strides = 1 if before == filters else 2
+            self.missing = (filters - before) // 2
+            self.conv1 = nn.Conv2d(
+                before, filters, 3, self.strides, 1, bias=False
+            )
+            self.conv2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
+            self.norm1 = nn.BatchNorm2d(filters)
+            self.norm2 = nn.BatchNorm2d(filters)
+
+        def forward(self, x):
+            y = functional.relu(self.norm1(self.conv1(x)))
+            y = self.norm2(self.conv2(y))
+            if self.strides > 1:
+                pad = (0, 0, 0, 0, self.missing, self.missing)
+                x = functional.pad(x[:, :, ::2, ::2], pad)
+            return functional.relu(y + x)
+
+    filters = [16] * 5 + [32] * 5 + [64] * 5
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        *map(Block, [16, *filters], filters),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    ).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(), 0.01, momentum=0.9, weight_decay=2e-4
+    )
+    images, labels = random_batch()
+    images = torch.from_numpy(images).permute(0, 3, 1, 2)  # channels last
+    labels = torch.from_numpy(labels)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            inputs = (images.float() - 127.5) / 127.5
+            with torch.autocast(
+                "cpu", torch.bfloat16, enabled=precision == "bfloat16"
+            ):
+                logits = model(inputs)
+            loss = functional.cross_entropy(logits.float(), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    run(2)
+    return run
+
+
+def random_batch() -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (BATCH, 32, 32, 3), np.uint8)
+    return images, generator.integers(0, 10, BATCH)
+
+
+def train(rounds: int) -> dict:
+    """Images/s of a ResNet-32 training step, batch 128."""
+    with_torch = importlib.util.find_spec("torch") is not None
+    figures = {}
+    for precision in ("float32", "bfloat16"):
+        variants = {
+            "keras_lt": keras_step(precision, fused=True),
+            "keras": keras_step(precision, fused=False),
+        }
+        if with_torch:
+            variants["torch"] = torch_step(precision)
+        speeds = take_turns(variants, rounds, steps=10)
+        for name in ("keras_lt", "keras", "torch"):
+            figures[f"images_per_second_{name}_{precision}"] = (
+                statistics.median(speeds[name]) if name in speeds else None
+            )
+        for name in ("keras", "torch"):
+            figures[f"ratio_over_{name}_{precision}"] = ratio(
+                speeds, "keras_lt", name
+            )
+    return figures
+
+
+def resident_megabytes() -> float:
+    with open("/proc/self/statm") as statm:
+        pages = int(statm.read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def input_(rounds: int) -> dict:
+    """Images/s and memory of a class-balanced stream with pad-crop-flip.
+
+    The same 50,000 CIFAR-sized images, in 10, 1,000 and 10,000 classes.
+    """
+    from keras_lt import datasets, preprocessing, streams
+
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+    variants, memory = {}, {}
+    for classes in (10, 1_000, 10_000):
+        labels = np.arange(len(images)) % classes
+        before = resident_megabytes()
+        batches = iter(
+            streams.stream(
+                datasets.from_arrays(images, labels),
+                sampling="class_balanced",
+                batch_size=BATCH,
+                seed=0,
+                transform=preprocessing.pad_crop_flip(),
+            )
+        )
+
+        def run(steps: int, batches=batches) -> None:
+            for _ in range(steps):
+                next(batches)
+
+        run(50)
+        memory[classes] = resident_megabytes() - before
+        variants[classes] = run
+    speeds = take_turns(variants, rounds, steps=400)
+    figures = {}
+    for classes in variants:
+        figures[f"images_per_second_{classes}_classes"] = statistics.median(
+            speeds[classes]
+        )
+        figures[f"megabytes_{classes}_classes"] = memory[classes]
+    figures["ratio_1000_classes_over_10"] = ratio(speeds, 1_000, 10)
+    figures["ratio_10000_classes_over_10"] = ratio(speeds, 10_000, 10)
+    return figures
+
+
+SUBJECTS = {"train": train, "input": input_}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("subject", choices=SUBJECTS)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="turns of each variant"
+    )
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
+    measure = SUBJECTS[arguments.subject]
+    figures = measure(arguments.rounds)
+    if arguments.json:
+        json.dump(figures, sys.stdout, indent=1)
+        print()
+        return
+    print(measure.__doc__.splitlines()[0])
+    for name, value in figures.items():
+        shown = "not measured" if value is None else f"{value:12,.2f}"
+        print(f"{name:36}{shown:>12}")
+
+
+if __name__ == "__main__":
+    main()

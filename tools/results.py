@@ -1,0 +1,154 @@
+"""Keeps the measured results: records, and the places that quote them.
+
+    python tools/results.py                  # prints the table
+    python tools/results.py --add runs/ce_0  # keeps the record of a run
+    python tools/results.py --write          # writes README and flag files
+    python tools/results.py --check          # fails if they are not up to date
+
+Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import re
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+from keras_lt import report
+
+REPO = Path(__file__).resolve().parents[1]
+RECORDS = REPO / "recipes" / "results"
+FLAGS = REPO / "recipes" / "flags"
+SCORES = ("top1", "balanced", "many", "medium", "few", "ece")
+BEGIN, END = "<!-- results: tools/results.py -->", "<!-- end of results -->"
+
+
+def read() -> dict[str, list[dict]]:
+    """Records by the name of their flag file."""
+    records = {}
+    for path in sorted(RECORDS.glob("*/seed*.json")):
+        records.setdefault(path.parent.name, []).append(
+            report.read_record(path)
+        )
+    return records
+
+
+def spread(records: list[dict], score: str) -> str:
+    values = [record["test"]["last"][score] for record in records]
+    if None in values:
+        return "n/a"
+    values = [100 * value for value in values]
+    mean = f"{statistics.mean(values):.1f}"
+    return (
+        f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+    )
+
+
+def minutes(records: list[dict]) -> str:
+    times = [record["train"]["wall_time_seconds"] / 60 for record in records]
+    return f"{statistics.median(times):.0f}"
+
+
+def table(records: dict[str, list[dict]]) -> str:
+    rows = [
+        "| flag file | seeds | top-1 | balanced | many | medium | few | ECE "
+        "| epochs | steps | minutes |",
+        "| --- " * 11 + "|",
+    ]
+    for name, runs in records.items():
+        cells = [
+            f"[{name}](recipes/flags/{name}.cfg)",
+            str(len(runs)),
+            *(spread(runs, score) for score in SCORES),
+            str(runs[0]["train"]["epochs"]),
+            f"{runs[0]['train']['steps']:,}",
+            minutes(runs),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def result_line(runs: list[dict]) -> str:
+    scores = ", ".join(
+        f"{score} {spread(runs, score)}"
+        for score in ("top1", "many", "medium", "few")
+    )
+    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    return (
+        f"# Result: {scores} ({seeds}; {minutes(runs)} minutes on "
+        f"{runs[0]['environment']['cpu_count']} CPU cores)."
+    )
+
+
+def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
+    """The text of each file that quotes results, as it should be."""
+    readme = REPO / "README.md"
+    texts = {
+        readme: re.sub(
+            f"{re.escape(BEGIN)}.*?{re.escape(END)}",
+            lambda _: f"{BEGIN}\n{table(records)}\n{END}",
+            readme.read_text(),
+            flags=re.DOTALL,
+        )
+    }
+    for path in sorted(FLAGS.glob("*.cfg")):
+        if path.stem in records:
+            line = result_line(records[path.stem])
+        else:
+            line = "# Result: none measured yet."
+        texts[path] = re.sub(
+            "^# Result: .*$", line, path.read_text(), flags=re.MULTILINE
+        )
+    return texts
+
+
+def add(workdir: Path) -> None:
+    record = report.read_record(workdir / "result.json")
+    if record["name"] is None:
+        raise ValueError(
+            "Expected a run that was started with --flagfile. "
+            f"Received: {workdir}"
+        )
+    path = RECORDS / record["name"] / f"seed{record['seed']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(workdir / "result.json", path)
+    print(path.relative_to(REPO))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--add", nargs="+", type=Path, metavar="WORKDIR")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    for workdir in arguments.add or ():
+        add(workdir)
+    records = read()
+    stale = {
+        path: text
+        for path, text in quoted(records).items()
+        if text != path.read_text()
+    }
+    if arguments.check and stale:
+        names = ", ".join(str(path.relative_to(REPO)) for path in stale)
+        sys.exit(f"Run `python tools/results.py --write`: {names} differ.")
+    if arguments.write:
+        for path, text in stale.items():
+            path.write_text(text)
+            print(path.relative_to(REPO))
+    if not (arguments.write or arguments.check or arguments.add):
+        print(table(records))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"results.py: error: {error}")
