@@ -160,8 +160,8 @@ def load(name: str, *, split: str, data_dir: str | None = None) -> Dataset:
 
     Returns:
         A `Dataset` with uint8 images. Where TFDS stores an `id` with each
-        image (CIFAR: the position in the original files), images are in
-        the order of their ids, else in TFDS' own fixed order.
+        image, images are in the order of their ids (for TFDS' own CIFAR that
+        of the original files), else in TFDS' fixed order.
 
     Raises:
         ValueError: If the data set or split is unknown, is not one of images
@@ -319,9 +319,9 @@ def long_tail(
         selection: "nested": a seeded order a class, of which the first n_k
             stay, in the data set's order. "ldam": the images, and their
             order, of the official LDAM-DRW code for its `rand_number=seed`
-            (whose published splits are those of seed 0), if the data set is
-            in the order of the original files. In both, a set with a larger
-            factor is contained in that with a smaller one.
+            (whose published splits are those of seed 0), if the images of
+            each class are in the order of the original files. In both, a set
+            with a larger factor is contained in that with a smaller one.
 
     Returns:
         The subset, a `Dataset` with the same classes.

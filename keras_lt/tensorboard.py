@@ -132,14 +132,19 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         self._undrawn = {}
         self._writer.flush()
 
-    def write_test(self, result: dict, name: str = "test") -> None:
-        """Write final figures, at the step of the last epoch.
+    def write_test(
+        self, result: dict, name: str = "test", step: int | None = None
+    ) -> None:
+        """Writes final figures.
 
         Args:
             result: What `keras_lt.metrics.evaluate` gave.
             name: First part of the tags.
+            step: Epochs that are over; by default those that this callback
+                has seen.
         """
-        with self._open().as_default(step=self._epochs):
+        step = self._epochs if step is None else step
+        with self._open().as_default(step=step):
             self._write(name, result)
             self._draw(name, result)
         self._writer.flush()

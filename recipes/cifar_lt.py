@@ -417,11 +417,8 @@ def train_and_report(run: workdirs.Workdir) -> None:
     report.write_html(run.path / "report.html", record)
     report.write_record(run.path / "result.json", record)
     for which, scores in results.items():
-        tensorboard.write_test(
-            scores, "test" if which == "last" else "test_best"
-        )
+        tensorboard.write_test(scores, f"test_{which}", epochs)
         print(f"test, {which} epoch: {summary(scores)}")
-    run.say_where()
 
 
 def evaluate_only() -> None:
@@ -460,12 +457,12 @@ def main(argv: list[str]) -> None:
         for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])
         if flag.name not in NOT_COMPARED
     ]
-    run = workdirs.Workdir(FLAGS.workdir, compared, FLAGS.overwrite)
-    if run.finished:
-        print(f"Finished before; nothing is changed. {run.path}/result.json")
+    with workdirs.Workdir(FLAGS.workdir, compared, FLAGS.overwrite) as run:
+        if run.finished:
+            print(f"Finished before; nothing is changed in {run.path}.")
+        else:
+            train_and_report(run)
         run.say_where()
-        return
-    train_and_report(run)
 
 
 if __name__ == "__main__":

@@ -79,11 +79,11 @@ def run_app(main: Callable[[list[str]], None]) -> None:
 
 
 class Workdir:
-    """The folder of one run.
+    """The folder of one run, held while the context lasts.
 
     Its `flags.cfg` holds the flags that the run was started with, and its
-    `result.json`, written last, says that the run is over. While this object
-    lives no other process can hold the same folder.
+    `result.json`, written last, says that the run is over. Nobody else can
+    enter a folder that is held.
 
     Args:
         path: The folder; made if absent.
@@ -91,9 +91,9 @@ class Workdir:
         overwrite: Whether a run that is there is deleted.
 
     Raises:
-        OSError: If the folder can't be written.
-        ValueError: If it holds something else, a run with other flags, or a
-            run that is going on.
+        OSError: On entering, if the folder can't be written.
+        ValueError: On entering, if it holds something else, a run with other
+            flags, or a run that is going on.
     """
 
     # The order in which they are deleted: a run that has no result is not
@@ -113,36 +113,62 @@ class Workdir:
     ):
         self.path = Path(path)
         self.flags = {flag.name: flag.value for flag in compared}
-        lines = [flag.serialize() for flag in compared if flag.serialize()]
+        self._lines = [flag.serialize() for flag in compared]
+        self._overwrite = overwrite
+
+    def __enter__(self) -> "Workdir":
+        self._refuse_foreign()
+        self._lock = self._locked()
+        try:
+            if self._overwrite:
+                self._delete(self.OUTPUTS)
+            started = self.path / "flags.cfg"
+            lines = [line for line in self._lines if line]
+            if started.exists():
+                self._compare(started.read_text().splitlines(), lines)
+            else:
+                text = "\n".join(lines) + "\n"
+                self.write("flags.cfg", lambda part: part.write_text(text))
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._lock.close()
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.is_dir() or (self.path / "flags.cfg").exists():
+            return
+        foreign = [
+            entry.name
+            for entry in self.path.iterdir()
+            if entry.name not in (".lock", "part-flags.cfg")
+        ]
+        if foreign:
+            raise ValueError(
+                "Expected --workdir to be new, empty, or the folder of a run. "
+                f"Received: --workdir={self.path} with {min(foreign)} in it"
+            )
+
+    def _locked(self) -> Any:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")
+            lock = open(self.path / ".lock", "w")
         except OSError as error:
             raise OSError(
                 "Expected a --workdir that can be written. "
-                f"Received: --workdir={path} ({error.strerror})"
+                f"Received: --workdir={self.path} ({error.strerror})"
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            lock.close()
             raise ValueError(
                 "Expected a --workdir that no other process is using. "
-                f"Received: --workdir={path}"
+                f"Received: --workdir={self.path}"
             ) from error
-        started = self.path / "flags.cfg"
-        others = {entry.name for entry in self.path.iterdir()} - {".lock"}
-        if others and not started.exists():
-            raise ValueError(
-                "Expected --workdir to be new, empty, or the folder of a run. "
-                f"Received: --workdir={path} with {sorted(others)[0]} in it"
-            )
-        if overwrite:
-            self._delete(self.OUTPUTS)
-        if started.exists():
-            self._compare(started.read_text().splitlines(), lines)
-        else:
-            text = "\n".join(lines) + "\n"
-            self.write("flags.cfg", lambda part: part.write_text(text))
+        return lock
 
     def _compare(self, lines_before: list[str], lines: list[str]) -> None:
         before, now = set(lines_before), set(lines)

@@ -147,7 +147,8 @@ def test_tensorboard(finished):
     events = EventAccumulator(str(folder / "tensorboard"), {"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert {"train/loss", "val/balanced", "test/few", "test/confusion"} <= tags
+    assert {"train/loss", "val/balanced", "test_last/few"} <= tags
+    assert "test_best/confusion" in tags
     losses_ = events.Tensors("train/loss")
     assert [event.step for event in losses_] == [1, 2, 3, 4]
     record = report.read_record(folder / "result.json")
@@ -172,9 +173,9 @@ def test_overwrite_starts_anew(tmp_path, monkeypatch):
 
 def test_two_processes_cannot_share_a_workdir(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
-    held = recipe.workdir.Workdir(str(folder), [], overwrite=False)
-    assert held.path == folder
-    assert recipe.run(monkeypatch, "--dataset=digits", f"--workdir={folder}")
+    arguments = ("--dataset=digits", f"--workdir={folder}")
+    with recipe.workdir.Workdir(str(folder), [], overwrite=False):
+        assert recipe.run(monkeypatch, *arguments)
     assert "no other process is using" in capsys.readouterr().err
 
 

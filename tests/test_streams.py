@@ -105,7 +105,6 @@ def test_epochs_and_seeds_are_uncorrelated():
     # variance 1 / (N - 1); z = r sqrt(N - 1) is near normal, E|z| = 0.798 with
     # standard deviation 0.603. 96 permutations make 4560 pairs: the mean |z|
     # has a standard error of 0.009, and one |z| > 5.5 a chance of 2e-4.
-    # (Unmixed seeds give consecutive epochs a mean |z| of about 19.)
     size, epochs = 400, 8
     orders = np.concatenate(
         [permutations(size, epochs, seed=seed) for seed in range(-4, 8)]

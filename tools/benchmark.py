@@ -21,6 +21,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_lt import report
+
 BATCH = 128
 
 
@@ -72,7 +74,7 @@ def keras_step(precision: str, fused: bool) -> Callable[[int], None]:
     batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
 
     def run(steps: int) -> None:
-        model.fit(batches, steps_per_epoch=steps, verbose=0)
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 
     run(2)
     return run
@@ -233,6 +235,7 @@ def main() -> None:
     measure = SUBJECTS[arguments.subject]
     figures = measure(arguments.rounds)
     if arguments.json:
+        figures["environment"] = report.environment()
         json.dump(figures, sys.stdout, indent=1)
         print()
         return

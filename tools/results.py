@@ -5,7 +5,9 @@
     python tools/results.py --write          # writes README and flag files
     python tools/results.py --check          # fails if they are not up to date
 
-Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run.
+Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run, and
+recipes/results/benchmark_SUBJECT.json, what `tools/benchmark.py SUBJECT --json`
+printed.
 """
 
 import os
@@ -13,6 +15,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import argparse
+import json
 import re
 import shutil
 import statistics
@@ -25,7 +28,6 @@ REPO = Path(__file__).resolve().parents[1]
 RECORDS = REPO / "recipes" / "results"
 FLAGS = REPO / "recipes" / "flags"
 SCORES = ("top1", "balanced", "many", "medium", "few", "ece")
-BEGIN, END = "<!-- results: tools/results.py -->", "<!-- end of results -->"
 
 
 def read() -> dict[str, list[dict]]:
@@ -85,17 +87,33 @@ def result_line(runs: list[dict]) -> str:
     )
 
 
+def benchmark_table() -> str:
+    rows = ["| benchmark | figure | value |", "| --- | --- | --- |"]
+    for path in sorted(RECORDS.glob("benchmark_*.json")):
+        for name, value in json.loads(path.read_text()).items():
+            if isinstance(value, (int, float)):
+                shown = f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+                subject = path.stem.removeprefix("benchmark_")
+                rows.append(f"| {subject} | `{name}` | {shown} |")
+    return "\n".join(rows)
+
+
+def between(text: str, name: str, content: str) -> str:
+    """`text` with `content` between its two comments of that name."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    return re.sub(
+        f"{begin}.*?{end}",
+        lambda _: f"{begin}\n{content}\n{end}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
 def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
     """The text of each file that quotes results, as it should be."""
     readme = REPO / "README.md"
-    texts = {
-        readme: re.sub(
-            f"{re.escape(BEGIN)}.*?{re.escape(END)}",
-            lambda _: f"{BEGIN}\n{table(records)}\n{END}",
-            readme.read_text(),
-            flags=re.DOTALL,
-        )
-    }
+    text = between(readme.read_text(), "results", table(records))
+    texts = {readme: between(text, "benchmarks", benchmark_table())}
     for path in sorted(FLAGS.glob("*.cfg")):
         if path.stem in records:
             line = result_line(records[path.stem])
