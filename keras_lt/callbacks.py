@@ -194,7 +194,9 @@ class Checkpointing(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {
             **(logs or {}),
-            "learning_rate": self.model.optimizer.learning_rate,
+            "learning_rate": keras.ops.convert_to_numpy(
+                self.model.optimizer.learning_rate
+            ),
             "seconds": self._end - self._begin,
         }
         for name, value in logs.items():

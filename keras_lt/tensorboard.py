@@ -18,9 +18,10 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     """Writes a long-tailed run's figures and pictures for TensorBoard.
 
     After each epoch: every number in `logs` as `train/...` or `val/...`, with
-    the learning rate; and for each of `evaluations` what
-    `keras_lt.metrics.evaluate` gives on it: scalars, per-class accuracy as a
-    histogram and as bars ordered by class count, and the confusion matrix.
+    the learning rate and the part of the loss that weights add; and for each
+    of `evaluations` what `keras_lt.metrics.evaluate` gives on it: scalars,
+    per-class accuracy as a histogram and as bars ordered by class count, and
+    the confusion matrix.
     The scalars enter `logs` too, as "NAME_balanced" and so on, where callbacks
     that follow can monitor them and `fit` keeps them in its history.
     Once: the class distribution, `flags` as a table, and `hparams`, so that
@@ -115,6 +116,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
             "learning_rate",
             keras.ops.convert_to_numpy(self.model.optimizer.learning_rate),
         )
+        if self.model.losses:
+            figures["regularization"] = sum(map(float, self.model.losses))
         with self._open().as_default(step=self._epochs):
             for key, value in figures.items():
                 name = key.removeprefix("val_")
@@ -236,4 +239,6 @@ def _hparam(value) -> bool | int | float | str:
         value = value.item()
     if value is None:
         return "none"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
     return value if isinstance(value, (bool, int, float, str)) else str(value)

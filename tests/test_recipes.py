@@ -212,11 +212,35 @@ def test_flag_file(name):
                 epochs * 4 // 5,
             ),
             "cb_focal": (losses.ClassBalancedFocal, "batch", None),
+            "cb_focal_weight_sum": (
+                losses.ClassBalancedFocal,
+                "weight_sum",
+                None,
+            ),
         }[method]
         assert type(loss) is kind
         assert getattr(loss, "normalizer", None) == normalizer
         assert getattr(loss, "beta", 0.9999) == 0.9999
         assert values.drw_epoch == drw
+
+
+RECORDS = sorted((recipe.REPO / "recipes" / "results").glob("*/seed*.json"))
+
+
+@pytest.mark.parametrize(
+    "path", RECORDS, ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_kept_record_is_of_its_flag_file(path):
+    record = report.read_record(path)
+    assert record["name"] == path.parent.name
+    assert path.stem == f"seed{record['seed']}"
+    assert record["environment"]["git_commit"]
+    assert not record["environment"]["git_dirty"]
+    assert record["train"]["epochs"] == record["flags"]["epochs"]
+    with flagsaver.flagsaver():
+        values = effective(record["name"], f"--seed={record['seed']}")
+        for name, value in record["flags"].items():
+            assert values[name].value == value, name
 
 
 def test_real_cifar_smoke(tmp_path, monkeypatch):

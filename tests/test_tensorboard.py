@@ -160,7 +160,7 @@ def test_flags_and_hparams(tmp_path):
     assert hparams["beta"].number_value == 0.5
     assert hparams["seed"].number_value == 3
     assert hparams["drw"].string_value == "none"
-    assert hparams["milestones"].string_value == "[0.8, 0.9]"
+    assert hparams["milestones"].string_value == "0.8,0.9"
     assert hparams["mixed"].bool_value is True
 
 
@@ -202,3 +202,20 @@ def test_scalars_enter_the_logs(tmp_path):
     )
     expected = evaluate(IMAGES, LABELS, COUNTS)
     assert seen == history["holdout_balanced"] == [expected["balanced"]] * 2
+
+
+def test_regularization_is_a_part_of_the_loss(tmp_path):
+    dense = keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5))
+    model = keras.Sequential([keras.Input((3,)), dense])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    dense.set_weights([2 * np.eye(3), np.zeros(3)])
+    fit(model, make_callback(tmp_path, evaluations=None), epochs=1)
+    found, _ = read(tmp_path)
+    # 0.5 * (3 * 2**2), and the loss holds it.
+    assert found["train/regularization"][0][1] == pytest.approx(6.0)
+    logits = 2 * IMAGES
+    crossentropy = np.mean(
+        np.log(np.exp(logits).sum(1)) - logits[range(6), LABELS]
+    )
+    assert found["train/loss"][0][1] == pytest.approx(6.0 + crossentropy)
