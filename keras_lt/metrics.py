@@ -142,7 +142,8 @@ class PerClassAccuracy(_PerClass):
     """Accuracy on each class' images, a vector (C,) by label id.
 
     A class with no image is NaN. The vector reaches `history` and callbacks
-    as it is; Keras' progress bar prints its mean.
+    as it is; Keras' progress bar prints its mean. Before Keras 3.13, which
+    needs Python 3.11, the bar fails on it: `verbose=0` leaves it out.
 
     Args:
         num_classes: C.
@@ -262,7 +263,8 @@ class ConfusionMatrix(keras.metrics.Metric):
     """Number of images by true class (row) and predicted class (column).
 
     It counts images: an image of `sample_weight` 0 is left out, any other
-    counts once.
+    counts once. Before Keras 3.13 it needs `verbose=0`, as `PerClassAccuracy`
+    does.
 
     Args:
         num_classes: C. The state holds C x C integers.

@@ -56,7 +56,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     ...     evaluations={"val": keras_lt.streams.evaluation(held_out, 256)},
     ... )
     >>> model.fit(stream, steps_per_epoch=100, epochs=5, callbacks=[callback])
-    >>> callback.write_test(report.evaluate(logits, labels, [500, 50, 5]))
+    >>> callback.write_test(evaluate(logits, labels, [500, 50, 5]))
     """
 
     def __init__(

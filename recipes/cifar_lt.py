@@ -338,6 +338,7 @@ def summary(scores: dict) -> str:
 
 
 def train_and_report(run: workdirs.Workdir) -> None:
+    environment = report.environment()
     train, held_out, test = load_data()
     class_counts = train.class_counts
     print(f"{len(train)} training images, by class: {class_counts.tolist()}")
@@ -399,6 +400,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
         method=FLAGS.method,
         flags=run.flags,
         seed=FLAGS.seed,
+        environment=environment,
         train={
             "epochs": epochs,
             "steps": steps,

@@ -14,6 +14,8 @@ LABELS = np.array([0, 0, 0, 0, 1, 1, 3, 3])
 PREDICTED = np.array([0, 0, 0, 1, 1, 2, 3, 3])
 COUNTS = [900, 50, 10, 5]
 # Accuracy: class 0 3/4, class 1 1/2, class 2 has no image, class 3 2/2.
+# The progress bar of Keras 3.12, the last for Python 3.10, fails on vectors.
+VERBOSE = 0 if keras.__version__.startswith("3.12.") else "auto"
 
 
 def one_hot(ids, num_classes=4, scale=4.0):
@@ -178,7 +180,9 @@ def test_compiled_evaluation(jit_compile):
     model = compiled(jit_compile=jit_compile)
     scores = one_hot(PREDICTED)
     figures = metrics.evaluate(3 * scores, LABELS, COUNTS)
-    found = model.evaluate(scores, LABELS, batch_size=3, return_dict=True)
+    found = model.evaluate(
+        scores, LABELS, batch_size=3, return_dict=True, verbose=VERBOSE
+    )
     for name in ("balanced", "many", "medium", "few"):
         assert found[name] == pytest.approx(figures[name]), name
     np.testing.assert_array_equal(found["confusion"], figures["confusion"])
@@ -199,10 +203,11 @@ def test_training_saving_and_monitoring(tmp_path):
         validation_data=(scores, LABELS),
         epochs=2,
         callbacks=[checkpoint, keras.callbacks.CSVLogger(tmp_path / "log")],
+        verbose=VERBOSE,
     ).history
     assert np.shape(history["per_class"]) == (2, 4)
     model = keras.models.load_model(tmp_path / "best.keras")
-    again = model.evaluate(scores, LABELS, return_dict=True)
+    again = model.evaluate(scores, LABELS, return_dict=True, verbose=VERBOSE)
     assert again["balanced"] == pytest.approx(max(history["val_balanced"]))
 
 
@@ -210,7 +215,9 @@ def test_two_replicas_see_all_images(two_replicas):
     scores = one_hot(PREDICTED)
     with two_replicas.scope():
         model = compiled()
-    found = model.evaluate(scores, LABELS, batch_size=4, return_dict=True)
+    found = model.evaluate(
+        scores, LABELS, batch_size=4, return_dict=True, verbose=VERBOSE
+    )
     figures = metrics.evaluate(scores, LABELS, COUNTS)
     for name in ("balanced", "many", "medium", "few"):
         assert found[name] == pytest.approx(figures[name]), name

@@ -1,7 +1,9 @@
 """The record survives the disk, and damage to it is named."""
 
 import html.parser
+import importlib
 import json
+import os
 import re
 import subprocess
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_lt import report
+from keras_lt.metrics import evaluate
 
 NAMES = ["cat", "dog & <b>", "eel", "fly"]
 COUNTS = np.array([900, 50, 5, 0])
@@ -17,7 +20,7 @@ COUNTS = np.array([900, 50, 5, 0])
 def make_record(**changes):
     labels = np.repeat([0, 1, 3], 4)
     logits = np.eye(4)[[0, 0, 0, 0, 1, 1, 0, 0, 3, 0, 0, 0]]
-    scores = report.evaluate(logits, labels, COUNTS)
+    scores = evaluate(logits, labels, COUNTS)
     arguments = {
         "name": "toy",
         "dataset": "digits",
@@ -38,6 +41,7 @@ def make_record(**changes):
         "method": "single",
         "flags": {"beta": 0.99, "note": "<script>", "path": None, "d": [1, 2]},
         "seed": 3,
+        "environment": report.environment(),
         "train": {
             "epochs": 2,
             "steps": 8,
@@ -87,7 +91,7 @@ def test_write_record_is_atomic(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk is full")
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="full"):
         report.write_record(path, make_record(seed=4))
     assert path.read_text() == before
@@ -164,7 +168,8 @@ def test_environment(tmp_path, monkeypatch):
     package = tmp_path / "keras_lt"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(report, "__file__", str(package / "report.py"))
+    module = importlib.import_module("keras_lt.report.record")
+    monkeypatch.setattr(module, "__file__", str(package / "record.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert report.environment()["git_commit"] is None
 

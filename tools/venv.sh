@@ -37,6 +37,8 @@ if (3, 10) <= sys.version_info < (3, 14):
 # The stamp is written last, so a .venv without one was interrupted.
 use_venv() {
   local target="$1" key python
+  local pip=(.venv/bin/python -m pip install --quiet)
+  pip+=(--disable-pip-version-check)
   key="$(cat setup.cfg pyproject.toml <(pwd) | cksum)"
   # pip and Python must not see another environment's packages.
   unset PYTHONPATH PYTHONHOME
@@ -52,8 +54,8 @@ use_venv() {
   fi
   echo "Installing keras_lt and what it needs into .venv (some minutes)."
   rm -f .venv/stamp
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --editable "$target" ||
+  # The pip that comes with Python 3.10 loses itself among versions.
+  "${pip[@]}" --upgrade pip && "${pip[@]}" --editable "$target" ||
     fail "pip could not install $target: see above. It needs the network."
   echo "$key $target" >.venv/stamp
 }

@@ -1,0 +1,314 @@
+"""`report.html`: one self-contained page about a record."""
+
+import html
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lt import plots
+from keras_lt.counts import shot_groups
+from keras_lt.metrics import GROUPS
+from keras_lt.report.record import check, write_atomically
+
+
+def write_html(path: str | os.PathLike, record: dict) -> None:
+    """Write a page about a record, in one file that needs no network.
+
+    Args:
+        path: File to write.
+        record: What `record` or `read_record` gave.
+
+    Raises:
+        ValueError: If a required key is missing.
+    """
+    check(record, "record")
+    title = record["name"] or f"{record['method']} on {record['dataset']}"
+    write_atomically(path, _page(title, _body(title, record)))
+
+
+def _body(title: str, record: dict) -> str:
+    data, train, last = record["data"], record["train"], record["test"]["last"]
+    counts, names = record["class_counts"], data["class_names"]
+    thresholds = record["shot_thresholds"]
+    facts = [
+        record["dataset"],
+        f"{data['num_classes']:,} classes",
+        f"{data['num_train']:,} training images",
+        f"imbalance factor {_text(data['imbalance_factor'])}"
+        if data["imbalance_factor"]
+        else "no long tail imposed",
+        record["method"],
+        f"seed {record['seed']}",
+    ]
+    parts = [
+        "<header>",
+        "<p class=eyebrow>keras_lt report</p>",
+        f"<h1>{_escape(title)}</h1>",
+        f"<p class=facts>{_escape(', '.join(facts))}</p>",
+        "</header>",
+        _headline(record),
+        _picture(
+            "Training images a class",
+            plots.class_distribution(counts, class_names=names, **thresholds),
+            len(counts),
+        ),
+        _picture(
+            "Accuracy a class",
+            plots.per_class_accuracy(
+                last["per_class"], counts, class_names=names, **thresholds
+            ),
+            len(counts),
+            "Classes from most to fewest training images. Dashed: mean of "
+            "the shot group.",
+        ),
+    ]
+    if last["confusion"] is not None:
+        parts.append(
+            _picture(
+                "Confusion matrix",
+                plots.confusion_matrix(
+                    last["confusion"], counts, class_names=names
+                ),
+                0,
+                "Share of each true class' test images, in percent. Mass left "
+                "of the diagonal went to classes with more training images.",
+            )
+        )
+    if record["history"]:
+        parts.append(_picture("Training", plots.curves(record["history"]), 0))
+    return "\n".join(
+        [
+            *parts,
+            _details("Every class", _class_table(record)),
+            _details("Training and data", _pairs({**train, **data})),
+            _details("Flags in effect", _pairs(record["flags"])),
+            _details("Environment", _pairs(record["environment"])),
+        ]
+    )
+
+
+def _headline(record: dict) -> str:
+    last = record["test"]["last"]
+    many, few = (record["shot_thresholds"][key] for key in ("many", "few"))
+    groups = shot_groups(record["class_counts"], many=many, few=few)
+    rule = {
+        "many": f"more than {many:,} images",
+        "medium": f"{few:,} to {many:,} images",
+        "few": f"fewer than {few:,} images",
+        "unseen": "no training image",
+    }
+    tiles = [
+        ("top1", "top-1", f"{last['num_images']:,} test images"),
+        ("balanced", "balanced", "mean over classes"),
+    ]
+    for group in GROUPS:
+        size = int(groups[group].sum())
+        if size or group != "unseen":
+            classes = "class" if size == 1 else "classes"
+            tiles.append((group, group, f"{size:,} {classes}, {rule[group]}"))
+    tiles.append(("ece", "calibration error", "expected, 15 bins"))
+    shown = "".join(
+        f"<div class='tile {key}'><span class=label>{label}</span>"
+        f"<span class=value>{_percent(last[key])}</span>"
+        f"<span class=note>{_escape(note)}</span></div>"
+        for key, label, note in tiles
+    )
+    rows = []
+    for which, scores in record["test"].items():
+        chosen = scores.get("chosen_by")
+        rows.append(
+            [
+                f"{which} (epoch {_text(scores['epoch'])}"
+                + (f", chosen by {chosen})" if chosen else ")")
+            ]
+            + [_percent(scores[key]) for key, _, _ in tiles]
+        )
+    table = ""
+    if len(rows) > 1:
+        table = _table(["weights", *(t[1] for t in tiles)], rows)
+    return (
+        "<section class=wide><h2>Test accuracy, "
+        f"epoch {_text(last['epoch'])}</h2>"
+        f"<div class=tiles>{shown}</div>{table}</section>"
+    )
+
+
+def _class_table(record: dict) -> str:
+    last, counts = record["test"]["last"], record["class_counts"]
+    names = record["data"]["class_names"]
+    groups = shot_groups(counts, **record["shot_thresholds"])
+    header = ["class", "group", "training images", "accuracy"]
+    if last["confusion"] is not None:
+        header += ["test images", "most often taken for"]
+    rows = []
+    for label in np.argsort(-np.asarray(counts), kind="stable"):
+        row = [
+            names[label],
+            next(name for name in GROUPS if groups[name][label]),
+            f"{counts[label]:,}",
+            _percent(last["per_class"][label]),
+        ]
+        if last["confusion"] is not None:
+            images = np.array(last["confusion"][label])
+            row.append(f"{images.sum():,}")
+            images[label] = 0
+            other = images.argmax()
+            row.append(
+                f"{names[other]} ({images[other]:,})" if images.any() else ""
+            )
+        rows.append(row)
+    return _table(header, rows)
+
+
+def _picture(title: str, figure, num_classes: int, note: str = "") -> str:
+    is_wide = num_classes > plots.MAX_NAMED
+    note = f"<p class=note>{_escape(note)}</p>" if note else ""
+    return (
+        f"<section{' class=wide' if is_wide else ''}><h2>{title}</h2>"
+        f"<div class=scroll><div class=picture>{plots.to_svg(figure)}</div>"
+        f"</div>{note}</section>"
+    )
+
+
+def _details(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>{body}</details>"
+
+
+def _pairs(values: dict) -> str:
+    rows = "".join(
+        f"<tr><th scope=row>{_escape(key.replace('_', ' '))}</th>"
+        f"<td>{_escape(_text(value))}</td></tr>"
+        for key, value in values.items()
+        if key != "class_names"
+    )
+    return f"<div class=scroll><table class=pairs>{rows}</table></div>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th scope=col>{_escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f"<div class=scroll><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f}%"
+
+
+def _text(value) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value)
+
+
+def _escape(text: str) -> str:
+    return html.escape(str(text))
+
+
+def _page(title: str, body: str) -> str:
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{_escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+_STYLE = """
+:root {
+  color-scheme: light dark;
+  --ink: #1b2230; --soft: #5c6575; --line: #e1e4ea;
+  --page: #f6f7f9; --card: #ffffff;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e6e9ef; --soft: #9aa3b2; --line: #2b313c;
+    --page: #12151b; --card: #1a1e26;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
+}
+main {
+  max-width: 1180px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem;
+  display: grid; gap: 1.25rem;
+  grid-template-columns: repeat(2, minmax(0, 1fr));
+}
+header, .wide { grid-column: 1 / -1; }
+.eyebrow {
+  margin: 0; color: var(--soft); font-size: .8rem; letter-spacing: .04em;
+}
+h1 {
+  margin: .1rem 0 .3rem; font-size: clamp(1.5rem, 4.5vw, 2.3rem);
+  line-height: 1.15; letter-spacing: -.02em; overflow-wrap: anywhere;
+}
+h2, summary { margin: 0; font-size: 1.02rem; font-weight: 600; }
+.facts { margin: 0; color: var(--soft); }
+section, details {
+  background: var(--card); border: 1px solid var(--line);
+  border-radius: 12px; padding: 1.1rem 1.25rem; min-width: 0;
+}
+details { grid-column: 1 / -1; }
+summary { cursor: pointer; }
+details .scroll { margin-top: .8rem; }
+.tiles {
+  display: grid; gap: 1rem 1.5rem; margin-top: .9rem;
+  grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr));
+}
+.tile {
+  display: flex; flex-direction: column;
+  border-left: 3px solid var(--line); padding-left: .75rem;
+}
+.many { border-color: MANY; } .medium { border-color: MEDIUM; }
+.few { border-color: FEW; } .unseen { border-color: UNSEEN; }
+.label { font-size: .88rem; color: var(--soft); }
+.value {
+  font-size: 1.75rem; font-weight: 650; line-height: 1.25;
+  letter-spacing: -.02em; font-variant-numeric: tabular-nums;
+}
+.note { margin: .2rem 0 0; font-size: .82rem; color: var(--soft); }
+.tile .note { line-height: 1.3; }
+.tiles + .scroll { margin-top: 1.3rem; }
+.scroll { overflow-x: auto; }
+.picture svg { display: block; width: 100%; height: auto; }
+.wide .picture { min-width: 640px; }
+table { border-collapse: collapse; font-size: .9rem; width: 100%; }
+th, td {
+  text-align: right; padding: .32rem 0 .32rem 1rem; white-space: nowrap;
+  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums;
+}
+th { font-weight: 500; color: var(--soft); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.pairs th, .pairs td { text-align: left; vertical-align: top; }
+.pairs th { width: 1%; padding-right: .5rem; }
+.pairs td { white-space: normal; overflow-wrap: anywhere; }
+@media (max-width: 760px) {
+  main { grid-template-columns: minmax(0, 1fr); padding-top: 1.5rem; }
+}
+@media print { details { break-inside: avoid; } body { background: none; } }
+"""
+for _group in GROUPS:
+    _STYLE = _STYLE.replace(_group.upper(), plots.COLORS[_group])

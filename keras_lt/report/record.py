@@ -1,0 +1,326 @@
+"""`result.json`: the record of a run, with a versioned schema (`SCHEMA`)."""
+
+import importlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+SCHEMA_VERSION = 1
+
+_SCORES = {
+    "top1": "fraction of test images whose class is predicted",
+    "balanced": "mean over classes of per_class",
+    "many": "mean over many-shot classes, null for an empty group",
+    "medium": "mean over medium-shot classes, or null",
+    "few": "mean over few-shot classes, or null",
+    "unseen": "mean over classes without training images, or null",
+    "ece": "expected calibration error, 15 bins",
+    "per_class": "C fractions by label id, null without test images",
+    "confusion": "C x C images, rows true; null above 1,000 classes",
+    "num_images": "number of test images",
+    "epoch": "number of epochs that were over when the weights were kept",
+}
+
+SCHEMA = {
+    "schema_version": "1",
+    "name": "name of the flag file without its ending, or null",
+    "dataset": "name of the data set, as given to --dataset",
+    "data": {
+        "imbalance_factor": "largest over smallest class, or null",
+        "profile": "exp or step, or null",
+        "selection": "which rule chose the images, or null",
+        "split_seed": "seed of the long-tailed selection and hold-out",
+        "holdout": "fraction of the training set held out",
+        "num_train": "images trained on",
+        "num_test": "images tested on",
+        "num_classes": "C",
+        "class_names": "C names",
+        "image_shape": "[height, width, channels]",
+    },
+    "class_counts": "C training images by label id",
+    "shot_thresholds": {
+        "many": "more training images than this: many-shot",
+        "few": "fewer training images than this: few-shot",
+    },
+    "method": "method of the run, as single",
+    "flags": "{name: value} of all flags in effect",
+    "seed": "seed of the run",
+    "environment": "what `environment()` gives",
+    "train": {
+        "epochs": "epochs trained",
+        "steps": "steps trained",
+        "steps_per_epoch": "steps an epoch",
+        "batch_size": "global batch size",
+        "images": "images processed",
+        "wall_time_seconds": "seconds of training, over all starts",
+        "images_per_second": "images over wall_time_seconds",
+        "precision": "dtype policy, as mixed_bfloat16",
+        "num_parameters": "parameters of the model",
+        "resumed": "number of times the run was resumed",
+    },
+    "history": "{metric: one value an epoch}",
+    "test": {"last": _SCORES},
+}
+"""Required keys of a record and what they hold. `test` may also hold `best`,
+the same scores for the weights that the hold-out chose, with `chosen_by`
+(the monitored figure); keys beyond these are kept."""
+
+
+def environment() -> dict:
+    """Software and machine of this process.
+
+    Returns:
+        `python`, `tensorflow`, `keras`, `numpy`, `keras_lt` (versions),
+        `platform`, `cpu_count`, `devices` (names), `git_commit` of the
+        checkout that holds keras_lt and `git_dirty` (both None outside git).
+    """
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "keras_lt": importlib.import_module("keras_lt").__version__,
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "devices": [_device_name(d) for d in tf.config.list_physical_devices()],
+        **_git(),
+    }
+
+
+def _device_name(device) -> str:
+    details = tf.config.experimental.get_device_details(device)
+    name = details.get("device_name")
+    kind = ":".join(device.name.split(":")[-2:])
+    return f"{kind} ({name})" if name else kind
+
+
+def _git() -> dict:
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout.strip()
+
+    try:
+        # An installed copy inside somebody's checkout is not that checkout's.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return {
+            "git_commit": git("rev-parse", "HEAD"),
+            "git_dirty": bool(git("status", "--porcelain")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {"git_commit": None, "git_dirty": None}
+
+
+def record(
+    *,
+    name: str | None,
+    dataset: str,
+    data: dict,
+    class_counts: Sequence[int],
+    shot_thresholds: dict,
+    method: str,
+    flags: dict,
+    seed: int,
+    environment: dict,
+    train: dict,
+    history: dict,
+    test: dict,
+) -> dict:
+    """The record of a run: its arguments, and the version of the schema.
+
+    Args:
+        name: Name of the flag file without its ending.
+        dataset: Name of the data set.
+        data: As `SCHEMA["data"]`.
+        class_counts: Training images a class, integers (C,).
+        shot_thresholds: `many` and `few`.
+        method: Method of the run.
+        flags: Flags in effect.
+        seed: Seed of the run.
+        environment: What `environment()` gave when the run started.
+        train: As `SCHEMA["train"]`.
+        history: A list of one value an epoch for each metric.
+        test: `last` and perhaps `best`, each what `evaluate` gives with
+            `epoch`.
+
+    Returns:
+        A dictionary of plain Python values for `write_record`; NaN and
+        infinity become None.
+
+    Raises:
+        ValueError: If a required key is missing.
+        TypeError: If a value has no counterpart in JSON.
+    """
+    result = _plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "dataset": dataset,
+            "data": data,
+            "class_counts": class_counts,
+            "shot_thresholds": shot_thresholds,
+            "method": method,
+            "flags": flags,
+            "seed": seed,
+            "environment": environment,
+            "train": train,
+            "history": history,
+            "test": test,
+        },
+        "record",
+    )
+    check(result, "record")
+    return result
+
+
+def write_record(path: str | os.PathLike, record: dict) -> None:
+    """Write a record as JSON, at once or not at all.
+
+    Args:
+        path: File to write.
+        record: What `record` gave.
+
+    Raises:
+        ValueError: If a required key is missing.
+        TypeError: If a value has no counterpart in JSON.
+    """
+    record = _plain(record, "record")
+    check(record, "record")
+    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, _flat_lists(text) + "\n")
+
+
+def read_record(path: str | os.PathLike) -> dict:
+    """Read and check a record.
+
+    Args:
+        path: File that `write_record` wrote.
+
+    Returns:
+        The record.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON, is of another schema version, or lacks
+            a required key; the message names the file and the key.
+    """
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"Expected a JSON record. Received: path={str(path)!r} ({error})"
+        ) from error
+    check(result, f"path={str(path)!r}")
+    return result
+
+
+def check(result, where: str) -> None:
+    """Raises the ValueError of `read_record`; `where` names the record."""
+    if not isinstance(result, dict):
+        raise ValueError(
+            f"Expected a record, a JSON object. Received: {where} holds "
+            f"{type(result).__name__}"
+        )
+    version = result.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"Expected a record with schema_version={SCHEMA_VERSION}. "
+            f"Received: {where} with schema_version={version!r}"
+        )
+    schema = SCHEMA
+    if "best" in (result.get("test") or {}):
+        best = {**_SCORES, "chosen_by": "monitored figure"}
+        schema = {**SCHEMA, "test": {"last": _SCORES, "best": best}}
+    missing = list(_missing(schema, result))
+    if missing:
+        raise ValueError(
+            f"Expected a record with all keys of schema "
+            f"{SCHEMA_VERSION}. Received: {where} without "
+            f"{', '.join(missing)}"
+        )
+    num_classes = result["data"]["num_classes"]
+    for key, values in (
+        ("class_counts", result["class_counts"]),
+        ("data.class_names", result["data"]["class_names"]),
+        ("test.last.per_class", result["test"]["last"]["per_class"]),
+    ):
+        if not isinstance(values, list) or len(values) != num_classes:
+            raise ValueError(
+                f"Expected {num_classes} values (data.num_classes) in {key}. "
+                f"Received: {where} with {key}={values!r:.80}"
+            )
+
+
+def _missing(schema: dict, result, prefix: str = ""):
+    for key, inner in schema.items():
+        if not isinstance(result, dict) or key not in result:
+            yield prefix + key
+        elif isinstance(inner, dict):
+            yield from _missing(inner, result[key], f"{prefix}{key}.")
+
+
+def _plain(value, where: str):
+    """NumPy values as Python's, NaN and infinity as None."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
+        value = np.asarray(value).tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise TypeError(
+        "Expected values that JSON can hold. "
+        f"Received: {where} of type {type(value).__name__}"
+    )
+
+
+def _flat_lists(text: str) -> str:
+    """Put each innermost list of numbers on one line.
+
+    JSON escapes line breaks in strings, so one after a bracket is layout.
+    """
+    return re.sub(
+        r'\[\n\s*([^\[\]{}"]*?)\n\s*\]',
+        lambda match: "[" + re.sub(r"\s*\n\s*", " ", match[1]) + "]",
+        text,
+    )
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file, at once or not at all."""
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+    )
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes the file private; a record is as public as others.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
