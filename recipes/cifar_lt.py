@@ -1,4 +1,4 @@
-"""Trains a classifier on long-tailed images, from a flag file to a report.
+r"""Trains a classifier on long-tailed images, from a flag file to a report.
 
     python recipes/cifar_lt.py --flagfile=recipes/flags/quickstart.cfg \
         --workdir=runs/quickstart
@@ -9,6 +9,7 @@ command goes on where a run was cut, and leaves a finished run as it is.
 """
 
 import os
+import re
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +20,7 @@ from absl import flags
 
 from keras_lt import (
     callbacks,
+    counts,
     datasets,
     export,
     layers,
@@ -103,7 +105,8 @@ flags.DEFINE_enum("loss", "crossentropy", list(LOSSES), "Loss function.")
 flags.DEFINE_float(
     "beta",
     0.9999,
-    "Of the effective number of samples, in [0, 1); for class_balanced*.",
+    "Of the effective number (1 - beta^n) / (1 - beta) that class_balanced* "
+    "losses weigh classes by, in [0, 1).",
 )
 flags.DEFINE_float(
     "gamma", 1.0, "Focusing parameter of class_balanced_focal.", lower_bound=0.0
@@ -154,6 +157,14 @@ flags.DEFINE_list(
     ["0.01", "0.0001"],
     "Factors of --learning_rate after each of --decay_epochs.",
 )
+for name in ("decay_epochs", "decay_factors"):
+    flags.register_validator(
+        name,
+        lambda values: all(
+            re.fullmatch(r"\d+(\.\d*)?(e-?\d+)?", value) for value in values
+        ),
+        "Expected numbers, separated by commas",
+    )
 flags.DEFINE_integer("seed", 0, "Seed of weights, sampling and augmentation.")
 
 # Running
@@ -342,6 +353,9 @@ def train_and_report(run: workdirs.Workdir) -> None:
     train, held_out, test = load_data()
     class_counts = train.class_counts
     print(f"{len(train)} training images, by class: {class_counts.tolist()}")
+    groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
+    sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
+    print(f"Classes by shot group: {', '.join(sizes)}")
     model = make_model(train)
     checkpointing = callbacks.Checkpointing(
         run.path / "checkpoints",
