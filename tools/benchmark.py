@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import statistics
 import sys
 import time
@@ -169,58 +170,60 @@ def train(rounds: int) -> dict:
     return figures
 
 
-def resident_megabytes() -> float:
+def balanced_stream(classes: int) -> Callable[[int], None]:
+    """50,000 CIFAR-sized images in so many classes, as a balanced stream."""
+    from keras_lt import datasets, preprocessing, streams
+
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+    labels = np.arange(len(images)) % classes
+    batches = iter(
+        streams.stream(
+            datasets.from_arrays(images, labels),
+            sampling="class_balanced",
+            batch_size=BATCH,
+            seed=0,
+            transform=preprocessing.pad_crop_flip(),
+        )
+    )
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            next(batches)
+
+    run(50)
+    return run
+
+
+def process_megabytes(classes: int) -> float:
+    """Resident memory of a process that has run the stream."""
+    balanced_stream(classes)(1_000)
     with open("/proc/self/statm") as statm:
         pages = int(statm.read().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def input_(rounds: int) -> dict:
-    """Images/s and memory of a class-balanced stream with pad-crop-flip.
-
-    The same 50,000 CIFAR-sized images, in 10, 1,000 and 10,000 classes.
-    """
-    from keras_lt import datasets, preprocessing, streams
-
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
-
-    def balanced(size: int, classes: int) -> Callable[[int], None]:
-        labels = np.arange(size) % classes
-        batches = iter(
-            streams.stream(
-                datasets.from_arrays(images[:size], labels),
-                sampling="class_balanced",
-                batch_size=BATCH,
-                seed=0,
-                transform=preprocessing.pad_crop_flip(),
-            )
-        )
-
-        def run(steps: int) -> None:
-            for _ in range(steps):
-                next(batches)
-
-        run(50)
-        return run
-
-    balanced(BATCH, 10)  # what TensorFlow itself takes at its first use
-    variants, memory = {}, {}
-    for classes in (10, 1_000, 10_000):
-        before = resident_megabytes()
-        variants[classes] = balanced(len(images), classes)
-        memory[classes] = resident_megabytes() - before
-    speeds = take_turns(variants, rounds, steps=400)
+    """Images/s and memory of a class-balanced stream with pad-crop-flip."""
+    numbers = (10, 1_000, 10_000)
+    speeds = take_turns(
+        {classes: balanced_stream(classes) for classes in numbers},
+        rounds,
+        steps=400,
+    )
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(1, maxtasksperchild=1) as pool:
+        memory = pool.map(process_megabytes, numbers, chunksize=1)
     figures = {}
-    for classes in variants:
+    for classes, megabytes in zip(numbers, memory, strict=True):
         figures[f"images_per_second_{classes}_classes"] = statistics.median(
             speeds[classes]
         )
-        figures[f"megabytes_{classes}_classes"] = memory[classes]
-    for classes in (1_000, 10_000):
+        figures[f"process_megabytes_{classes}_classes"] = megabytes
+    for classes, megabytes in zip(numbers[1:], memory[1:], strict=True):
         figures[f"ratio_{classes}_classes_over_10"] = ratio(speeds, classes, 10)
         figures[f"ratio_megabytes_{classes}_classes_over_10"] = (
-            memory[classes] / memory[10]
+            megabytes / memory[0]
         )
     return figures
 

@@ -10,10 +10,7 @@ run="$PWD/runs/quickstart"
 
 cat <<END
 
-Report:       $run/report.html
-  open it in a browser
-TensorBoard:  $run/tensorboard
+Open the report in a browser, and look at the other two by
   '$PWD/.venv/bin/tensorboard' --logdir '$run/tensorboard'
-SavedModel:   $run/saved_model
   '$PWD/.venv/bin/saved_model_cli' show --all --dir '$run/saved_model'
 END
