@@ -1,5 +1,6 @@
 """Endless streams of batches, each a pure function of (seed, step)."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -105,9 +106,7 @@ def stream(
         return transform(*examples, indices, seeds)
 
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return _unsharded(
-        steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
-    ).prefetch(tf.data.AUTOTUNE)
+    return _pipeline(steps, batch)
 
 
 def _sampler(
@@ -232,13 +231,21 @@ def _cumulative(weights: np.ndarray) -> tf.Tensor:
     return tf.constant(cumulative)
 
 
-def _unsharded(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Keeps tf.distribute from cutting again what is a shard already."""
+def _pipeline(steps: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    """Maps steps to batches, ahead of their use."""
     options = tf.data.Options()
+    # A shard is cut already, tf.distribute is not to cut it again.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    return dataset.with_options(options)
+    # Its thread sleeps for longer and longer (2.56 s, 5.12 s, ... 60 s), and
+    # the end of `fit` waits until it wakes.
+    options.autotune.enabled = False
+    return (
+        steps.map(batch, num_parallel_calls=os.cpu_count())
+        .prefetch(2)
+        .with_options(options)
+    )
 
 
 def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
@@ -332,11 +339,10 @@ def evaluation(dataset: Dataset, batch_size: int) -> tf.data.Dataset:
             f"Expected batch_size >= 1. Received: batch_size={batch_size}"
         )
     images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
-    batches = tf.data.Dataset.range(len(dataset)).batch(batch_size)
-    return batches.map(
+    return _pipeline(
+        tf.data.Dataset.range(len(dataset)).batch(batch_size),
         lambda indices: (
             tf.gather(images, indices),
             tf.gather(labels, indices),
         ),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(tf.data.AUTOTUNE)
+    )

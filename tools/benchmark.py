@@ -72,7 +72,10 @@ def keras_step(precision: str, fused: bool) -> Callable[[int], None]:
         jit_compile=False,
     )
     images, labels = random_batch()
+    options = tf.data.Options()
+    options.autotune.enabled = False  # see keras_lt.streams
     batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    batches = batches.with_options(options)
 
     def run(steps: int) -> None:
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)

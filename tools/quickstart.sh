@@ -10,7 +10,7 @@ run="$PWD/runs/quickstart"
 
 cat <<END
 
-Open the report in a browser, and look at the other two by
+Open report.html in a browser. For the TensorBoard log and the SavedModel:
   '$PWD/.venv/bin/tensorboard' --logdir '$run/tensorboard'
   '$PWD/.venv/bin/saved_model_cli' show --all --dir '$run/saved_model'
 END

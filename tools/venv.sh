@@ -54,8 +54,8 @@ use_venv() {
   fi
   echo "Installing keras_lt and what it needs into .venv (some minutes)."
   rm -f .venv/stamp
-  # The pip that comes with Python 3.10 loses itself among versions, and
-  # setuptools warns of every editable install.
+  # An old pip loses itself among versions where an index does not say for
+  # which Python they are; setuptools warns of every editable install.
   "${pip[@]}" --upgrade pip &&
     PYTHONWARNINGS=ignore "${pip[@]}" --editable "$target" ||
     fail "pip could not install $target: see above. It needs the network."
