@@ -1,6 +1,7 @@
 """Labelled images with random access, and the subsets that studies use."""
 
 import os
+import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -276,11 +277,10 @@ def _load_tfds(name: str, split: str, data_dir: str | None) -> Dataset:
 
 def _check_reachable(urls: Mapping[str, Any] | None) -> None:
     """Fails at once offline, where TFDS retries for minutes."""
-    import requests
-
     for url in list(urls or ())[:1]:
         if url.startswith("http"):
-            requests.head(url, timeout=10)
+            head = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(head, timeout=10).close()
 
 
 def _check_memory(name: str, shape: tuple[int, ...]) -> None:

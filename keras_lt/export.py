@@ -54,12 +54,16 @@ def _check_parity(model: keras.Model, path: Path, images: Any) -> None:
     served = np.asarray(loaded.serve(images))
     expected = np.asarray(model(images, training=False))
     error = np.abs(served - expected).max()
-    bits16 = {"float16", "bfloat16"} & {
-        layer.compute_dtype for layer in model.layers
-    }
+    bits16 = {"float16", "bfloat16"} & _compute_dtypes(model)
     bound = (1e-2 if bits16 else 1e-4) * np.abs(expected).max()
     if not error <= bound:
         raise ValueError(
             "Expected the SavedModel to give what the model gives, to "
             f"{bound:.2g}. Received: a difference of {error:.2g}"
         )
+
+
+def _compute_dtypes(layer: keras.Layer) -> set[str]:
+    """Compute dtypes of a layer and of all in it."""
+    inner = map(_compute_dtypes, getattr(layer, "layers", ()))
+    return {layer.compute_dtype}.union(*inner)

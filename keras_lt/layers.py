@@ -96,9 +96,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     takes the same arguments and has the same weights (`set_weights`; weight
     files of functional models name layers by their class). Keras runs it as
     `tf.nn.moments` and separate arithmetic; this layer calls
-    `fused_batch_norm`, which made a training step of ResNet-32 on two CPU
-    cores 1.45 times as fast in float32 and 1.9 times in bfloat16. Inputs in
-    bfloat16 or float16 stay so, with statistics and parameters in float32.
+    `fused_batch_norm`, which makes the whole training step of a CIFAR ResNet
+    faster (`tools/benchmark.py train` says by how much). Inputs in bfloat16
+    or float16 stay so, with statistics and parameters in float32.
 
     The fused kernel serves inputs of rank 4 with the channels last. Anything
     else (other ranks and axes, masks, `synchronized=True`, `renorm=True`,

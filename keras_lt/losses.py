@@ -43,10 +43,10 @@ class ClassWeightedLoss(keras.losses.Loss):
 
     Args:
         class_counts: `(C,)` training images per class, by label id; C >= 2. A
-            class without images gets weight 0.
+            class without images gets weight 0, but for `class_weights`.
         beta: in `[0, 1)`, the class weights are
             `keras_lt.counts.effective_number_weights(class_counts, beta)`.
-            `None` weighs nothing.
+            `None` weighs all classes alike.
         class_weights: `(C,)` class weights to use in place of those of `beta`.
         normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
         reduction: as in `keras.losses.Loss`.
@@ -113,7 +113,7 @@ class ClassWeightedLoss(keras.losses.Loss):
         elif beta is not None:
             weights = effective_number_weights(self.class_counts, beta)
         else:
-            weights = np.ones(num_classes)
+            weights = (self.class_counts > 0).astype(np.float64)
         self._weights = weights
         self.reweighting = keras.Variable(
             1.0, trainable=False, dtype="float32", name="reweighting"

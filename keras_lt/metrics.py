@@ -454,7 +454,6 @@ def evaluate(
     labels: np.ndarray,
     class_counts: Sequence[int],
     *,
-    class_names: Sequence[str] | None = None,
     many: int = 100,
     few: int = 20,
 ) -> dict:
@@ -464,7 +463,6 @@ def evaluate(
         logits: Scores (N, C).
         labels: Class ids (N,) or (N, 1).
         class_counts: Training images a class, integers (C,).
-        class_names: C names; only their number is checked here.
         many: A class with more training images is many-shot.
         few: A class with fewer training images is few-shot.
 
@@ -504,11 +502,6 @@ def evaluate(
         raise ValueError(
             f"Expected `labels` from 0 to {num_classes - 1}. Received: "
             f"labels from {labels.min()} to {labels.max()}"
-        )
-    if class_names is not None and len(class_names) != num_classes:
-        raise ValueError(
-            f"Expected {num_classes} class names. "
-            f"Received: len(class_names)={len(class_names)}"
         )
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():

@@ -38,7 +38,7 @@ def stream(
     started at step k goes on exactly as one that has made k steps, at no
     cost, and shards are slices of the same global batch.
 
-    With n_c the images of class c, C classes that have images, N images:
+    With n_c the images of class c, N images, C classes that have images:
 
     - "random": every image once an epoch of N samples, in a seeded order
       (batches run over the ends of epochs).
@@ -49,8 +49,8 @@ def stream(
       CVPR 2020).
     - "progressive": (1 - t / T) n_c / N + (t / T) / C at step t of T =
       `total_steps` (Kang et al., ICLR 2020, with steps for epochs).
-    - a vector of C probabilities, by label id. A class without images is
-      never drawn; the others keep their proportions.
+    - a vector of probabilities, one a class by label id. A class without
+      images is never drawn; the others keep their proportions.
 
     Args:
         dataset: The images.
@@ -75,7 +75,7 @@ def stream(
         >>> batches = keras_lt.streams.stream(
         ...     train, sampling="class_balanced", batch_size=128, seed=0
         ... )
-        >>> model.fit(batches, steps_per_epoch=100, epochs=30)
+        >>> model.fit(batches, steps_per_epoch=100, epochs=30, shuffle=False)
     """
     if batch_size < 1 or start_step < 0:
         raise ValueError(

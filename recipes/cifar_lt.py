@@ -63,7 +63,7 @@ flags.DEFINE_float(
 flags.DEFINE_enum(
     "profile",
     "exp",
-    ["exp", "step"],
+    list(counts.PROFILES),
     "How class counts fall from head to tail.",
 )
 flags.DEFINE_enum(
@@ -188,7 +188,6 @@ flags.DEFINE_string(
     "For --eval_only: a model.keras or .weights.h5 file (default: the "
     "model.keras of --workdir).",
 )
-flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 
 FLAGS = flags.FLAGS
 # Flags that a run may change between its starts.
@@ -198,7 +197,6 @@ NOT_COMPARED = (
     "overwrite",
     "eval_only",
     "checkpoint",
-    "traceback",
 )
 
 
@@ -334,7 +332,6 @@ def score(model, test, class_counts) -> dict:
         logits,
         labels,
         class_counts,
-        class_names=test.class_names,
         many=FLAGS.many_shot,
         few=FLAGS.few_shot,
     )
@@ -434,7 +431,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
     report.write_record(run.path / "result.json", record)
     for which, scores in results.items():
         tensorboard.write_test(scores, f"test_{which}", epochs)
-        print(f"test, {which} epoch: {summary(scores)}")
+        print(f"test, {which} epoch ({scores['epoch']}): {summary(scores)}")
 
 
 def evaluate_only() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import tensorflow as tf
 from absl import app, flags, logging
 
+flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
+
 FLAGS = flags.FLAGS
 
 
@@ -23,15 +25,23 @@ def expand_flagfiles(argv: list[str]) -> list[str]:
     """
     expanded = []
     for argument in argv:
-        flag, _, name = argument.partition("=")
-        if flag in ("--flagfile", "-flagfile"):
+        flag, equals, name = argument.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            expanded.append(argument)
+        elif equals:
             expanded += _read_flagfile(Path(name))
         else:
-            expanded.append(argument)
+            raise flags.IllegalFlagValueError(
+                "Expected --flagfile=FILE. Received: --flagfile without ="
+            )
     return expanded
 
 
-def _read_flagfile(path: Path) -> list[str]:
+def _read_flagfile(path: Path, within: tuple[Path, ...] = ()) -> list[str]:
+    if path.resolve() in within:
+        raise flags.IllegalFlagValueError(
+            f"Expected flag files that nest. Received: {path} within itself"
+        )
     if not path.is_file():
         raise FileNotFoundError(
             "Expected a flag file. "
@@ -42,7 +52,9 @@ def _read_flagfile(path: Path) -> list[str]:
         line = line.strip()
         if line.startswith("--flagfile="):
             nested = Path(line.removeprefix("--flagfile="))
-            arguments += _read_flagfile(path.parent / nested)
+            arguments += _read_flagfile(
+                path.parent / nested, (*within, path.resolve())
+            )
         elif line and not line.startswith("#"):
             arguments.append(line)
     return arguments

@@ -1,4 +1,6 @@
 import os
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -403,12 +405,10 @@ def test_missing_data_dir_is_refused(tmp_path):
 def test_what_is_not_prepared_and_out_of_reach_is_refused(
     tmp_path, monkeypatch
 ):
-    import requests
+    def offline(request, **_):
+        raise urllib.error.URLError(f"no way to {request.full_url}")
 
-    def offline(adapter, request, **_):
-        raise requests.ConnectionError(f"no way to {request.url}")
-
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(FileNotFoundError, match=r"cifar100.*no way to http"):
         datasets.load("cifar100", split="train", data_dir=str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -32,7 +32,7 @@ ROOMS = (
     "keras_lt.plots",
     "keras_lt.tensorboard",
     "keras_lt.callbacks",
-    "keras_lt.report.record",
+    "keras_lt.report.result",
     "keras_lt.report.page",
     "keras_lt.report",
     "keras_lt.export",

@@ -269,7 +269,6 @@ def test_evaluate_is_chunked_and_plain(monkeypatch):
         ({"labels": LABELS + 0.5}, "integer `labels`"),
         ({"labels": LABELS + 1}, "from 1 to 4"),
         ({"labels": LABELS - 1}, "from -1 to 2"),
-        ({"class_names": ["a", "b"]}, "4 class names"),
         ({"few": 200}, "few"),
     ],
 )

@@ -1,7 +1,6 @@
 """The record survives the disk, and damage to it is named."""
 
 import html.parser
-import importlib
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import pytest
 
 from keras_lt import report
 from keras_lt.metrics import evaluate
+from keras_lt.report import result
 
 NAMES = ["cat", "dog & <b>", "eel", "fly"]
 COUNTS = np.array([900, 50, 5, 0])
@@ -168,8 +168,7 @@ def test_environment(tmp_path, monkeypatch):
     package = tmp_path / "keras_lt"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    module = importlib.import_module("keras_lt.report.record")
-    monkeypatch.setattr(module, "__file__", str(package / "record.py"))
+    monkeypatch.setattr(result, "__file__", str(package / "result.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert report.environment()["git_commit"] is None
 

@@ -43,6 +43,8 @@ def classifier(
         raise ValueError(
             f"Expected num_classes >= 2. Received: num_classes={num_classes}"
         )
+    if l2_bias is None:
+        l2_bias = l2
     features = backbone.output
     rank = len(features.shape)
     if rank not in (2, 4):
@@ -60,10 +62,8 @@ def classifier(
             2.0, "fan_in", "untruncated_normal"
         ),
         bias_initializer=bias_initializer,
-        kernel_regularizer=keras.regularizers.L2(l2),
-        bias_regularizer=keras.regularizers.L2(
-            l2 if l2_bias is None else l2_bias
-        ),
+        kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
+        bias_regularizer=keras.regularizers.L2(l2_bias) if l2_bias else None,
         dtype="float32",
         name="logits",
     )(features)

@@ -1,7 +1,7 @@
 """What a run leaves behind: its record and a page about it."""
 
 from keras_lt.report.page import write_html
-from keras_lt.report.record import (
+from keras_lt.report.result import (
     SCHEMA,
     SCHEMA_VERSION,
     environment,

@@ -9,7 +9,7 @@ import numpy as np
 from keras_lt import plots
 from keras_lt.counts import shot_groups
 from keras_lt.metrics import GROUPS
-from keras_lt.report.record import check, write_atomically
+from keras_lt.report.result import check, write_atomically
 
 
 def write_html(path: str | os.PathLike, record: dict) -> None:

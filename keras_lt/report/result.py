@@ -65,7 +65,7 @@ SCHEMA = {
         "wall_time_seconds": "seconds of training, over all starts",
         "images_per_second": "images over wall_time_seconds",
         "precision": "dtype policy, as mixed_bfloat16",
-        "num_parameters": "parameters of the model",
+        "num_parameters": "parameters of the model, moving statistics too",
         "resumed": "number of times the run was resumed",
     },
     "history": "{metric: one value an epoch}",
