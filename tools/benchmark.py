@@ -1,10 +1,11 @@
-"""Measures speed as ratios: variants take turns in one process.
+"""Measures speed as ratios: variants take turns, each in its own process.
 
     python tools/benchmark.py train            # training step of ResNet-32
     python tools/benchmark.py input --json     # input pipeline
 
 A ratio is the median over rounds of the quotient within a round, so that
-another load on the machine, which changes slowly, hits both sides.
+another load on the machine, which changes slowly, hits both sides. Processes
+keep the idle threads of one framework out of the other's way.
 """
 
 import os
@@ -19,25 +20,58 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from keras_lt import report
 
 BATCH = 128
+WARM_UP = 5  # steps before the first turn
+
+
+class Variant:
+    """A process that makes `factory(*arguments)` and runs it when asked."""
+
+    def __init__(self, factory: Callable, *arguments: Any):
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        process = spawn.Process(
+            target=_serve, args=(theirs, factory, arguments), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self.megabytes = self.run(0)[1]
+
+    def run(self, steps: int) -> tuple[float, float]:
+        """Seconds that so many steps took, and resident megabytes."""
+        self._pipe.send(steps)
+        return self._pipe.recv()
+
+
+def _serve(pipe: Any, factory: Callable, arguments: tuple) -> None:
+    run = factory(*arguments)
+    while True:
+        try:
+            steps = pipe.recv()
+        except EOFError:  # nobody asks any more
+            return
+        begin = time.perf_counter()
+        run(steps or WARM_UP)
+        seconds = time.perf_counter() - begin
+        with open("/proc/self/statm") as statm:
+            pages = int(statm.read().split()[1])
+        pipe.send((seconds, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
 
 
 def take_turns(
-    variants: dict[str, Callable[[int], None]], rounds: int, steps: int
-) -> dict[str, list[float]]:
+    variants: dict[Any, Variant], rounds: int, steps: int
+) -> dict[Any, list[float]]:
     """Images a second of each variant in each round."""
     speeds = {name: [] for name in variants}
     for _ in range(rounds):
-        for name, run in variants.items():
-            begin = time.perf_counter()
-            run(steps)
-            seconds = time.perf_counter() - begin
-            speeds[name].append(steps * BATCH / seconds)
+        for name, variant in variants.items():
+            speeds[name].append(steps * BATCH / variant.run(steps)[0])
     return speeds
 
 
@@ -80,7 +114,6 @@ def keras_step(precision: str, fused: bool) -> Callable[[int], None]:
     def run(steps: int) -> None:
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 
-    run(2)
     return run
 
 
@@ -140,7 +173,6 @@ def torch_step(precision: str) -> Callable[[int], None]:
             loss.backward()
             optimizer.step()
 
-    run(2)
     return run
 
 
@@ -156,11 +188,11 @@ def train(rounds: int) -> dict:
     figures = {}
     for precision in ("float32", "bfloat16"):
         variants = {
-            "keras_lt": keras_step(precision, fused=True),
-            "keras": keras_step(precision, fused=False),
+            "keras_lt": Variant(keras_step, precision, True),
+            "keras": Variant(keras_step, precision, False),
         }
         if with_torch:
-            variants["torch"] = torch_step(precision)
+            variants["torch"] = Variant(torch_step, precision)
         speeds = take_turns(variants, rounds, steps=10)
         for name in ("keras_lt", "keras", "torch"):
             figures[f"images_per_second_{name}_{precision}"] = (
@@ -194,39 +226,26 @@ def balanced_stream(classes: int) -> Callable[[int], None]:
         for _ in range(steps):
             next(batches)
 
-    run(50)
     return run
-
-
-def process_megabytes(classes: int) -> float:
-    """Resident memory of a process that has run the stream."""
-    balanced_stream(classes)(1_000)
-    with open("/proc/self/statm") as statm:
-        pages = int(statm.read().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def input_(rounds: int) -> dict:
     """Images/s and memory of a class-balanced stream with pad-crop-flip."""
-    numbers = (10, 1_000, 10_000)
-    speeds = take_turns(
-        {classes: balanced_stream(classes) for classes in numbers},
-        rounds,
-        steps=400,
-    )
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(1, maxtasksperchild=1) as pool:
-        memory = pool.map(process_megabytes, numbers, chunksize=1)
+    variants = {
+        classes: Variant(balanced_stream, classes)
+        for classes in (10, 1_000, 10_000)
+    }
+    speeds = take_turns(variants, rounds, steps=1_000)
     figures = {}
-    for classes, megabytes in zip(numbers, memory, strict=True):
+    for classes, variant in variants.items():
         figures[f"images_per_second_{classes}_classes"] = statistics.median(
             speeds[classes]
         )
-        figures[f"process_megabytes_{classes}_classes"] = megabytes
-    for classes, megabytes in zip(numbers[1:], memory[1:], strict=True):
+        figures[f"process_megabytes_{classes}_classes"] = variant.megabytes
+    for classes in (1_000, 10_000):
         figures[f"ratio_{classes}_classes_over_10"] = ratio(speeds, classes, 10)
         figures[f"ratio_megabytes_{classes}_classes_over_10"] = (
-            megabytes / memory[0]
+            variants[classes].megabytes / variants[10].megabytes
         )
     return figures
 
