@@ -207,7 +207,10 @@ def _check_split(name: str, split: str, known: Any) -> None:
 
 
 def _load_tfds(name: str, split: str, data_dir: str | None) -> Dataset:
-    if data_dir is not None and not os.path.isdir(data_dir):
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
+    is_local = data_dir is not None and "://" not in data_dir
+    if is_local and not os.path.isdir(data_dir):
         raise FileNotFoundError(
             "Expected data_dir to be a folder of prepared TFDS data sets. "
             f"Received: data_dir={data_dir!r}, which does not exist"

@@ -402,6 +402,13 @@ def test_missing_data_dir_is_refused(tmp_path):
         datasets.load("cifar10", split="train", data_dir=path)
 
 
+def test_data_dir_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "tfds").symlink_to(tfds_dir())
+    test = datasets.load("cifar10", split="test", data_dir="~/tfds")
+    assert len(test) == 10_000
+
+
 def test_what_is_not_prepared_and_out_of_reach_is_refused(
     tmp_path, monkeypatch
 ):
