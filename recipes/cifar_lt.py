@@ -427,11 +427,11 @@ def train_and_report(run: workdirs.Workdir) -> None:
         history=checkpointing.history,
         test=results,
     )
-    report.write_html(run.path / "report.html", record)
-    report.write_record(run.path / "result.json", record)
     for which, scores in results.items():
         tensorboard.write_test(scores, f"test_{which}", epochs)
         print(f"test, {which} epoch ({scores['epoch']}): {summary(scores)}")
+    report.write_html(run.path / "report.html", record)
+    report.write_record(run.path / "result.json", record)
 
 
 def evaluate_only() -> None:
