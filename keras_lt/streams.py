@@ -16,6 +16,7 @@ SAMPLINGS = (
     "square_root",
     "reversed",
     "progressive",
+    "half_balanced",
 )
 
 
@@ -49,6 +50,8 @@ def stream(
       CVPR 2020).
     - "progressive": (1 - t / T) n_c / N + (t / T) / C at step t of T =
       `total_steps` (Kang et al., ICLR 2020, with steps for epochs).
+    - "half_balanced": "class_balanced" at even positions, "random" at odd
+      ones, so the random half is an epoch of N in 2 N samples.
     - a vector of probabilities, one a class by label id. A class without
       images is never drawn; the others keep their proportions.
 
@@ -154,6 +157,19 @@ def _sampler(
             return member(keys, drawn)
 
         return progressive
+
+    if isinstance(sampling, str) and sampling == "half_balanced":
+        balanced = _cumulative(counts > 0)
+
+        def half_balanced(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+            keys = seeding.fold_in(key, positions)
+            return tf.where(
+                positions % 2 == 0,
+                member(keys, classes(keys, balanced)),
+                _permuted(key, positions // 2, len(dataset)),
+            )
+
+        return half_balanced
 
     cumulative = _cumulative(_class_weights(counts, sampling))
 

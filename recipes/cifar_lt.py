@@ -134,6 +134,12 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("epochs", 200, "Epochs.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+flags.DEFINE_integer(
+    "steps_per_epoch",
+    None,
+    "Steps of an epoch (default: the training images over --batch_size).",
+    lower_bound=1,
+)
 flags.DEFINE_float("learning_rate", 0.1, "Rate after the warm-up.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0)
 flags.DEFINE_float(
@@ -218,7 +224,7 @@ def load_data():
 
 
 def steps_per_epoch(train) -> int:
-    return max(1, round(len(train) / FLAGS.batch_size))
+    return FLAGS.steps_per_epoch or max(1, round(len(train) / FLAGS.batch_size))
 
 
 def make_loss(class_counts):

@@ -198,13 +198,25 @@ def test_flag_file(name):
         assert [int(epoch) for epoch in values.decay_epochs] == (
             [24, 27] if short else [160, 180]
         )
-        assert (values.batch_size, values.learning_rate) == (128, 0.1)
+        assert values.learning_rate == 0.1
         assert (values.imbalance_factor, values.warmup_epochs) == (100, 5)
         assert values.mixed_precision == ("bfloat16" if short else "none")
         method = name.removeprefix("cifar10_lt100_").removesuffix("_c30")
+        wide = {"batch_size": 256, "steps_per_epoch": 97}
+        different = {
+            "ce_batch256": wide,
+            "half_balanced_sampling": {**wide, "sampling": "half_balanced"},
+            "class_balanced_sampling": {"sampling": "class_balanced"},
+        }.get(method, {})
+        for flag, usual in {
+            "batch_size": 128,
+            "steps_per_epoch": None,
+            "sampling": "random",
+        }.items():
+            assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])
+        crossentropy = keras.losses.SparseCategoricalCrossentropy
         kind, normalizer, drw = {
-            "ce": (keras.losses.SparseCategoricalCrossentropy, None, None),
             "cb": (losses.ClassBalancedCrossentropy, "nonzero", None),
             "ce_drw": (
                 losses.ClassBalancedCrossentropy,
@@ -217,7 +229,7 @@ def test_flag_file(name):
                 "weight_sum",
                 None,
             ),
-        }[method]
+        }.get(method, (crossentropy, None, None))
         assert type(loss) is kind
         assert getattr(loss, "normalizer", None) == normalizer
         assert getattr(loss, "beta", 0.9999) == 0.9999

@@ -9,7 +9,6 @@ from data import chi_square, chi_square_limit, numbered
 from keras_lt import datasets, preprocessing, streams
 
 COUNTS = np.array([60, 0, 25, 9, 1])
-REPLACING = ("class_balanced", "square_root", "reversed", "progressive")
 VECTOR = (0.1, 0.3, 0.3, 0.2, 0.1)
 
 
@@ -194,10 +193,20 @@ def test_progressive_moves_with_the_step_not_the_sample():
     assert abs(rare[1] - 0.25) < 4 * (0.25 * 0.75 / 10_000) ** 0.5
 
 
+def test_half_balanced_is_half_balanced_and_half_an_epoch():
+    dataset = numbered(COUNTS)
+    drawn = indices(dataset, 190 * 1000, 1000, sampling="half_balanced")
+    balanced, random = drawn[0::2], drawn[1::2]
+    assert_drawn_as(balanced, dataset, probabilities("class_balanced"))
+    epochs = random.reshape(1000, 95)
+    np.testing.assert_array_equal(np.sort(epochs), [np.arange(95)] * 1000)
+    assert (epochs[0] != epochs[1]).any()
+
+
 # A pure function of seed, name and position.
 
 
-@pytest.mark.parametrize("sampling", ["random", *REPLACING, "vector"])
+@pytest.mark.parametrize("sampling", [*streams.SAMPLINGS, "vector"])
 def test_a_stream_seeks(sampling):
     dataset = pictures()
     arguments = {
@@ -218,7 +227,7 @@ def test_a_far_step_costs_nothing():
     assert batch[0].shape == (8, 8, 8, 3)
 
 
-@pytest.mark.parametrize("sampling", ["random", *REPLACING])
+@pytest.mark.parametrize("sampling", streams.SAMPLINGS)
 @pytest.mark.parametrize("parts", [2, 3])
 def test_shards_make_up_the_global_batch(sampling, parts):
     arguments = {
@@ -238,7 +247,9 @@ def test_shards_make_up_the_global_batch(sampling, parts):
     assert_batches_equal(joined, whole)
 
 
-@pytest.mark.parametrize("sampling", ["random", *REPLACING[:-1]])
+@pytest.mark.parametrize(
+    "sampling", sorted({*streams.SAMPLINGS} - {"progressive"})
+)
 def test_the_batch_size_does_not_change_the_samples(sampling):
     joined = []
     for batch_size in (32, 64):
