@@ -65,3 +65,31 @@ def _crop(
     rows += tf.range(batch)[:, None] * padded_height
     pixels = rows[:, :, None] * padded_width + columns[:, None, :]  # (B, H, W)
     return tf.gather(tf.reshape(padded, [-1, channels]), pixels)
+
+
+def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
+    """Turns each image counter-clockwise by a number of quarter turns.
+
+    Args:
+        images: Square images (B, S, S, C).
+        quarter_turns: int (B,), from 0 to 3.
+
+    Returns:
+        (B, S, S, C), of the dtype of the images.
+
+    Raises:
+        ValueError: If the images are not square.
+
+    Example:
+        >>> turned = keras_lt.preprocessing.rotate_90(images, [0, 1, 2, 3])
+    """
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"Expected square images. Received: images.shape={images.shape}"
+        )
+    turns = tf.reshape(quarter_turns, (-1, 1, 1, 1))
+    images = tf.where(
+        turns % 2 == 1, tf.transpose(images, [0, 2, 1, 3]), images
+    )
+    images = tf.where((turns == 1) | (turns == 2), images[:, ::-1], images)
+    return tf.where(turns >= 2, images[:, :, ::-1], images)

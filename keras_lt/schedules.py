@@ -70,3 +70,45 @@ class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
             "boundaries": list(self.boundaries),
             "factors": list(self.factors),
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class CumulativeDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """The adaptor of cumulative learning, for the weight of a branch's loss.
+
+    v * (1 - (t / T)^2) at step t < T, and 0 from T on (Zhou et al., BBN, CVPR
+    2020, section 4.3).
+
+    Args:
+        initial_value: v, at least 0.
+        decay_steps: T, at least 1.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> weight = keras_lt.schedules.CumulativeDecay(1.0, 10)
+        >>> [float(weight(step)) for step in (0, 5, 10)]
+        [1.0, 0.75, 0.0]
+    """
+
+    def __init__(self, initial_value: float, decay_steps: int):
+        super().__init__()
+        if not initial_value >= 0 or decay_steps < 1:
+            raise ValueError(
+                "Expected initial_value >= 0 and decay_steps >= 1. Received: "
+                f"initial_value={initial_value}, decay_steps={decay_steps}"
+            )
+        self.initial_value = initial_value
+        self.decay_steps = decay_steps
+
+    def __call__(self, step: Any) -> Any:
+        progress = keras.ops.cast(step, "float32") / self.decay_steps
+        progress = keras.ops.minimum(progress, 1.0)
+        return self.initial_value * (1.0 - progress * progress)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_value": self.initial_value,
+            "decay_steps": self.decay_steps,
+        }

@@ -31,7 +31,13 @@ from keras_lt import (
     schedules,
     streams,
 )
-from keras_lt.models import backbones, classifier
+from keras_lt.models import (
+    DualBranch,
+    backbones,
+    classifier,
+    dual_branch,
+    linear_head,
+)
 
 LOSSES = {
     "crossentropy": None,
@@ -40,6 +46,13 @@ LOSSES = {
     "class_balanced_focal": losses.ClassBalancedFocal,
 }
 DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
+AUXILIARY_SCHEDULES = {
+    "constant": lambda weight, steps: weight,
+    "linear": lambda weight, steps: keras.optimizers.schedules.PolynomialDecay(
+        weight, steps, end_learning_rate=0.0
+    ),
+    "cumulative": schedules.CumulativeDecay,
+}
 PRECISIONS = {
     "none": "float32",
     "bfloat16": "mixed_bfloat16",
@@ -100,7 +113,30 @@ flags.DEFINE_integer(
 flags.DEFINE_bool("flip", True, "Mirror images at random.")
 
 # Method
-flags.DEFINE_enum("method", "single", ["single"], "How to train.")
+flags.DEFINE_enum(
+    "method", "single", ["single", "dual_branch"], "How to train."
+)
+flags.DEFINE_enum(
+    "auxiliary",
+    "classifier",
+    [*dual_branch.AUXILIARIES, "none"],
+    "What dual_branch learns from randomly drawn images.",
+)
+flags.DEFINE_float(
+    "auxiliary_weight", 1.0, "Of the auxiliary loss.", lower_bound=0.0
+)
+flags.DEFINE_enum(
+    "auxiliary_schedule",
+    "constant",
+    list(AUXILIARY_SCHEDULES),
+    "How --auxiliary_weight falls to 0 over the run: not at all, by 1 - t/T, "
+    "or by 1 - (t/T)^2 as in BBN.",
+)
+flags.DEFINE_bool(
+    "joint_forward",
+    True,
+    "Whether both branches of dual_branch are one batch for the backbone.",
+)
 flags.DEFINE_enum("loss", "crossentropy", list(LOSSES), "Loss function.")
 flags.DEFINE_float(
     "beta",
@@ -120,6 +156,13 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "sampling", "random", list(streams.SAMPLINGS), "How images are drawn."
 )
+flags.DEFINE_enum(
+    "balanced_sampling",
+    "class_balanced",
+    list(streams.SAMPLINGS),
+    "How those of the main branch of dual_branch are; --sampling is how those "
+    "of the auxiliary one are.",
+)
 flags.DEFINE_integer(
     "drw_epoch",
     None,
@@ -133,7 +176,12 @@ flags.DEFINE_integer(
     "width", 1, "Multiplies the network's channels.", lower_bound=1
 )
 flags.DEFINE_integer("epochs", 200, "Epochs.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+flags.DEFINE_integer(
+    "batch_size",
+    128,
+    "Images a step; dual_branch takes as many again for its second branch.",
+    lower_bound=1,
+)
 flags.DEFINE_integer(
     "steps_per_epoch",
     None,
@@ -277,13 +325,26 @@ def make_model(train):
     # Every class is taken for improbable at first, and the bias that says so
     # is not pulled back to 0 (as in the class-balanced code).
     sigmoid = FLAGS.loss in ("class_balanced_sigmoid", "class_balanced_focal")
-    model = classifier(
-        backbone,
-        train.num_classes,
-        bias_initializer=layers.PriorBias() if sigmoid else "zeros",
-        l2=FLAGS.l2,
-        l2_bias=0.0 if sigmoid else FLAGS.l2,
-    )
+    head = {
+        "bias_initializer": layers.PriorBias() if sigmoid else "zeros",
+        "l2": FLAGS.l2,
+        "l2_bias": 0.0 if sigmoid else FLAGS.l2,
+    }
+    if FLAGS.method == "dual_branch":
+        model = DualBranch(
+            backbone,
+            train.num_classes,
+            auxiliary=None if FLAGS.auxiliary == "none" else FLAGS.auxiliary,
+            auxiliary_weight=AUXILIARY_SCHEDULES[FLAGS.auxiliary_schedule](
+                FLAGS.auxiliary_weight, FLAGS.epochs * steps_per_epoch(train)
+            ),
+            head=linear_head(train.num_classes, name="logits", **head),
+            joint_forward=FLAGS.joint_forward,
+            l2=FLAGS.l2,
+            seed=FLAGS.seed,
+        )
+    else:
+        model = classifier(backbone, train.num_classes, **head)
     model.compile(
         keras.optimizers.SGD(
             make_learning_rate(steps_per_epoch(train)), FLAGS.momentum
@@ -298,27 +359,41 @@ def make_model(train):
     return model
 
 
+def make_stream(train, start_step: int):
+    """Returns the training batches from a step on."""
+
+    def stream(sampling, name=None):
+        return streams.stream(
+            train,
+            sampling=sampling,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            transform=preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip),
+            start_step=start_step,
+            total_steps=FLAGS.epochs * steps_per_epoch(train),
+            name=name,
+        )
+
+    if FLAGS.method == "single":
+        return stream(FLAGS.sampling)
+    branches = {"balanced": stream(FLAGS.balanced_sampling, "balanced")}
+    if FLAGS.auxiliary != "none":
+        branches["random"] = stream(FLAGS.sampling, "random")
+    return streams.interleave(branches)
+
+
 def fit(model, train, checkpointing, other_callbacks) -> int:
     """Trains to the end, from the latest checkpoint; returns the steps."""
     epoch_steps = steps_per_epoch(train)
     total_steps = FLAGS.epochs * epoch_steps
     last_step = min(total_steps, FLAGS.max_steps or total_steps)
-    transform = preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip)
     epoch = checkpointing.restore(model)
     while (step := epoch * epoch_steps) < last_step:
         # Whole epochs, then what is left of --max_steps.
         whole = last_step // epoch_steps
         until = whole if epoch < whole else epoch + 1
         model.fit(
-            streams.stream(
-                train,
-                sampling=FLAGS.sampling,
-                batch_size=FLAGS.batch_size,
-                seed=FLAGS.seed,
-                transform=transform,
-                start_step=step,
-                total_steps=total_steps,
-            ),
+            make_stream(train, step),
             initial_epoch=epoch,
             epochs=until,
             steps_per_epoch=min(epoch_steps, last_step - step),
@@ -397,6 +472,8 @@ def train_and_report(run: workdirs.Workdir) -> None:
             "chosen_by": checkpointing.monitor,
         }
     seconds = sum(checkpointing.history["seconds"])
+    dual = FLAGS.method == "dual_branch" and FLAGS.auxiliary != "none"
+    images = steps * FLAGS.batch_size * (2 if dual else 1)
     record = report.record(
         name=run.name,
         dataset=FLAGS.dataset,
@@ -423,9 +500,9 @@ def train_and_report(run: workdirs.Workdir) -> None:
             "steps": steps,
             "steps_per_epoch": steps_per_epoch(train),
             "batch_size": FLAGS.batch_size,
-            "images": steps * FLAGS.batch_size,
+            "images": images,
             "wall_time_seconds": seconds,
-            "images_per_second": steps * FLAGS.batch_size / seconds,
+            "images_per_second": images / seconds,
             "precision": keras.config.dtype_policy().name,
             "num_parameters": model.count_params(),
             "resumed": checkpointing.starts - 1,

@@ -23,6 +23,7 @@ ROOMS = (
     "keras_lt.models.base",
     "keras_lt.models.backbones",
     "keras_lt.models.classifier",
+    "keras_lt.models.auxiliary",
     "keras_lt.models.flows",
     "keras_lt.models.dual_branch",
     "keras_lt.models.contrastive",

@@ -1,6 +1,20 @@
 """Models: what trains, and the backbones that it trains."""
 
 from keras_lt.models import backbones
-from keras_lt.models.classifier import classifier
+from keras_lt.models.auxiliary import (
+    AuxiliaryTask,
+    ClassifierTask,
+    RotationTask,
+)
+from keras_lt.models.classifier import classifier, linear_head
+from keras_lt.models.dual_branch import DualBranch
 
-__all__ = ["backbones", "classifier"]
+__all__ = [
+    "AuxiliaryTask",
+    "ClassifierTask",
+    "DualBranch",
+    "RotationTask",
+    "backbones",
+    "classifier",
+    "linear_head",
+]

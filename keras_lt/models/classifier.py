@@ -10,7 +10,7 @@ def classifier(
     bias_initializer: keras.initializers.Initializer | str = "zeros",
     l2: float = 0.0,
     l2_bias: float | None = None,
-    name: str | None = None,
+    name: str = "classifier",
 ) -> keras.Model:
     """Joins a backbone and a linear classifier to a model that gives logits.
 
@@ -18,8 +18,8 @@ def classifier(
     starts from N(0, 2 / fan_in), as in the published CIFAR-LT codes.
 
     Args:
-        backbone: A functional model from images to features (B, D) or feature
-            maps (B, H, W, D), which are averaged over H and W.
+        backbone: A functional or sequential model from images to features
+            (B, D) or maps (B, H, W, D), which are averaged over H and W.
         num_classes: C, at least 2.
         bias_initializer: Where the bias starts; `keras_lt.layers.PriorBias()`
             for the sigmoid losses.
@@ -39,24 +39,63 @@ def classifier(
         >>> backbone = keras_lt.models.backbones.cifar_resnet(32)
         >>> model = keras_lt.models.classifier(backbone, 10)
     """
-    if num_classes < 2:
+    head = linear_head(
+        num_classes,
+        bias_initializer=bias_initializer,
+        l2=l2,
+        l2_bias=l2_bias,
+        name="logits",
+    )
+    images, features = pooled_features(backbone)
+    return keras.Model(images, head(features), name=name)
+
+
+def pooled_features(
+    backbone: keras.Model,
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The images of a backbone, and its features (B, D), maps averaged.
+
+    Raises:
+        ValueError: If it is no functional or sequential model of one input
+            and one output, or this has another rank than 2 or 4.
+    """
+    # A model of another kind has no inputs, a sequential one may lack them.
+    inputs = getattr(backbone, "inputs", None) or []
+    if len(inputs) != 1 or len(backbone.outputs) != 1:
         raise ValueError(
-            f"Expected num_classes >= 2. Received: num_classes={num_classes}"
+            "Expected as backbone a functional or sequential model of one "
+            f"input and one output. Received: backbone={backbone}, with "
+            f"inputs={inputs}"
         )
-    if l2_bias is None:
-        l2_bias = l2
-    features = backbone.output
+    (images,), (features,) = inputs, backbone.outputs
     rank = len(features.shape)
     if rank not in (2, 4):
         raise ValueError(
             "Expected a backbone with features (B, D) or maps (B, H, W, D). "
-            f"Received: backbone.output.shape={features.shape}"
+            f"Received: backbone.output_shape={features.shape}"
         )
     if rank == 4:
-        features = keras.layers.GlobalAveragePooling2D(name="features")(
-            features
+        pool = keras.layers.GlobalAveragePooling2D(name="features")
+        features = pool(features)
+    return images, features
+
+
+def linear_head(
+    num_classes: int,
+    *,
+    bias_initializer: keras.initializers.Initializer | str = "zeros",
+    l2: float = 0.0,
+    l2_bias: float | None = None,
+    name: str | None = None,
+) -> keras.layers.Dense:
+    """The linear layer of `classifier`, whose arguments these are."""
+    if l2_bias is None:
+        l2_bias = l2
+    if num_classes < 2:
+        raise ValueError(
+            f"Expected num_classes >= 2. Received: num_classes={num_classes}"
         )
-    logits = keras.layers.Dense(
+    return keras.layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.VarianceScaling(
             2.0, "fan_in", "untruncated_normal"
@@ -65,6 +104,5 @@ def classifier(
         kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
         bias_regularizer=keras.regularizers.L2(l2_bias) if l2_bias else None,
         dtype="float32",
-        name="logits",
-    )(features)
-    return keras.Model(backbone.input, logits, name=name or "classifier")
+        name=name,
+    )

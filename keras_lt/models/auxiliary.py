@@ -1,0 +1,202 @@
+"""Auxiliary tasks: what a branch beside the main classifier learns."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lt import preprocessing, seeding
+from keras_lt.models.classifier import linear_head
+
+
+class AuxiliaryTask(keras.layers.Layer):
+    """Base class of what `keras_lt.models.DualBranch` can learn on the side.
+
+    A task is a layer from features (B, D) to outputs, its head, with two
+    things more: `examples` makes inputs and targets from a batch of the
+    random stream, and `loss` compares targets and outputs. A subclass writes
+    `examples`, `build` and `call`. Register it with Keras to save models that
+    hold it. Heads compute in float32 under any dtype policy.
+
+    Args:
+        loss: A `keras.losses.Loss`, or the class name or configuration of one.
+        accuracy: A function of targets and outputs that gives the accuracy
+            of each example, or None.
+        name: Under which the task logs: `NAME_loss`, `NAME_accuracy`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        TypeError: If the loss is no such object (Keras' loss functions don't
+            average over a batch).
+
+    Example:
+        >>> @keras.saving.register_keras_serializable("my_package")
+        ... class MeanColor(keras_lt.models.AuxiliaryTask):
+        ...     def __init__(
+        ...         self, loss="MeanSquaredError", name="color", **kwargs
+        ...     ):
+        ...         super().__init__(loss=loss, name=name, **kwargs)
+        ...         self.head = keras.layers.Dense(3, dtype="float32")
+        ...
+        ...     def examples(self, images, labels, seeds):
+        ...         pixels = keras.ops.cast(images, "float32") / 255.0
+        ...         return images, keras.ops.mean(pixels, axis=(1, 2))
+        ...
+        ...     def build(self, features_shape):
+        ...         self.head.build(features_shape)
+        ...
+        ...     def call(self, features):
+        ...         return self.head(features)
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: keras.losses.Loss | str | dict,
+        name: str,
+        accuracy: Callable | None = None,
+        dtype: Any = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        self.loss = keras.losses.get(loss)
+        if not isinstance(self.loss, keras.losses.Loss):
+            raise TypeError(
+                "Expected a keras.losses.Loss, such as "
+                f"keras.losses.MeanSquaredError(). Received: loss={loss!r}"
+            )
+        self._loss_tracker = keras.metrics.Mean(name=f"{name}_loss")
+        self._accuracy = accuracy and keras.metrics.MeanMetricWrapper(
+            accuracy, name=f"{name}_accuracy"
+        )
+
+    def examples(self, images: Any, labels: Any, seeds: Any) -> tuple[Any, Any]:
+        """Makes inputs of the backbone and targets of the loss.
+
+        Args:
+            images: (B, H, W, C), as the random stream gave them.
+            labels: Their labels.
+            seeds: uint64 (B,), one for each example and step;
+                `keras_lt.seeding.uniform` turns them into random numbers.
+
+        Returns:
+            Images, as many as the head expects, and targets.
+        """
+        raise NotImplementedError
+
+    def update_metrics(self, loss: Any, targets: Any, outputs: Any) -> None:
+        self._loss_tracker.update_state(loss)
+        if self._accuracy is not None:
+            self._accuracy.update_state(targets, outputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "loss": keras.losses.serialize(self.loss),
+        }
+
+
+def _accuracy(targets: Any, outputs: Any) -> Any:
+    if len(targets.shape) == 2 and targets.shape[-1] == outputs.shape[-1]:
+        return keras.metrics.categorical_accuracy(targets, outputs)
+    return keras.metrics.sparse_categorical_accuracy(targets, outputs)
+
+
+class _Classification(AuxiliaryTask):
+    """A linear classifier on the features."""
+
+    def __init__(self, num_classes: int, *, loss: Any, l2: float, **kwargs):
+        if loss is None:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        super().__init__(loss=loss, accuracy=_accuracy, **kwargs)
+        self.l2 = l2
+        self.head = linear_head(num_classes, l2=l2, name="head")
+
+    def build(self, features_shape: tuple[int | None, ...]) -> None:
+        self.head.build(features_shape)
+
+    def call(self, features: Any) -> Any:
+        return self.head(features)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "l2": self.l2}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ClassifierTask(_Classification):
+    """A second linear classifier, of the random stream's images and labels.
+
+    The auxiliary branch of Zhang et al. (arXiv:1912.04486, section 3).
+
+    Args:
+        num_classes: C.
+        loss: Of labels (B,) and logits (B, C); None is cross-entropy.
+        l2: Factor of the squared norm of the head's weights in the loss.
+        name: Under which it logs.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes.
+
+    Example:
+        >>> task = keras_lt.models.ClassifierTask(
+        ...     10, loss=keras_lt.losses.ClassBalancedCrossentropy(counts)
+        ... )
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        loss: keras.losses.Loss | str | dict | None = None,
+        l2: float = 0.0,
+        name: str = "auxiliary",
+        **kwargs: Any,
+    ):
+        super().__init__(num_classes, loss=loss, l2=l2, name=name, **kwargs)
+        self.num_classes = num_classes
+
+    def examples(self, images: Any, labels: Any, seeds: Any) -> tuple[Any, Any]:
+        return images, labels
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class RotationTask(_Classification):
+    """Tells by which of four angles an image was turned; needs no labels.
+
+    Each image is turned by 0, 90, 180 or 270 degrees, one of them drawn at
+    random (Gidaris et al., ICLR 2018, who show all four of every image; the
+    auxiliary branch of Zhang et al., arXiv:1912.04486, section 3).
+
+    Args:
+        loss: Of angles (B,), quarter turns from 0 to 3, and logits (B, 4);
+            None is cross-entropy.
+        l2: Factor of the squared norm of the head's weights in the loss.
+        name: Under which it logs.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If the images are not square.
+
+    Example:
+        >>> model = keras_lt.models.DualBranch(
+        ...     backbone, 10, auxiliary=keras_lt.models.RotationTask(l2=1e-4)
+        ... )
+    """
+
+    def __init__(
+        self,
+        loss: keras.losses.Loss | str | dict | None = None,
+        l2: float = 0.0,
+        name: str = "rotation",
+        **kwargs: Any,
+    ):
+        super().__init__(4, loss=loss, l2=l2, name=name, **kwargs)
+
+    def examples(self, images: Any, labels: Any, seeds: Any) -> tuple[Any, Any]:
+        quarter_turns = seeding.integers(seeds, 4)
+        turned = preprocessing.rotate_90(images, quarter_turns)
+        return turned, ops.cast(quarter_turns, "int32")

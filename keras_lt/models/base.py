@@ -1,0 +1,53 @@
+"""The train_step plumbing that the models here share."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class TrainingModel(keras.Model):
+    """A `keras.Model` whose training batches are structures of its own.
+
+    A subclass writes `train_step` with the parts below, and says by
+    `main_batch` which part of a training batch is what `evaluate` takes.
+    """
+
+    def main_batch(self, data: Any) -> Any:
+        """Returns the (inputs, targets) of `call` in a training batch."""
+        raise NotImplementedError
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras 3.15 builds metrics and losses under a tf.distribute strategy
+        # by calling the model on a whole training batch. It can go when Keras
+        # takes them from `train_step`.
+        if isinstance(data_batch, dict):
+            data_batch = self.main_batch(data_batch)
+        super()._symbolic_build(iterator, data_batch)
+
+    def minimize(self, loss: Any, tape: tf.GradientTape) -> None:
+        """One optimizer step; `loss` is scaled by `optimizer.scale_loss`."""
+        weights = self.trainable_weights
+        gradients = tape.gradient(loss, weights)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+
+def sample_positions(step: Any, local_size: int) -> tf.Tensor:
+    """Positions, since step 0, of this replica's examples of a step.
+
+    Replicas take slices of one global batch, so random numbers that are a
+    function of these positions do not depend on the number of replicas.
+
+    Returns:
+        int64 (local_size,).
+    """
+    context = tf.distribute.get_replica_context()
+    local_size = tf.cast(local_size, tf.int64)
+    slices = tf.cast(step, tf.int64) * context.num_replicas_in_sync
+    slices += tf.cast(context.replica_id_in_sync_group, tf.int64)
+    return slices * local_size + tf.range(local_size)
+
+
+def unscale_for_distribution(loss: Any) -> Any:
+    """Undoes the division by the number of replicas in Keras' losses."""
+    return loss * tf.distribute.get_strategy().num_replicas_in_sync

@@ -1,0 +1,306 @@
+"""`DualBranch`: a balanced branch and auxiliary ones on one backbone."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_lt import seeding
+from keras_lt.models.auxiliary import (
+    AuxiliaryTask,
+    ClassifierTask,
+    RotationTask,
+)
+from keras_lt.models.base import (
+    TrainingModel,
+    sample_positions,
+    unscale_for_distribution,
+)
+from keras_lt.models.classifier import linear_head, pooled_features
+
+AUXILIARIES = ("classifier", "rotation")
+# Arguments that Keras serializes.
+_OBJECTS = (
+    "backbone",
+    "head",
+    "auxiliary",
+    "auxiliary_weight",
+    "auxiliary_loss",
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class DualBranch(TrainingModel):
+    """A classifier on balanced samples, an auxiliary task on random ones.
+
+    The dual-branch training of "To Balance or Not to Balance" (Zhang et al.,
+    arXiv:1912.04486). Feature extractor and main classifier learn from a
+    class-balanced stream, so that every class weighs the same; auxiliary
+    tasks on the same extractor learn from a random stream, so that the
+    features see all the data. With features f, main head g and heads h_t of
+    tasks with weights a_t a step minimises
+
+        L(g(f(x_balanced)), y) + sum_t a_t L_t(h_t(f(x_t)), y_t) + L2,
+
+    x_t and y_t made of the random batch by the task, L2 counted once.
+
+    It is compiled and trained as any Keras model. `fit` takes batches
+    {"balanced": (images, labels), "random": (images, labels)}, with sample
+    weights as a third where wanted; `evaluate` and `predict` take plain ones,
+    `call(images)` gives the main head's logits, and `export` writes the main
+    classifier alone. `classifier` is that classifier as a functional model,
+    and `features` what both branches share; they have their weights in
+    common with this one.
+
+    `compile(loss=..., metrics=...)` is for the main head. While it trains the
+    model logs `main_loss` too, and of each task `NAME_loss` and
+    `NAME_accuracy`, without their weight; `loss` is the sum above.
+
+    Args:
+        backbone: A functional or sequential model from images to features
+            (B, D) or maps (B, H, W, D), which are averaged over H and W.
+        num_classes: C, at least 2.
+        auxiliary: "classifier" (a second classifier), "rotation" (by which of
+            four angles an image was turned), an `AuxiliaryTask`, a list of
+            these, or None for the main branch alone.
+        auxiliary_weight: a_t: a number, a schedule of the step such as
+            `keras.optimizers.schedules.PolynomialDecay` (linear) or
+            `keras_lt.schedules.CumulativeDecay`, or a list, one a task.
+        auxiliary_loss: Loss of "classifier"; None is cross-entropy.
+        head: A layer from features (B, D) to logits (B, C); None is a linear
+            one, as in `keras_lt.models.classifier`.
+        joint_forward: Whether the batches of all branches are one batch for
+            the backbone, which then normalises them by common statistics.
+        l2: Factor of the squared norm of the weights of those heads that are
+            made here. The backbone brings its own.
+        seed: Of the tasks' random numbers. They are functions of it, the
+            optimizer's step and the place in the global batch.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If an argument is out of its range, or a training batch is
+            not as above.
+
+    Example:
+        >>> model = keras_lt.models.DualBranch(
+        ...     keras_lt.models.backbones.cifar_resnet(32), 10
+        ... )
+        >>> model.compile(
+        ...     "sgd", keras.losses.SparseCategoricalCrossentropy(True)
+        ... )
+        >>> streams = {
+        ...     "balanced": keras_lt.streams.stream(
+        ...         train, sampling="class_balanced", batch_size=128, seed=0
+        ...     ),
+        ...     "random": keras_lt.streams.stream(
+        ...         train, sampling="random", batch_size=128, seed=0
+        ...     ),
+        ... }
+        >>> model.fit(
+        ...     keras_lt.streams.interleave(streams), steps_per_epoch=97,
+        ...     shuffle=False,
+        ... )
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        num_classes: int,
+        *,
+        auxiliary: str | AuxiliaryTask | Sequence | None = "classifier",
+        auxiliary_weight: float | Callable | Sequence = 1.0,
+        auxiliary_loss: keras.losses.Loss | str | None = None,
+        head: keras.layers.Layer | None = None,
+        joint_forward: bool = True,
+        l2: float = 0.0,
+        seed: int = 0,
+        name: str = "dual_branch",
+    ):
+        # Images are cast by the backbone, and not before it.
+        super().__init__(name=name, autocast=False)
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.auxiliary = auxiliary
+        self.auxiliary_weight = auxiliary_weight
+        self.auxiliary_loss = auxiliary_loss
+        self.head = head
+        self.joint_forward = joint_forward
+        self.l2 = l2
+        self.seed = seed
+        images, features = pooled_features(backbone)
+        self.features = keras.Model(images, features, name="features")
+        self._head = head or linear_head(num_classes, l2=l2, name="logits")
+        logits = self._head(features)
+        if logits.shape[1:] != (num_classes,):
+            raise ValueError(
+                f"Expected a head that gives logits (B, {num_classes}). "
+                f"Received: head={head}, which gives {logits.shape}"
+            )
+        self.classifier = keras.Model(images, logits, name="classifier")
+        self.tasks = self._make_tasks()
+        self._task_weights = self._make_task_weights()
+        self._main_loss = keras.metrics.Mean(name="main_loss")
+        for task in self.tasks:
+            task.build(features.shape)
+        self.build(images.shape)
+
+    def _make_tasks(self) -> list[AuxiliaryTask]:
+        make = {
+            "classifier": lambda: ClassifierTask(
+                self.num_classes, loss=self.auxiliary_loss, l2=self.l2
+            ),
+            "rotation": lambda: RotationTask(l2=self.l2),
+        }
+        auxiliary = self.auxiliary
+        if not isinstance(auxiliary, Sequence) or isinstance(auxiliary, str):
+            auxiliary = [] if auxiliary is None else [auxiliary]
+        for task in auxiliary:
+            if not isinstance(task, AuxiliaryTask) and task not in AUXILIARIES:
+                raise ValueError(
+                    f"Expected auxiliary to be one of {AUXILIARIES}, an "
+                    "AuxiliaryTask, a list of these, or None. "
+                    f"Received: auxiliary={self.auxiliary!r}"
+                )
+        if self.auxiliary_loss is not None and "classifier" not in auxiliary:
+            raise ValueError(
+                'Expected auxiliary="classifier" for an auxiliary_loss. '
+                f"Received: auxiliary={self.auxiliary!r}"
+            )
+        tasks = [
+            make[task]() if isinstance(task, str) else task
+            for task in auxiliary
+        ]
+        names = [task.name for task in tasks]
+        if len({"main", *names}) <= len(names):
+            raise ValueError(
+                'Expected tasks with names of their own, and not "main". '
+                f"Received: {names}"
+            )
+        return tasks
+
+    def _make_task_weights(self) -> list[float | Callable]:
+        weights = self.auxiliary_weight
+        if not isinstance(weights, Sequence):
+            weights = [weights] * len(self.tasks)
+        numbers = [weight for weight in weights if not callable(weight)]
+        if len(weights) != len(self.tasks) or not all(
+            0 <= number < float("inf") for number in numbers
+        ):
+            raise ValueError(
+                "Expected auxiliary_weight to be a number of at least 0 or a "
+                "schedule, or one of these for each of the "
+                f"{len(self.tasks)} tasks. "
+                f"Received: auxiliary_weight={self.auxiliary_weight}"
+            )
+        return list(weights)
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The classifier, which holds the backbone, and the tasks."""
+        return [self.classifier, *self.tasks]
+
+    def build(self, input_shape: Any) -> None:
+        """All parts are built when the model is made."""
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        return self.classifier(images, training=training)
+
+    def main_batch(self, data: Any) -> Any:
+        return data["balanced"]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        if isinstance(data, tuple):  # train_on_batch makes it one
+            data = data[0]
+        names = ["balanced", "random"][: 2 if self.tasks else 1]
+        if not isinstance(data, dict) or not {*names} <= data.keys():
+            received = list(data) if isinstance(data, dict) else type(data)
+            raise ValueError(
+                f"Expected training batches {{name: (images, labels)}} with "
+                f"the names {names}. Received: {received}"
+            )
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(
+            data["balanced"]
+        )
+        *random, random_weight = keras.utils.unpack_x_y_sample_weight(
+            data.get("random", (None, None))
+        )
+        examples = [self._examples(task, *random) for task in self.tasks]
+        size = ops.shape(images)[0]
+        with tf.GradientTape() as tape:
+            features, *task_features = self._extract(
+                [images, *(inputs for inputs, _ in examples)]
+            )
+            logits = self._head(features, training=True)
+            loss = self.compute_loss(
+                images, labels, logits, sample_weight, training=True
+            )
+            self._main_loss.update_state(
+                unscale_for_distribution(loss) - ops.sum(self.losses), size
+            )
+            for task, weight, inputs, (_, targets) in zip(
+                self.tasks,
+                self._task_weights,
+                task_features,
+                examples,
+                strict=True,
+            ):
+                outputs = task(inputs, training=True)
+                task_loss = task.loss(targets, outputs, random_weight)
+                task.update_metrics(
+                    unscale_for_distribution(task_loss), targets, outputs
+                )
+                if callable(weight):
+                    weight = weight(self.optimizer.iterations)
+                loss += weight * task_loss
+            self._loss_tracker.update_state(
+                unscale_for_distribution(loss), size
+            )
+            loss = self.optimizer.scale_loss(loss)
+        self.minimize(loss, tape)
+        return self.compute_metrics(images, labels, logits, sample_weight)
+
+    def _examples(self, task: AuxiliaryTask, images: Any, labels: Any) -> tuple:
+        size = ops.shape(images)[0]
+        positions = sample_positions(self.optimizer.iterations, size)
+        key = seeding.key_from_seed(self.seed, f"{task.name}/examples")
+        return task.examples(images, labels, seeding.fold_in(key, positions))
+
+    def _extract(self, batches: list) -> list:
+        """Features of each batch, by one forward pass or one for each."""
+        if not self.joint_forward or len(batches) == 1:
+            return [self.features(images, training=True) for images in batches]
+        dtype = batches[0].dtype
+        joint = ops.concatenate([ops.cast(x, dtype) for x in batches])
+        sizes = [ops.shape(images)[0] for images in batches]
+        return tf.split(self.features(joint, training=True), sizes)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        logs = super().test_step(data)
+        of_tasks = {m.name for task in self.tasks for m in task.metrics}
+        for name in {self._main_loss.name, *of_tasks}:
+            del logs[name]
+        return logs
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.classifier.export(filepath, *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "num_classes": self.num_classes,
+            "joint_forward": self.joint_forward,
+            "l2": self.l2,
+            "seed": self.seed,
+            **{name: serialize(getattr(self, name)) for name in _OBJECTS},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DualBranch":
+        config = copy.deepcopy(config)  # a functional model empties its own
+        for name in _OBJECTS:
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
