@@ -5,9 +5,10 @@ a stream applies inside tf.data: images (B, H, W, C) uint8 or float32, labels
 int64 (B,), indices int64 (B,) into the data set, seeds uint64 (B,). Whatever
 it returns is the batch. `seeding.uniform(seeds, lanes)` turns seeds into
 random numbers; for `tf.random.stateless_*`, `tf.bitcast(seeds, tf.int32)`
-gives the seeds (B, 2).
+gives the seeds (B, 2). `rotate_90` and `simclr` are for the train step.
 """
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -93,3 +94,108 @@ def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
     )
     images = tf.where((turns == 1) | (turns == 2), images[:, ::-1], images)
     return tf.where(turns >= 2, images[:, :, ::-1], images)
+
+
+def simclr(min_area: float = 0.2, jitter: float = 0.5) -> Callable:
+    """SimCLR's augmentation for small images (Chen et al., ICML 2020, B.9).
+
+    A crop of random size and place, resized to the image's, the mirror image
+    with probability 1/2, with probability 0.8 other colours, and with
+    probability 0.2 grey. As SimCLR does for CIFAR, nothing is blurred. In
+    units of `jitter` s the colours are: brightness and contrast by factors
+    from 1 - 0.8 s to 1 + 0.8 s, saturation likewise, hue by a shift of up to
+    0.2 s of the circle. All is drawn for each image, from its seed.
+
+    Args:
+        min_area: Smallest area of a crop as a part of the image's, in (0, 1].
+            Its aspect ratio is from 3/4 to 4/3.
+        jitter: s, from 0 to 1.
+
+    Returns:
+        A function of images (B, H, W, C), values from 0 to 255, C of 3 or (no
+        saturation, hue and grey) 1, and seeds uint64 (B,) that returns images
+        of the same shape and dtype.
+
+    Raises:
+        ValueError: If an argument is out of its range or C is another.
+
+    Example:
+        >>> view = keras_lt.preprocessing.simclr()(images, seeds)
+    """
+    if not (0 < min_area <= 1 and 0 <= jitter <= 1):
+        raise ValueError(
+            "Expected min_area in (0, 1] and jitter in [0, 1]. Received: "
+            f"min_area={min_area}, jitter={jitter}"
+        )
+
+    def augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        if images.shape[-1] not in (1, 3):
+            raise ValueError(
+                "Expected images of 1 or 3 channels. "
+                f"Received: images.shape={images.shape}"
+            )
+        draws = tf.unstack(seeding.uniform(seeds, 11), axis=1)  # (B,)
+        dtype = tf.as_dtype(images.dtype)
+        images = tf.cast(images, tf.float32)
+        images = _resized_crop(images, min_area, *draws[:5])
+        jittered = _jitter(images, jitter, *draws[5:9])
+        images = tf.where(_per_image(draws[9] < 0.8), jittered, images)
+        grey = _grey(images)
+        images = tf.where(_per_image(draws[10] < 0.2), grey, images)
+        if dtype.is_integer:
+            images = tf.round(images)
+        return tf.cast(images, dtype)
+
+    return augment
+
+
+def _per_image(values: tf.Tensor) -> tf.Tensor:
+    return values[:, None, None, None]
+
+
+def _resized_crop(images, min_area, area, ratio, top, left, mirrored):
+    _, height, width, _ = images.shape
+    area = min_area + (1.0 - min_area) * area
+    ratio = tf.exp(math.log(4 / 3) * (2.0 * ratio - 1.0))
+
+    def weights(part, place, size, mirrored):
+        """(B, size, size): of each pixel in each of the crop, bilinear."""
+        part = tf.minimum(part, 1.0)[:, None]
+        centers = (tf.range(size, dtype=tf.float32) + 0.5) / size
+        centers = tf.where(mirrored[:, None], 1.0 - centers, centers)
+        at = (place[:, None] * (1.0 - part) + part * centers) * size - 0.5
+        at = tf.clip_by_value(at, 0.0, size - 1.0)[:, :, None]
+        distance = tf.abs(at - tf.range(size, dtype=tf.float32))
+        return tf.maximum(1.0 - distance, 0.0)
+
+    never = tf.zeros_like(mirrored, tf.bool)
+    rows = weights(tf.sqrt(area / ratio), top, height, never)
+    columns = weights(tf.sqrt(area * ratio), left, width, mirrored < 0.5)
+    images = tf.einsum("bik,bkwc->biwc", rows, images)
+    return tf.einsum("bjl,bilc->bijc", columns, images)
+
+
+def _jitter(images, strength, brightness, contrast, saturation, hue):
+    def blended(images, other, draws):
+        factor = 1.0 + 0.8 * strength * (2.0 * draws - 1.0)
+        mixed = other + _per_image(factor) * (images - other)
+        return tf.clip_by_value(mixed, 0.0, 255.0)
+
+    images = blended(images, 0.0, brightness)
+    mean = tf.reduce_mean(_grey(images), axis=(1, 2, 3), keepdims=True)
+    images = blended(images, mean, contrast)
+    if images.shape[-1] == 1:
+        return images
+    images = blended(images, _grey(images), saturation)
+    hsv = tf.image.rgb_to_hsv(images / 255.0)
+    shift = _per_image(0.2 * strength * (2.0 * hue - 1.0))
+    turned = tf.math.floormod(hsv[..., :1] + shift, 1.0)
+    return 255.0 * tf.image.hsv_to_rgb(tf.concat([turned, hsv[..., 1:]], -1))
+
+
+def _grey(images: tf.Tensor) -> tf.Tensor:
+    """Luma (ITU-R BT.601) in every channel."""
+    if images.shape[-1] == 1:
+        return images
+    luma = tf.tensordot(images, tf.constant([0.299, 0.587, 0.114]), 1)
+    return tf.repeat(luma[..., None], 3, axis=-1)

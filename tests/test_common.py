@@ -7,6 +7,7 @@ registered with Keras and not in the table fails the first test.
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 import keras_lt
-from keras_lt import layers, losses, metrics, schedules
+from keras_lt import layers, losses, metrics, models, schedules
 from keras_lt.models import backbones
 
 COUNTS = [60, 20, 5, 0]
@@ -26,6 +27,8 @@ IMAGES = RNG.integers(0, 256, (6, 4, 4, 3), "uint8")
 MAPS = RNG.normal(size=(6, 4, 4, 4)).astype("float32")
 LABELS = np.array([0, 1, 2, 2, 0, 1])
 LOGITS = RNG.normal(size=(6, 4)).astype("float32")
+FEATURES = RNG.normal(size=(6, 8)).astype("float32")
+VIEWS = RNG.normal(size=(6, 2, 4)).astype("float32")
 
 
 class Case(NamedTuple):
@@ -87,11 +90,32 @@ TABLE = {
         (np.int64(3),),
         lambda: schedules.WarmupStepDecay(0.1, -1),
     ),
+    schedules.CumulativeDecay: Case(
+        {"initial_value": 2.0, "decay_steps": 5},
+        (np.int64(3),),
+        lambda: schedules.CumulativeDecay(1.0, 0),
+    ),
+    models.ClassifierTask: Case(
+        {"num_classes": 4, "l2": 0.1},
+        (FEATURES,),
+        lambda: models.ClassifierTask(1),
+    ),
+    models.RotationTask: Case(
+        {"l2": 0.1}, (FEATURES,), lambda: models.RotationTask(loss="mse")
+    ),
+    models.ContrastiveTask: Case(
+        {"projection_dim": 3, "l2": 0.1},
+        (FEATURES,),
+        lambda: models.ContrastiveTask(0),
+    ),
     losses.ClassBalancedCrossentropy: loss_case(
         losses.ClassBalancedCrossentropy, normalizer="weight_sum"
     ),
     losses.ClassBalancedSigmoid: loss_case(losses.ClassBalancedSigmoid),
     losses.ClassBalancedFocal: loss_case(losses.ClassBalancedFocal, gamma=2.0),
+    losses.NTXent: Case(
+        {"temperature": 0.2}, (LABELS, VIEWS), lambda: losses.NTXent(0.0)
+    ),
     metrics.BalancedAccuracy: metric_case(
         metrics.BalancedAccuracy, num_classes=4
     ),
@@ -114,12 +138,16 @@ TABLE = {
 }
 
 KINDS = {
+    "task": models.AuxiliaryTask,
     "layer": keras.layers.Layer,
     "loss": keras.losses.Loss,
     "metric": keras.metrics.Metric,
     "initializer": keras.initializers.Initializer,
     "schedule": keras.optimizers.schedules.LearningRateSchedule,
 }
+
+
+BASES = (losses.ClassWeightedLoss, models.AuxiliaryTask)
 
 
 def public_objects():
@@ -133,17 +161,21 @@ def public_objects():
                 and value.__module__ == info.name
                 and issubclass(value, tuple(KINDS.values()))
                 and not name.startswith("_")
-                and value is not losses.ClassWeightedLoss  # a base class
+                and value not in BASES
+                and not issubclass(value, keras.Model)  # with tests of its own
             ):
                 found.add(value)
     return found
 
 
+def kind_of(cls):
+    return next(kind for kind, base in KINDS.items() if issubclass(cls, base))
+
+
 def cases(*kinds):
-    bases = tuple(KINDS[kind] for kind in kinds or KINDS)
     return pytest.mark.parametrize(
         "cls",
-        [cls for cls in TABLE if issubclass(cls, bases)],
+        [cls for cls in TABLE if kind_of(cls) in (kinds or KINDS)],
         ids=lambda cls: cls.__name__,
     )
 
@@ -202,10 +234,14 @@ def test_serialization(cls):
     assert type(loaded) is cls
     assert loaded.get_config() == instance.get_config()
     inputs = TABLE[cls].inputs
-    assert_equal(loaded(*inputs), instance(*inputs))
+    want = instance(*inputs)
+    if isinstance(instance, keras.layers.Layer):
+        loaded(*inputs)  # a layer makes its variables here
+        loaded.set_weights(instance.get_weights())
+    assert_equal(loaded(*inputs), want)
 
 
-@cases("layer", "loss", "initializer", "schedule")
+@cases("task", "layer", "loss", "initializer", "schedule")
 def test_eager_equals_graph(cls):
     instance = make(cls)
     inputs = TABLE[cls].inputs
@@ -248,18 +284,20 @@ def test_layer_in_mixed_precision(cls, dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_scores_of_16_bits(cls, dtype):
     """The result is the float32 one of the same rounded scores."""
-    rounded = tf.cast(LOGITS, dtype)
-    want = make(cls)(LABELS, tf.cast(rounded, "float32"))
-    assert_equal(make(cls)(LABELS, rounded), want, 1e-6)
+    labels, scores = TABLE[cls].inputs
+    rounded = tf.cast(scores, dtype)
+    want = make(cls)(labels, tf.cast(rounded, "float32"))
+    assert_equal(make(cls)(labels, rounded), want, 1e-6)
 
 
 @cases("loss", "metric")
 def test_under_a_mixed_policy(cls):
-    want = make(cls)(LABELS, LOGITS)
+    inputs = TABLE[cls].inputs
+    want = make(cls)(*inputs)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        assert_equal(make(cls)(LABELS, LOGITS), want, 1e-6)
+        assert_equal(make(cls)(*inputs), want, 1e-6)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -271,26 +309,32 @@ def compiled_model(cls):
     x = keras.layers.Rescaling(1 / 255)(inputs)
     compile_args = {"optimizer": "sgd", "loss": "mse"}
     initializer = "glorot_uniform"
-    labels = LOGITS
-    if issubclass(cls, KINDS["layer"]):
+    labels = outputs_like = LOGITS
+    kind = kind_of(cls)
+    if kind == "layer":
         x = instance(inputs if cls is layers.ImageNormalization else x)
-    elif issubclass(cls, KINDS["initializer"]):
+    elif kind == "initializer":
         initializer = instance
-    elif issubclass(cls, KINDS["schedule"]):
+    elif kind == "schedule":
         compile_args["optimizer"] = keras.optimizers.SGD(instance)
-    elif issubclass(cls, KINDS["loss"]):
-        compile_args["loss"], labels = instance, LABELS
+    elif kind == "loss":
+        compile_args["loss"] = instance
+        labels, outputs_like = TABLE[cls].inputs
     else:
         compile_args["loss"] = keras.losses.SparseCategoricalCrossentropy(True)
         compile_args["metrics"], labels = [instance], LABELS
     x = keras.layers.GlobalAveragePooling2D()(x)
-    outputs = keras.layers.Dense(4, bias_initializer=initializer)(x)
+    shape = outputs_like.shape[1:]
+    outputs = keras.layers.Dense(
+        math.prod(shape), bias_initializer=initializer
+    )(x)
+    outputs = keras.layers.Reshape(shape)(outputs)
     model = keras.Model(inputs, outputs)
     model.compile(**compile_args)
     return model, labels
 
 
-@cases()
+@cases(*(KINDS.keys() - {"task"}))  # test_dual_branch.py does it for tasks
 def test_trains_saves_and_loads(cls, tmp_path):
     model, labels = compiled_model(cls)
     images = IMAGES.astype("float32")
@@ -305,7 +349,7 @@ def test_trains_saves_and_loads(cls, tmp_path):
     assert_equal(got["loss"], want["loss"], 1e-6)
     for value, wanted in zip(loaded.get_weights(), model_state, strict=True):
         assert_equal(value, wanted, 1e-6)
-    if issubclass(cls, KINDS["metric"]):
+    if kind_of(cls) == "metric":
         assert type(loaded.metrics[1].metrics[0]) is cls
 
 

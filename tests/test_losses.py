@@ -429,3 +429,68 @@ def test_two_replicas_equal_one_device(normalizer, two_replicas):
     np.testing.assert_allclose(got_loss, want_loss, rtol=1e-5)
     for got, want in zip(got_weights, want_weights, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+# NT-Xent.
+
+
+def nt_xent_reference(embeddings, temperature):
+    """Equation 1 of the SimCLR paper, anchor by anchor."""
+    views = np.asarray(embeddings, np.float64).reshape(-1, embeddings.shape[-1])
+    views /= np.linalg.norm(views, axis=1, keepdims=True)
+    values = []
+    for i, anchor in enumerate(views):
+        scores = np.exp(views @ anchor / temperature)
+        values.append(-np.log(scores[i ^ 1] / (scores.sum() - scores[i])))
+    return np.reshape(values, (-1, 2)).mean(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_nt_xent_is_the_equation(size, temperature):
+    embeddings = np.random.default_rng(0).normal(size=(size, 2, 5))
+    loss = losses.NTXent(temperature, reduction=None)
+    got = loss(np.zeros(size), embeddings.astype("float32"))
+    want = nt_xent_reference(embeddings, temperature)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    mean = losses.NTXent(temperature)(np.zeros(size), embeddings)
+    assert float(mean) == pytest.approx(want.mean(), 1e-4, 1e-6)
+
+
+def test_nt_xent_by_hand():
+    # Two images whose views agree, at right angles: each anchor has one
+    # positive at similarity 1 and two negatives at 0.
+    same = np.eye(2)[:, None].repeat(2, axis=1)
+    want = -np.log(np.e / (np.e + 2))
+    np.testing.assert_allclose(
+        losses.NTXent(1.0, reduction=None)(np.zeros(2), same), want, 1e-6
+    )
+
+
+def test_nt_xent_with_sample_weights():
+    embeddings = np.random.default_rng(0).normal(size=(3, 2, 5))
+    each = nt_xent_reference(embeddings, 0.5)
+    weights = np.array([0.0, 1.0, 3.0])
+    got = losses.NTXent()(np.zeros(3), embeddings, weights)
+    assert float(got) == pytest.approx((each * weights).mean(), 1e-5)
+
+
+def test_nt_xent_of_zeros_and_of_one_image_has_finite_gradients():
+    for embeddings in (np.zeros((3, 2, 4)), np.ones((1, 2, 4))):
+        z = tf.Variable(embeddings, dtype="float32")
+        with tf.GradientTape() as tape:
+            value = losses.NTXent(0.05)(np.zeros(len(embeddings)), z)
+        assert np.isfinite(value)
+        assert np.abs(tape.gradient(value, z)).max() < 100
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5), (4, 2, 5, 1)])
+def test_nt_xent_of_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"Expected y_pred .* Received: "):
+        losses.NTXent()(np.zeros(4), np.zeros(shape))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_nt_xent_temperature(temperature):
+    with pytest.raises(ValueError, match=r"Expected temperature .*Received"):
+        losses.NTXent(temperature)

@@ -25,7 +25,6 @@ FLAG_FILES = recipe.REPO / "recipes" / "flags"
 QUICKSTART = (
     f"--flagfile={FLAG_FILES / 'quickstart.cfg'}",
     "--epochs=4",
-    "--drw_epoch=2",
     "--warmup_epochs=1",
 )
 
@@ -207,11 +206,21 @@ def test_flag_file(name):
             "ce_batch256": wide,
             "half_balanced_sampling": {**wide, "sampling": "half_balanced"},
             "class_balanced_sampling": {"sampling": "class_balanced"},
+            "dual_branch": {"method": "dual_branch"},
+            "dual_branch_rotation": {
+                "method": "dual_branch",
+                "auxiliary": "rotation",
+            },
         }.get(method, {})
         for flag, usual in {
             "batch_size": 128,
             "steps_per_epoch": None,
             "sampling": "random",
+            "method": "single",
+            "auxiliary": "classifier",
+            "auxiliary_weight": 1.0,
+            "auxiliary_schedule": "constant",
+            "balanced_sampling": "class_balanced",
         }.items():
             assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lt.schedules import WarmupStepDecay
+from keras_lt.schedules import CumulativeDecay, WarmupStepDecay
 
 ARGUMENTS = {
     "learning_rate": 0.1,
@@ -119,3 +119,16 @@ def test_saved_with_its_step(tmp_path):
 def test_errors(kwargs):
     with pytest.raises(ValueError, match=r"Expected .* Received: "):
         WarmupStepDecay(**{**ARGUMENTS, **kwargs})
+
+
+def test_cumulative_decay():
+    # 3 (1 - (t / 4)^2)
+    weight = CumulativeDecay(3.0, 4)
+    got = [float(weight(step)) for step in range(7)]
+    assert got == [3.0, 2.8125, 2.25, 1.3125, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("arguments", [(-1.0, 4), (float("nan"), 4), (1.0, 0)])
+def test_cumulative_decay_errors(arguments):
+    with pytest.raises(ValueError, match=r"Expected .* Received: "):
+        CumulativeDecay(*arguments)

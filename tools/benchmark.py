@@ -1,6 +1,7 @@
 """Measures speed as ratios: variants take turns, each in its own process.
 
     python tools/benchmark.py train            # training step of ResNet-32
+    python tools/benchmark.py train --method=dual_branch
     python tools/benchmark.py input --json     # input pipeline
 
 A ratio is the median over rounds of the quotient within a round, so that
@@ -28,6 +29,7 @@ from keras_lt import report
 
 BATCH = 128
 WARM_UP = 5  # steps before the first turn
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Variant:
@@ -82,33 +84,60 @@ def ratio(speeds: dict, over: str, under: str) -> float | None:
     return statistics.median(a / b for a, b in pairs)
 
 
-def keras_step(precision: str, fused: bool) -> Callable[[int], None]:
+def single_step(precision: str, fused: bool = True) -> Callable[[int], None]:
     import keras
-    import tensorflow as tf
 
-    from keras_lt.layers import FusedBatchNormalization
-    from keras_lt.models import backbones, classifier
+    from keras_lt import layers
+    from keras_lt.models import classifier
+
+    normalization = (
+        layers.FusedBatchNormalization
+        if fused
+        else keras.layers.BatchNormalization
+    )
+    backbone = resnet32(precision, batch_normalization=normalization)
+    return keras_steps(classifier(backbone, 10, l2=1e-4), random_batch())
+
+
+def dual_step(
+    precision: str, auxiliary: str, joint_forward: bool
+) -> Callable[[int], None]:
+    from keras_lt.models import DualBranch
+
+    model = DualBranch(
+        resnet32(precision),
+        10,
+        auxiliary=auxiliary,
+        joint_forward=joint_forward,
+        l2=1e-4,
+    )
+    batch = {"balanced": random_batch(), "random": random_batch()}
+    return keras_steps(model, batch)
+
+
+def resnet32(precision: str, **arguments: Any) -> Any:
+    import keras
+
+    from keras_lt.models import backbones
 
     keras.config.set_dtype_policy(
         {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
     )
-    normalization = (
-        FusedBatchNormalization if fused else keras.layers.BatchNormalization
-    )
-    model = classifier(
-        backbones.cifar_resnet(32, l2=1e-4, batch_normalization=normalization),
-        10,
-        l2=1e-4,
-    )
+    return backbones.cifar_resnet(32, l2=1e-4, **arguments)
+
+
+def keras_steps(model: Any, batch: Any) -> Callable[[int], None]:
+    import keras
+    import tensorflow as tf
+
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    images, labels = random_batch()
     options = tf.data.Options()
     options.autotune.enabled = False  # see keras_lt.streams
-    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    batches = tf.data.Dataset.from_tensors(batch).repeat()
     batches = batches.with_options(options)
 
     def run(steps: int) -> None:
@@ -186,10 +215,10 @@ def train(rounds: int) -> dict:
     """Images/s of a ResNet-32 training step, batch 128."""
     with_torch = importlib.util.find_spec("torch") is not None
     figures = {}
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         variants = {
-            "keras_lt": Variant(keras_step, precision, True),
-            "keras": Variant(keras_step, precision, False),
+            "keras_lt": Variant(single_step, precision),
+            "keras": Variant(single_step, precision, False),
         }
         if with_torch:
             variants["torch"] = Variant(torch_step, precision)
@@ -202,6 +231,34 @@ def train(rounds: int) -> dict:
             figures[f"ratio_over_{name}_{precision}"] = ratio(
                 speeds, "keras_lt", name
             )
+    return figures
+
+
+def train_dual_branch(rounds: int) -> dict:
+    """Time of a dual-branch step of ResNet-32, batch 128 a branch."""
+    figures = {}
+    for precision in PRECISIONS:
+        variants = {
+            "single": Variant(single_step, precision),
+            "classifier": Variant(dual_step, precision, "classifier", True),
+            "rotation": Variant(dual_step, precision, "rotation", True),
+            "apart": Variant(dual_step, precision, "classifier", False),
+        }
+        speeds = take_turns(variants, rounds, steps=10)
+        for name, values in speeds.items():
+            figures[f"milliseconds_{name}_{precision}"] = (
+                1e3 * BATCH / statistics.median(values)
+            )
+        # Speeds are of single batches: half of it is the cost of two steps.
+        figures[f"ratio_classifier_over_two_single_{precision}"] = (
+            ratio(speeds, "single", "classifier") / 2
+        )
+        figures[f"ratio_rotation_over_classifier_{precision}"] = ratio(
+            speeds, "classifier", "rotation"
+        )
+        figures[f"ratio_apart_over_joint_{precision}"] = ratio(
+            speeds, "classifier", "apart"
+        )
     return figures
 
 
@@ -250,14 +307,24 @@ def input_(rounds: int) -> dict:
     return figures
 
 
-SUBJECTS = {"train": train, "input": input_}
+SUBJECTS = {
+    ("train", "single"): train,
+    ("train", "dual_branch"): train_dual_branch,
+    ("input", "single"): input_,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("subject", choices=SUBJECTS)
+    parser.add_argument("subject", choices=["train", "input"])
+    parser.add_argument(
+        "--method",
+        choices=["single", "dual_branch"],
+        default="single",
+        help="whose training step",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--rounds", type=int, default=7, help="turns of each variant"
@@ -265,7 +332,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
-    measure = SUBJECTS[arguments.subject]
+    if (arguments.subject, arguments.method) not in SUBJECTS:
+        parser.error(f"--method is for train, not {arguments.subject}")
+    measure = SUBJECTS[arguments.subject, arguments.method]
     figures = measure(arguments.rounds)
     if arguments.json:
         figures["environment"] = report.environment()
@@ -275,7 +344,7 @@ def main() -> None:
     print(measure.__doc__.splitlines()[0])
     for name, value in figures.items():
         shown = "not measured" if value is None else f"{value:12,.2f}"
-        print(f"{name:36}{shown:>12}")
+        print(f"{name:44}{shown:>12}")
 
 
 if __name__ == "__main__":

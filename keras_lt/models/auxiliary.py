@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_lt import preprocessing, seeding
+from keras_lt.losses import NTXent, gather_over_replicas
 from keras_lt.models.classifier import linear_head
 
 
@@ -200,3 +201,107 @@ class RotationTask(_Classification):
         quarter_turns = seeding.integers(seeds, 4)
         turned = preprocessing.rotate_90(images, quarter_turns)
         return turned, ops.cast(quarter_turns, "int32")
+
+
+def _found(targets: Any, embeddings: Any) -> Any:
+    """Whether the nearest second view is that of the same image."""
+    del targets
+    first, second = ops.unstack(ops.normalize(embeddings, axis=-1), 2, axis=1)
+    candidates, offset = gather_over_replicas(second)
+    nearest = ops.argmax(first @ ops.transpose(candidates), axis=-1)
+    return ops.equal(nearest, offset + ops.arange(ops.shape(first)[0]))
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class ContrastiveTask(AuxiliaryTask):
+    """Tells which of a batch's views show the same image; needs no labels.
+
+    Two views of each image by SimCLR's augmentation, a projection head of two
+    dense layers (D, then `projection_dim`) and NT-Xent (Chen et al., ICML
+    2020, eq. 1).
+
+    Args:
+        projection_dim: Dimension in which views are compared.
+        loss: Of embeddings (B, 2, projection_dim); None is
+            `keras_lt.losses.NTXent()`.
+        augment: A function of images (B, H, W, C) and seeds (B,) that makes a
+            view, registered with Keras so that it can be saved; None is
+            `keras_lt.preprocessing.simclr()`.
+        l2: Factor of the squared norm of the head's weights in the loss.
+        name: Under which it logs.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `projection_dim` is not positive.
+
+    Example:
+        >>> task = keras_lt.models.ContrastiveTask(
+        ...     64, loss=keras_lt.losses.NTXent(temperature=0.2)
+        ... )
+    """
+
+    def __init__(
+        self,
+        projection_dim: int = 128,
+        loss: keras.losses.Loss | str | dict | None = None,
+        augment: Callable | None = None,
+        l2: float = 0.0,
+        name: str = "contrastive",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            loss=loss or NTXent(), accuracy=_found, name=name, **kwargs
+        )
+        if projection_dim < 1:
+            raise ValueError(
+                "Expected projection_dim >= 1. "
+                f"Received: projection_dim={projection_dim}"
+            )
+        self.projection_dim = projection_dim
+        self.augment = augment
+        self.l2 = l2
+        self._views = augment or preprocessing.simclr()
+
+    def build(self, features_shape: tuple[int | None, ...]) -> None:
+        regularizer = keras.regularizers.L2(self.l2) if self.l2 else None
+
+        def dense(units, **kwargs):
+            return keras.layers.Dense(
+                units,
+                kernel_regularizer=regularizer,
+                bias_regularizer=regularizer,
+                dtype=self.dtype_policy,
+                **kwargs,
+            )
+
+        self.head = keras.Sequential(
+            [
+                dense(features_shape[-1], activation="relu"),
+                dense(self.projection_dim),
+            ]
+        )
+        self.head.build(features_shape)
+
+    def examples(self, images: Any, labels: Any, seeds: Any) -> tuple[Any, Any]:
+        views = [
+            self._views(images, seeding.fold_in(seeds, view))
+            for view in range(2)
+        ]
+        shape = (-1, *images.shape[1:])
+        return ops.reshape(ops.stack(views, axis=1), shape), labels
+
+    def call(self, features: Any) -> Any:
+        return ops.reshape(self.head(features), (-1, 2, self.projection_dim))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "projection_dim": self.projection_dim,
+            "augment": keras.saving.serialize_keras_object(self.augment),
+            "l2": self.l2,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        augment = keras.saving.deserialize_keras_object(config["augment"])
+        return cls(**{**config, "augment": augment})

@@ -12,6 +12,7 @@ from keras_lt import seeding
 from keras_lt.models.auxiliary import (
     AuxiliaryTask,
     ClassifierTask,
+    ContrastiveTask,
     RotationTask,
 )
 from keras_lt.models.base import (
@@ -21,7 +22,7 @@ from keras_lt.models.base import (
 )
 from keras_lt.models.classifier import linear_head, pooled_features
 
-AUXILIARIES = ("classifier", "rotation")
+AUXILIARIES = ("classifier", "rotation", "contrastive")
 # Arguments that Keras serializes.
 _OBJECTS = (
     "backbone",
@@ -64,8 +65,9 @@ class DualBranch(TrainingModel):
             (B, D) or maps (B, H, W, D), which are averaged over H and W.
         num_classes: C, at least 2.
         auxiliary: "classifier" (a second classifier), "rotation" (by which of
-            four angles an image was turned), an `AuxiliaryTask`, a list of
-            these, or None for the main branch alone.
+            four angles an image was turned), "contrastive" (which two views
+            show the same image), an `AuxiliaryTask`, a list of these, or None
+            for the main branch alone.
         auxiliary_weight: a_t: a number, a schedule of the step such as
             `keras.optimizers.schedules.PolynomialDecay` (linear) or
             `keras_lt.schedules.CumulativeDecay`, or a list, one a task.
@@ -121,15 +123,6 @@ class DualBranch(TrainingModel):
     ):
         # Images are cast by the backbone, and not before it.
         super().__init__(name=name, autocast=False)
-        self.backbone = backbone
-        self.num_classes = num_classes
-        self.auxiliary = auxiliary
-        self.auxiliary_weight = auxiliary_weight
-        self.auxiliary_loss = auxiliary_loss
-        self.head = head
-        self.joint_forward = joint_forward
-        self.l2 = l2
-        self.seed = seed
         images, features = pooled_features(backbone)
         self.features = keras.Model(images, features, name="features")
         self._head = head or linear_head(num_classes, l2=l2, name="logits")
@@ -140,62 +133,24 @@ class DualBranch(TrainingModel):
                 f"Received: head={head}, which gives {logits.shape}"
             )
         self.classifier = keras.Model(images, logits, name="classifier")
-        self.tasks = self._make_tasks()
-        self._task_weights = self._make_task_weights()
-        self._main_loss = keras.metrics.Mean(name="main_loss")
+        self.tasks = _tasks(auxiliary, auxiliary_loss, num_classes, l2)
         for task in self.tasks:
-            task.build(features.shape)
+            if not task.built:  # a loaded one is
+                task.build(features.shape)
+        self._task_weights = _task_weights(auxiliary_weight, len(self.tasks))
+        self._main_loss = keras.metrics.Mean(name="main_loss")
+        # Stored after the parts that they are made into, so that the order of
+        # the weights does not depend on how a part was named.
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.auxiliary = auxiliary
+        self.auxiliary_weight = auxiliary_weight
+        self.auxiliary_loss = auxiliary_loss
+        self.head = head
+        self.joint_forward = joint_forward
+        self.l2 = l2
+        self.seed = seed
         self.build(images.shape)
-
-    def _make_tasks(self) -> list[AuxiliaryTask]:
-        make = {
-            "classifier": lambda: ClassifierTask(
-                self.num_classes, loss=self.auxiliary_loss, l2=self.l2
-            ),
-            "rotation": lambda: RotationTask(l2=self.l2),
-        }
-        auxiliary = self.auxiliary
-        if not isinstance(auxiliary, Sequence) or isinstance(auxiliary, str):
-            auxiliary = [] if auxiliary is None else [auxiliary]
-        for task in auxiliary:
-            if not isinstance(task, AuxiliaryTask) and task not in AUXILIARIES:
-                raise ValueError(
-                    f"Expected auxiliary to be one of {AUXILIARIES}, an "
-                    "AuxiliaryTask, a list of these, or None. "
-                    f"Received: auxiliary={self.auxiliary!r}"
-                )
-        if self.auxiliary_loss is not None and "classifier" not in auxiliary:
-            raise ValueError(
-                'Expected auxiliary="classifier" for an auxiliary_loss. '
-                f"Received: auxiliary={self.auxiliary!r}"
-            )
-        tasks = [
-            make[task]() if isinstance(task, str) else task
-            for task in auxiliary
-        ]
-        names = [task.name for task in tasks]
-        if len({"main", *names}) <= len(names):
-            raise ValueError(
-                'Expected tasks with names of their own, and not "main". '
-                f"Received: {names}"
-            )
-        return tasks
-
-    def _make_task_weights(self) -> list[float | Callable]:
-        weights = self.auxiliary_weight
-        if not isinstance(weights, Sequence):
-            weights = [weights] * len(self.tasks)
-        numbers = [weight for weight in weights if not callable(weight)]
-        if len(weights) != len(self.tasks) or not all(
-            0 <= number < float("inf") for number in numbers
-        ):
-            raise ValueError(
-                "Expected auxiliary_weight to be a number of at least 0 or a "
-                "schedule, or one of these for each of the "
-                f"{len(self.tasks)} tasks. "
-                f"Received: auxiliary_weight={self.auxiliary_weight}"
-            )
-        return list(weights)
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
@@ -304,3 +259,51 @@ class DualBranch(TrainingModel):
         for name in _OBJECTS:
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
+
+
+def _tasks(
+    auxiliary: Any, auxiliary_loss: Any, num_classes: int, l2: float
+) -> list[AuxiliaryTask]:
+    make = {
+        "classifier": lambda: ClassifierTask(
+            num_classes, loss=auxiliary_loss, l2=l2
+        ),
+        "rotation": lambda: RotationTask(l2=l2),
+        "contrastive": lambda: ContrastiveTask(l2=l2),
+    }
+    listed = isinstance(auxiliary, Sequence) and not isinstance(auxiliary, str)
+    given = auxiliary if listed else [] if auxiliary is None else [auxiliary]
+    for task in given:
+        if not isinstance(task, AuxiliaryTask) and task not in AUXILIARIES:
+            raise ValueError(
+                f"Expected auxiliary to be one of {AUXILIARIES}, an "
+                "AuxiliaryTask, a list of these, or None. "
+                f"Received: auxiliary={auxiliary!r}"
+            )
+    if auxiliary_loss is not None and "classifier" not in given:
+        raise ValueError(
+            'Expected auxiliary="classifier" for an auxiliary_loss. '
+            f"Received: auxiliary={auxiliary!r}"
+        )
+    tasks = [make[task]() if isinstance(task, str) else task for task in given]
+    names = [task.name for task in tasks]
+    if len({"main", *names}) <= len(names):
+        raise ValueError(
+            'Expected tasks with names of their own, and not "main". '
+            f"Received: {names}"
+        )
+    return tasks
+
+
+def _task_weights(given: Any, count: int) -> list[float | Callable]:
+    weights = given if isinstance(given, Sequence) else [given] * count
+    numbers = [weight for weight in weights if not callable(weight)]
+    if len(weights) != count or not all(
+        0 <= number < float("inf") for number in numbers
+    ):
+        raise ValueError(
+            "Expected auxiliary_weight to be a number of at least 0 or a "
+            f"schedule, or one of these for each of the {count} tasks. "
+            f"Received: auxiliary_weight={given}"
+        )
+    return list(weights)
