@@ -36,7 +36,8 @@ class DeferredReweighting(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `start_epoch` is negative, or the compiled loss is not
-            a `keras_lt.losses.ClassWeightedLoss` (nor a structure with one).
+            a `keras_lt.losses.ClassWeightedLoss` (nor a structure with one,
+            nor that of a `DualBranch`'s task).
 
     Example:
         >>> model.compile("sgd", keras_lt.losses.ClassBalancedCrossentropy(n))
@@ -56,7 +57,9 @@ class DeferredReweighting(keras.callbacks.Callback):
         self.start_epoch = start_epoch
 
     def on_train_begin(self, logs: Any = None) -> None:
+        tasks = getattr(self.model, "tasks", ())  # of a DualBranch
         losses = keras.tree.flatten(self.model.loss)
+        losses += [task.loss for task in tasks]
         self._losses = [loss for loss in losses if hasattr(loss, "reweighting")]
         if not self._losses:
             raise ValueError(

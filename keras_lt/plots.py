@@ -1,10 +1,10 @@
-"""Pictures of a run as matplotlib figures, for TensorBoard and the report.
+"""Pictures of runs as matplotlib figures, for TensorBoard and the report.
 Classes are ordered from most to fewest training images.
 """
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,8 +18,17 @@ COLORS = {
 }
 _INK = "#1b2230"
 _LINES = ("#2f6db5", "#c8503c", "#d9982b", "#4f9a6b", "#7c5cb0", "#8b93a1")
+# Methods: the colours of Okabe and Ito, which the colour-blind tell apart.
+# Methods of one colour differ in the line, those of one marker in the colour.
+_METHODS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
+    "#7f7f7f",
+)
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+_MARKERS = "os^DvPX*<>"
 MAX_NAMED = 30
 _MAX_LABELLED = 12
+_MAX_LABEL = 44
 _RC = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -69,7 +78,7 @@ def class_distribution(
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
     axes.minorticks_off()
     axes.set_ylabel("training images")
-    _legend(axes, groups)
+    _legend(axes, _sizes(groups))
     return axes.figure
 
 
@@ -101,12 +110,7 @@ def per_class_accuracy(
         ValueError: If the lengths differ.
     """
     counts = validate_class_counts(class_counts)
-    values = np.array([np.nan if v is None else v for v in per_class], float)
-    if values.shape != counts.shape:
-        raise ValueError(
-            f"Expected {len(counts)} values in `per_class`. "
-            f"Received: len(per_class)={len(values)}"
-        )
+    values = _accuracies(per_class, counts)
     axes, order, groups = _class_axes(counts, class_names, many, few)
     values = values[order]
     for name, places in groups.items():
@@ -132,9 +136,9 @@ def per_class_accuracy(
         heights = np.full(len(absent), 0.02)
         axes.plot(absent, heights, "x", color=_INK, markersize=4)
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+    axes.yaxis.set_major_formatter(_as_percent)
     axes.set_ylabel("accuracy")
-    _legend(axes, groups)
+    _legend(axes, _sizes(groups))
     return axes.figure
 
 
@@ -257,6 +261,201 @@ def curves(history: dict[str, Sequence[float]]):
     return figure
 
 
+def grouped_bars(
+    methods: Mapping[str, Mapping[str, tuple[float, float | None] | None]],
+):
+    """Accuracy on the shot groups, a row of bars a method.
+
+    Args:
+        methods: For each method (its label) and shot group: mean and standard
+            deviation over seeds, the latter None where there is one seed; or
+            None where the group is empty, which reads n/a.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no method.
+
+    Example:
+        >>> figure = keras_lt.plots.grouped_bars({
+        ...     "ce": {"many": (0.80, 0.01), "medium": (0.57, 0.02)},
+        ...     "cb": {"many": (0.49, None), "medium": (0.66, None)},
+        ... })
+    """
+    _refuse_none(methods)
+    groups = list(dict.fromkeys(g for m in methods.values() for g in m))
+    axes = _axes(10, 0.8 + 0.2 * len(methods) * (len(groups) + 1))
+    height = 1 / (len(groups) + 1)
+    for row, scores in enumerate(methods.values()):
+        for number, group in enumerate(groups):
+            place = row + height * (number - (len(groups) - 1) / 2)
+            mean, deviation = scores.get(group) or (None, None)
+            if mean is not None:
+                axes.barh(place, mean, 0.9 * height, color=COLORS[group])
+            if deviation is not None:
+                axes.errorbar(
+                    mean, place, xerr=deviation, color=_INK, capsize=2, lw=1
+                )
+            axes.annotate(
+                "n/a" if mean is None else f"{100 * mean:.1f}",
+                ((mean or 0) + (deviation or 0), place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=_INK,
+            )
+    axes.set_yticks(range(len(methods)), _method_labels(methods))
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.set_xlim(0, 1.06)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(_as_percent)
+    axes.set_xlabel("accuracy")
+    axes.grid(axis="x", color=_INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _legend(axes, {group: group for group in groups})
+    return axes.figure
+
+
+def compare_per_class(
+    methods: Mapping[str, Sequence[float | None]],
+    class_counts: Sequence[int],
+    *,
+    class_names: Sequence[str] | None = None,
+    many: int = 100,
+    few: int = 20,
+):
+    """Accuracy on each class, a line a method; the strip shows shot groups.
+
+    From 40 classes on it is the mean over neighbours in the order, the label
+    saying of how many classes, since as many lines could not be followed.
+
+    Args:
+        methods: For each method (its label) the accuracy by label id (C,),
+            None or NaN where there is no image, which leaves a gap.
+        class_counts: Training images a class, integers (C,).
+        class_names: C names, label ids by default.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no method, or the lengths differ.
+
+    Example:
+        >>> figure = keras_lt.plots.compare_per_class(
+        ...     {"ce": [0.9, 0.2], "cb": [0.7, 0.5]}, class_counts=[500, 5]
+        ... )
+    """
+    _refuse_none(methods)
+    counts = validate_class_counts(class_counts)
+    accuracy = [_accuracies(values, counts) for values in methods.values()]
+    axes, order, groups = _class_axes(counts, class_names, many, few, 10, 4.6)
+    few_classes = len(counts) <= MAX_NAMED
+    window = 2 * (len(counts) // 40) + 1
+    for number, values in enumerate(accuracy):
+        axes.plot(
+            _running_mean(values[order], window),
+            color=_METHODS[number % len(_METHODS)],
+            linestyle=_DASHES[number // len(_METHODS) % len(_DASHES)],
+            linewidth=1.6 if few_classes else 1,
+            marker=_MARKERS[number % len(_MARKERS)] if few_classes else None,
+            markersize=5,
+            clip_on=False,
+        )
+    for group, places in groups.items():
+        axes.axvspan(
+            places[0] - 0.5,
+            places[-1] + 0.5,
+            ymax=0.02,
+            color=COLORS[group],
+            linewidth=0,
+        )
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(_as_percent)
+    neighbours = f", mean over {window} classes" if window > 1 else ""
+    axes.set_ylabel("accuracy" + neighbours)
+    groups_legend = _legend(axes, _sizes(groups))
+    axes.add_artist(groups_legend)  # one axes holds one legend, and artists
+    groups_legend.set_clip_on(False)
+    _method_legend(axes, axes.lines, methods)
+    return axes.figure
+
+
+def trade_off(
+    methods: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str = "many-shot accuracy",
+    y_label: str = "few-shot accuracy",
+):
+    """Two accuracies against each other: what is won and what is paid.
+
+    A faint marker is a seed, tied to the mean of its method; the n-th mean
+    bears the number n.
+
+    Args:
+        methods: For each method (its label) one (x, y) a seed.
+        x_label: What x is.
+        y_label: What y is.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no method, or one without a seed.
+
+    Example:
+        >>> figure = keras_lt.plots.trade_off(
+        ...     {"ce": [(0.80, 0.39), (0.81, 0.28)], "cb": [(0.49, 0.67)]}
+        ... )
+    """
+    _refuse_none(methods)
+    axes = _axes(10, 5.2)
+    means, marks = [], []
+    for number, (name, seeds) in enumerate(methods.items()):
+        if not len(seeds):
+            raise ValueError(
+                f"Expected a seed of each method. Received: {name!r} without"
+            )
+        points = np.asarray(seeds, float)  # (seeds, 2)
+        mean = points.mean(axis=0)
+        color = _METHODS[number % len(_METHODS)]
+        marker = _MARKERS[number % len(_MARKERS)]
+        for point in points:
+            axes.plot(
+                *zip(mean, point, strict=True),
+                color=color,
+                alpha=0.6,
+                linewidth=0.8,
+                marker=marker,
+                markevery=[1],
+                markersize=5,
+                markeredgewidth=0,
+            )
+        means.append(mean)
+        marks += axes.plot(
+            *mean,
+            marker,
+            color=color,
+            markersize=9,
+            markeredgecolor=_INK,
+            markeredgewidth=0.8,
+            zorder=3,
+        )
+    axes.margins(0.1)
+    axes.xaxis.set_major_formatter(_as_percent)
+    axes.yaxis.set_major_formatter(_as_percent)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(color=_INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _method_legend(axes, marks, methods)
+    _number(axes, means)
+    return axes.figure
+
+
 def to_png(figure, dpi: int = 110) -> bytes:
     """The figure as PNG on white."""
     buffer = io.BytesIO()
@@ -313,12 +512,12 @@ def _style(axes):
     axes.yaxis.label.set_color(_INK)
 
 
-def _class_axes(counts, class_names, many, few):
+def _class_axes(counts, class_names, many, few, width=None, height=3.4):
     """Axes with a place a class, their order, and places a shot group."""
     num_classes = len(counts)
     names = _names(class_names, num_classes)
     order = _order(counts)
-    axes = _axes(6 if num_classes <= MAX_NAMED else 10, 3.4)
+    axes = _axes(width or (6 if num_classes <= MAX_NAMED else 10), height)
     axes.grid(axis="y", color=_INK, alpha=0.13, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlim(-0.7, num_classes - 0.3)
@@ -367,13 +566,20 @@ def _label(axes, heights, labels, colors):
         )
 
 
+def _sizes(groups):
+    return {
+        name: f"{name} ({len(places):,})" for name, places in groups.items()
+    }
+
+
 def _legend(axes, groups):
+    """Legend of shot groups, `groups` holding their labels."""
     from matplotlib.patches import Patch
 
-    axes.legend(
+    return axes.legend(
         handles=[
-            Patch(color=COLORS[name], label=f"{name} ({len(places):,})")
-            for name, places in groups.items()
+            Patch(color=COLORS[name], label=label)
+            for name, label in groups.items()
         ],
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -387,6 +593,53 @@ def _legend(axes, groups):
     )
 
 
+def _method_legend(axes, marks, methods):
+    axes.legend(
+        marks,
+        _method_labels(methods),
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=9,
+        handlelength=2.4,
+        borderaxespad=0,
+    )
+
+
+def _number(axes, means):
+    """Writes 1, 2, ... beside `means`, where they meet neither each other nor
+    a mean if that can be.
+    """
+    axes.figure.draw_without_rendering()  # settles the layout
+    points = axes.transData.transform(means) * 72 / axes.figure.dpi
+    taken = list(points)
+    angles = np.pi / 4 * np.array([1, 3, 7, 5, 2, 6, 0, 4])
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    offsets = np.concatenate([13 * around, 24 * around])
+    for number, (mean, point) in enumerate(zip(means, points, strict=True), 1):
+        distances = [
+            min(np.hypot(*(point + offset - other)) for other in taken)
+            for offset in offsets
+        ]
+        best = int(np.argmax(np.minimum(distances, 12)))
+        taken.append(point + offsets[best])
+        axes.annotate(
+            str(number),
+            mean,
+            xytext=offsets[best],
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10,
+            fontweight="bold",
+            color=_INK,
+            arrowprops={"arrowstyle": "-", "color": _INK, "linewidth": 0.6}
+            if best >= len(around)
+            else None,
+        )
+
+
 def _names(class_names, num_classes):
     if class_names is None:
         return [str(i) for i in range(num_classes)]
@@ -397,6 +650,47 @@ def _names(class_names, num_classes):
         )
     names = [n if len(n) <= 20 else n[:19] + "…" for n in map(str, class_names)]
     return [name.replace("$", r"\$") for name in names]
+
+
+def _method_labels(methods):
+    """Names cut in the middle: a suffix often tells them apart."""
+    names = (
+        name if len(name) <= _MAX_LABEL else f"{name[:21]}…{name[-22:]}"
+        for name in methods
+    )
+    return [name.replace("$", r"\$") for name in names]
+
+
+def _running_mean(values, window):
+    """Mean of the known among `window` values, an odd number, around each;
+    NaN stays NaN.
+    """
+    known = ~np.isnan(values)
+    ones = np.ones(window)
+    sums = np.convolve(np.where(known, values, 0), ones, mode="same")
+    sizes = np.convolve(known, ones, mode="same")
+    return np.where(known, sums / np.maximum(sizes, 1), np.nan)
+
+
+def _accuracies(per_class, counts):
+    values = np.array([np.nan if v is None else v for v in per_class], float)
+    if values.shape != counts.shape:
+        raise ValueError(
+            f"Expected {len(counts)} values in `per_class`. "
+            f"Received: len(per_class)={len(values)}"
+        )
+    return values
+
+
+def _refuse_none(methods):
+    if not methods:
+        raise ValueError(
+            f"Expected at least one method. Received: methods={methods!r}"
+        )
+
+
+def _as_percent(value, _):
+    return f"{100 * value:.6g}%"
 
 
 def _order(counts):

@@ -13,6 +13,7 @@ from keras_lt import callbacks, datasets, streams
 from keras_lt.layers import FusedBatchNormalization
 from keras_lt.losses import ClassBalancedCrossentropy, ClassBalancedSigmoid
 from keras_lt.metrics import PerClassAccuracy
+from keras_lt.models import DualBranch
 from keras_lt.schedules import WarmupStepDecay
 
 # Logits of a frozen model, and class weights that change their mean.
@@ -109,6 +110,19 @@ def test_reweighting_of_several_losses():
         callback.on_epoch_begin(epoch)
         assert float(loss["a"].reweighting) == want
         assert float(loss["b"].reweighting) == want
+
+
+def test_reweighting_of_an_auxiliary_branch():
+    loss = ClassBalancedCrossentropy([6, 1])
+    backbone = keras.Sequential([keras.Input((2,)), keras.layers.Identity()])
+    model = DualBranch(backbone, 2, auxiliary_loss=loss)
+    model.compile("sgd", "mse")
+    callback = callbacks.DeferredReweighting(3)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, want in ((2, 0.0), (3, 1.0)):
+        callback.on_epoch_begin(epoch)
+        assert float(loss.reweighting) == want
 
 
 def test_reweighting_needs_a_weighted_loss():

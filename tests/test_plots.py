@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from matplotlib.text import Text
 
 from keras_lt import plots
 
@@ -104,6 +105,96 @@ def test_curves_share_panels():
         plots.curves({"per_class": [[0.0, 1.0]]})
 
 
+def test_grouped_bars():
+    figure = plots.grouped_bars(
+        {
+            "1. a": {"many": (0.8, 0.1), "medium": None, "few": (0.0, None)},
+            "2. b": {"many": (0.5, None), "medium": None, "few": (0.25, 0.05)},
+        }
+    )
+    axes = figure.axes[0]
+    assert tick_labels(axes.yaxis) == ["1. a", "2. b"]
+    assert axes.yaxis_inverted()
+    bars = {patch.get_y(): patch.get_width() for patch in axes.patches}
+    # From top to bottom; an empty group has no bar.
+    assert [bars[place] for place in sorted(bars)] == [0.8, 0, 0.5, 0.25]
+    errors = [
+        tuple(segment[:, 0])
+        for lines in axes.collections
+        for segment in lines.get_segments()
+    ]
+    np.testing.assert_allclose(errors, [(0.7, 0.9), (0.2, 0.3)])
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == ["80.0", "n/a", "0.0", "50.0", "n/a", "25.0"]
+    assert legend(figure) == ["many", "medium", "few"]
+
+
+def test_compare_per_class():
+    figure = plots.compare_per_class(
+        {"a": [0.25, 0.5, None, 0.75], "b": [0, 1, 0.1, 0.2]},
+        COUNTS,
+        class_names=NAMES,
+        many=40,
+        few=10,
+    )
+    axes = figure.axes[0]
+    assert tick_labels(axes.xaxis) == ORDERED
+    drawn = [line.get_ydata() for line in axes.lines]
+    np.testing.assert_array_equal(
+        drawn, [[0.5, 0.75, 0.25, np.nan], [1, 0.2, 0, 0.1]]
+    )
+    assert legend(figure) == ["a", "b"]
+    assert axes.get_ylabel() == "accuracy"
+    svg = plots.to_svg(figure)
+    for label in ("many (2)", "few (1)", "unseen (1)"):
+        assert label in svg
+
+
+def test_compare_per_class_of_many_classes():
+    # Mean over 3 neighbours from 40 classes on, less at the ends, of those
+    # that are known.
+    values = np.zeros(40)
+    values[[0, 2, 10]] = [0.6, 0.9, np.nan]
+    values[11] = 0.4
+    figure = plots.compare_per_class({"a": values}, np.arange(40, 0, -1))
+    (line,) = figure.axes[0].lines
+    expected = np.zeros(40)
+    expected[:4] = [0.3, 0.5, 0.3, 0.3]
+    expected[10:13] = [np.nan, 0.2, 0.4 / 3]
+    np.testing.assert_allclose(line.get_ydata(), expected, atol=1e-12)
+    assert figure.axes[0].get_ylabel() == "accuracy, mean over 3 classes"
+
+
+def test_trade_off():
+    figure = plots.trade_off(
+        {"a": [(0.8, 0.4), (0.9, 0.2)], "b": [(0.5, 0.6)]}, y_label="tail"
+    )
+    axes = figure.axes[0]
+    means = [line.get_xydata()[0] for line in axes.lines if len(line._x) == 1]
+    np.testing.assert_allclose(means, [(0.85, 0.3), (0.5, 0.6)])
+    seeds = [line.get_xydata()[1] for line in axes.lines if len(line._x) == 2]
+    np.testing.assert_allclose(seeds, [(0.8, 0.4), (0.9, 0.2), (0.5, 0.6)])
+    assert [text.get_text() for text in axes.texts] == ["1", "2"]
+    assert legend(figure) == ["a", "b"]
+    assert axes.get_ylabel() == "tail"
+
+
+def test_numbers_of_close_means_do_not_overlap():
+    points = np.random.default_rng(0).random((11, 2)) * 0.12 + (0.6, 0.4)
+    methods = {f"{'long ' * 20}{i}": [p] for i, p in enumerate(points)}
+    methods["far"] = [(0.1, 0.9)]
+    figure = plots.trade_off(methods)
+    figure.draw_without_rendering()
+    # An annotation's own extent holds its leader too.
+    numbers = [Text.get_window_extent(t) for t in figure.axes[0].texts]
+    assert len(numbers) == 12
+    for i, box in enumerate(numbers):
+        assert not any(box.overlaps(other) for other in numbers[:i])
+    # A name is cut in the middle, since its end may be what tells it apart.
+    assert len(set(legend(figure))) == 12
+    assert max(map(len, legend(figure))) == 44
+
+
 @pytest.mark.parametrize("num_classes", [1, 10, 100, 2000])
 def test_files_of_any_number_of_classes(num_classes):
     counts = np.arange(num_classes) + 1
@@ -112,6 +203,11 @@ def test_files_of_any_number_of_classes(num_classes):
         plots.class_distribution(counts, class_names=names),
         plots.per_class_accuracy(
             np.linspace(0, 1, num_classes), counts, class_names=names
+        ),
+        plots.compare_per_class(
+            {name: np.linspace(0, 1, num_classes) for name in ("$a", "b")},
+            counts,
+            class_names=names,
         ),
     ]
     if num_classes <= 100:
@@ -145,6 +241,11 @@ def test_files_of_any_number_of_classes(num_classes):
         ),
         (lambda: plots.per_class_accuracy([0.5], [5, 1]), "2 values"),
         (lambda: plots.confusion_matrix([[1]], [5, 1]), r"\(2, 2\)"),
+        (lambda: plots.compare_per_class({"a": [0.5]}, [5, 1]), "2 values"),
+        (lambda: plots.compare_per_class({}, [5, 1]), "one method"),
+        (lambda: plots.grouped_bars({}), "one method"),
+        (lambda: plots.trade_off({}), "one method"),
+        (lambda: plots.trade_off({"a": []}), "'a' without"),
     ],
 )
 def test_rejects(draw, message):

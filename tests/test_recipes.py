@@ -245,6 +245,16 @@ def test_flag_file(name):
         assert values.drw_epoch == drw
 
 
+def test_auxiliary_schedules():
+    weights = {
+        name: make(2.0, 10)
+        for name, make in recipe.cifar_lt.AUXILIARY_SCHEDULES.items()
+    }
+    assert weights.pop("constant") == 2.0
+    halfway = {name: float(weight(5)) for name, weight in weights.items()}
+    assert halfway == {"linear": 1.0, "cumulative": 1.5}
+
+
 RECORDS = sorted((recipe.REPO / "recipes" / "results").glob("*/seed*.json"))
 
 

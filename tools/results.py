@@ -18,11 +18,11 @@ import argparse
 import json
 import re
 import shutil
-import statistics
 import sys
 from pathlib import Path
 
 from keras_lt import report
+from keras_lt.report.comparison import minutes, spread
 
 REPO = Path(__file__).resolve().parents[1]
 RECORDS = REPO / "recipes" / "results"
@@ -38,22 +38,6 @@ def read() -> dict[str, list[dict]]:
             report.read_record(path)
         )
     return records
-
-
-def spread(records: list[dict], score: str) -> str:
-    values = [record["test"]["last"][score] for record in records]
-    if None in values:
-        return "n/a"
-    values = [100 * value for value in values]
-    mean = f"{statistics.mean(values):.1f}"
-    return (
-        f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
-    )
-
-
-def minutes(records: list[dict]) -> str:
-    times = [record["train"]["wall_time_seconds"] / 60 for record in records]
-    return f"{statistics.median(times):.0f}"
 
 
 def table(records: dict[str, list[dict]]) -> str:

@@ -1,5 +1,6 @@
-"""What a run leaves behind: its record and a page about it."""
+"""What runs leave behind: a record and a page of each, a page of several."""
 
+from keras_lt.report.comparison import write_comparison
 from keras_lt.report.page import write_html
 from keras_lt.report.result import (
     SCHEMA,
@@ -16,6 +17,7 @@ __all__ = [
     "environment",
     "read_record",
     "record",
+    "write_comparison",
     "write_html",
     "write_record",
 ]

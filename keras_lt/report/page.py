@@ -2,7 +2,8 @@
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,76 +17,117 @@ def write_html(path: str | os.PathLike, record: dict) -> None:
     """Write a page about a record, in one file that needs no network.
 
     Args:
-        path: File to write.
+        path: File to write, new or a page of keras_lt.
         record: What `record` or `read_record` gave.
 
     Raises:
-        ValueError: If a required key is missing.
+        ValueError: If a required key is missing, or `path` holds something
+            else than a page of keras_lt.
+        OSError: If `path` can't be written.
     """
     check(record, "record")
-    title = record["name"] or f"{record['method']} on {record['dataset']}"
-    write_atomically(path, _page(title, _body(title, record)))
+    write_page(
+        path, "report", run_title(record), _facts(record), _parts(record)
+    )
 
 
-def _body(title: str, record: dict) -> str:
-    data, train, last = record["data"], record["train"], record["test"]["last"]
-    counts, names = record["class_counts"], data["class_names"]
-    thresholds = record["shot_thresholds"]
-    facts = [
+def write_page(
+    path: str | os.PathLike,
+    kind: str,
+    title: str,
+    facts: Sequence[str],
+    parts: Sequence[str],
+) -> None:
+    """Writes a page of `parts` (HTML) under a header, at once or not at all."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"Expected a folder that exists. Received: path={str(path)!r}"
+        )
+    if path.exists() and not _is_page(path):
+        raise ValueError(
+            "Expected a new file, or a page of keras_lt to replace. "
+            f"Received: path={str(path)!r}, which is neither"
+        )
+    header = (
+        f"<header>{_MARK}{kind}</p>"
+        f"<h1>{escape(title)}</h1>"
+        f"<p class=facts>{escape(', '.join(facts))}</p></header>"
+    )
+    write_atomically(path, _page(title, "\n".join([header, *parts])))
+
+
+def _is_page(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return content.startswith(_DOCTYPE.encode()) and _MARK.encode() in content
+
+
+def run_title(record: dict) -> str:
+    """Name of the run's flag file, or what it was."""
+    return record["name"] or f"{record['method']} on {record['dataset']}"
+
+
+def data_facts(record: dict) -> list[str]:
+    """What the run was trained on, in words."""
+    data = record["data"]
+    return [
         record["dataset"],
         f"{data['num_classes']:,} classes",
         f"{data['num_train']:,} training images",
-        f"imbalance factor {_text(data['imbalance_factor'])}"
+        f"imbalance factor {text(data['imbalance_factor'])}"
         if data["imbalance_factor"]
         else "no long tail imposed",
-        record["method"],
-        f"seed {record['seed']}",
     ]
+
+
+def _facts(record: dict) -> list[str]:
+    return [*data_facts(record), record["method"], f"seed {record['seed']}"]
+
+
+def _parts(record: dict) -> list[str]:
+    data, train, last = record["data"], record["train"], record["test"]["last"]
+    counts, names = record["class_counts"], data["class_names"]
+    thresholds = record["shot_thresholds"]
+    wide = len(counts) > plots.MAX_NAMED
     parts = [
-        "<header>",
-        "<p class=eyebrow>keras_lt report</p>",
-        f"<h1>{_escape(title)}</h1>",
-        f"<p class=facts>{_escape(', '.join(facts))}</p>",
-        "</header>",
         _headline(record),
-        _picture(
+        picture(
             "Training images a class",
             plots.class_distribution(counts, class_names=names, **thresholds),
-            len(counts),
+            wide=wide,
         ),
-        _picture(
+        picture(
             "Accuracy a class",
             plots.per_class_accuracy(
                 last["per_class"], counts, class_names=names, **thresholds
             ),
-            len(counts),
             "Classes from most to fewest training images. Dashed: mean of "
             "the shot group.",
+            wide=wide,
         ),
     ]
     if last["confusion"] is not None:
         parts.append(
-            _picture(
+            picture(
                 "Confusion matrix",
                 plots.confusion_matrix(
                     last["confusion"], counts, class_names=names
                 ),
-                0,
                 "Share of each true class' test images, in percent. Mass left "
                 "of the diagonal went to classes with more training images.",
             )
         )
     if record["history"]:
-        parts.append(_picture("Training", plots.curves(record["history"]), 0))
-    return "\n".join(
-        [
-            *parts,
-            _details("Every class", _class_table(record)),
-            _details("Training and data", _pairs({**train, **data})),
-            _details("Flags in effect", _pairs(record["flags"])),
-            _details("Environment", _pairs(record["environment"])),
-        ]
-    )
+        parts.append(picture("Training", plots.curves(record["history"])))
+    return [
+        *parts,
+        details("Every class", _class_table(record)),
+        details("Training and data", _pairs({**train, **data})),
+        details("Flags in effect", _pairs(record["flags"])),
+        details("Environment", _pairs(record["environment"])),
+    ]
 
 
 def _headline(record: dict) -> str:
@@ -111,7 +153,7 @@ def _headline(record: dict) -> str:
     shown = "".join(
         f"<div class='tile {key}'><span class=label>{label}</span>"
         f"<span class=value>{_percent(last[key])}</span>"
-        f"<span class=note>{_escape(note)}</span></div>"
+        f"<span class=note>{escape(note)}</span></div>"
         for key, label, note in tiles
     )
     rows = []
@@ -119,18 +161,18 @@ def _headline(record: dict) -> str:
         chosen = scores.get("chosen_by")
         rows.append(
             [
-                f"{which} (epoch {_text(scores['epoch'])}"
+                f"{which} (epoch {text(scores['epoch'])}"
                 + (f", chosen by {chosen})" if chosen else ")")
             ]
             + [_percent(scores[key]) for key, _, _ in tiles]
         )
-    table = ""
+    weights = ""
     if len(rows) > 1:
-        table = _table(["weights", *(t[1] for t in tiles)], rows)
+        weights = table(["weights", *(t[1] for t in tiles)], rows)
     return (
         "<section class=wide><h2>Test accuracy, "
-        f"epoch {_text(last['epoch'])}</h2>"
-        f"<div class=tiles>{shown}</div>{table}</section>"
+        f"epoch {text(last['epoch'])}</h2>"
+        f"<div class=tiles>{shown}</div>{weights}</section>"
     )
 
 
@@ -158,38 +200,51 @@ def _class_table(record: dict) -> str:
                 f"{names[other]} ({images[other]:,})" if images.any() else ""
             )
         rows.append(row)
-    return _table(header, rows)
+    return table(header, rows)
 
 
-def _picture(title: str, figure, num_classes: int, note: str = "") -> str:
-    is_wide = num_classes > plots.MAX_NAMED
-    note = f"<p class=note>{_escape(note)}</p>" if note else ""
+def picture(title: str, figure, note: str = "", wide: bool = False) -> str:
+    """A section that shows a figure of `plots`."""
+    note = f"<p class=note>{escape(note)}</p>" if note else ""
     return (
-        f"<section{' class=wide' if is_wide else ''}><h2>{title}</h2>"
+        f"<section{' class=wide' if wide else ''}><h2>{title}</h2>"
         f"<div class=scroll><div class=picture>{plots.to_svg(figure)}</div>"
         f"</div>{note}</section>"
     )
 
 
-def _details(title: str, body: str) -> str:
+def details(title: str, body: str) -> str:
+    """A section that opens when asked."""
     return f"<details><summary>{title}</summary>{body}</details>"
 
 
 def _pairs(values: dict) -> str:
     rows = "".join(
-        f"<tr><th scope=row>{_escape(key.replace('_', ' '))}</th>"
-        f"<td>{_escape(_text(value))}</td></tr>"
+        f"<tr><th scope=row>{escape(key.replace('_', ' '))}</th>"
+        f"<td>{escape(text(value))}</td></tr>"
         for key, value in values.items()
         if key != "class_names"
     )
     return f"<div class=scroll><table class=pairs>{rows}</table></div>"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th scope=col>{_escape(cell)}</th>" for cell in header)
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    strong: Collection[tuple[int, int]] = (),
+) -> str:
+    """A table of texts; `strong` holds (row, column) of emphasised cells."""
+
+    def shown(row, column, cell):
+        cell = escape(cell)
+        return f"<strong>{cell}</strong>" if (row, column) in strong else cell
+
+    head = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in header)
     body = "".join(
-        "<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
+        "<tr>"
+        + "".join(f"<td>{shown(i, j, cell)}</td>" for j, cell in enumerate(row))
+        + "</tr>"
+        for i, row in enumerate(rows)
     )
     return (
         f"<div class=scroll><table><thead><tr>{head}</tr></thead>"
@@ -201,7 +256,8 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f}%"
 
 
-def _text(value) -> str:
+def text(value) -> str:
+    """A value of a record as a reader wants it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -209,21 +265,22 @@ def _text(value) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(text, value))
     return str(value)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text as HTML."""
     return html.escape(str(text))
 
 
 def _page(title: str, body: str) -> str:
-    return f"""<!doctype html>
+    return f"""{_DOCTYPE}
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_escape(title)}</title>
+<title>{escape(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
@@ -235,6 +292,8 @@ def _page(title: str, body: str) -> str:
 """
 
 
+_DOCTYPE = "<!doctype html>"
+_MARK = "<p class=eyebrow>keras_lt "
 _STYLE = """
 :root {
   color-scheme: light dark;
@@ -301,7 +360,14 @@ th, td {
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums;
 }
 th { font-weight: 500; color: var(--soft); }
+strong { font-weight: 700; }
+.said { margin: 0; border-left: 3px solid FEW; padding-left: .75rem; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.dense table { font-size: .84rem; }
+.dense :is(th, td):not(:first-child) { padding-left: .6rem; }
+.dense td:first-child {
+  white-space: normal; overflow-wrap: anywhere; min-width: 9rem;
+}
 .pairs th, .pairs td { text-align: left; vertical-align: top; }
 .pairs th { width: 1%; padding-right: .5rem; }
 .pairs td { white-space: normal; overflow-wrap: anywhere; }

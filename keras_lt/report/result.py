@@ -60,7 +60,7 @@ SCHEMA = {
         "epochs": "epochs trained",
         "steps": "steps trained",
         "steps_per_epoch": "steps an epoch",
-        "batch_size": "global batch size",
+        "batch_size": "global batch size, of each branch",
         "images": "images processed",
         "wall_time_seconds": "seconds of training, over all starts",
         "images_per_second": "images over wall_time_seconds",

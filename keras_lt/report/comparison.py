@@ -1,0 +1,371 @@
+"""One self-contained page that compares the records of several methods."""
+
+import itertools
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from keras_lt import plots
+from keras_lt.counts import shot_groups
+from keras_lt.metrics import GROUPS
+from keras_lt.report.page import (
+    data_facts,
+    details,
+    escape,
+    picture,
+    run_title,
+    table,
+    text,
+    write_page,
+)
+from keras_lt.report.result import check
+
+
+def _images_per_step(record: dict) -> float:
+    return record["train"]["images"] / record["train"]["steps"]
+
+
+# What may differ between records that are compared, and is said.
+_SAID = {
+    "epochs": lambda record: record["train"]["epochs"],
+    "steps": lambda record: record["train"]["steps"],
+    "images/step": _images_per_step,
+    "hold-out": lambda record: record["data"]["holdout"],
+    "selection": lambda record: record["data"]["selection"],
+    "split seed": lambda record: record["data"]["split_seed"],
+    "precision": lambda record: record["train"]["precision"],
+    "parameters": lambda record: record["train"]["num_parameters"],
+    "CPU cores": lambda record: record["environment"]["cpu_count"],
+    "devices": lambda record: record["environment"]["devices"],
+}
+
+
+def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
+    """Write a page that compares records, in one file that needs no network.
+
+    Records of the same `name` are the seeds of one method. Scores are those
+    of `test["last"]`: mean ± sample standard deviation over seeds.
+
+    Args:
+        path: File to write, new or a page of keras_lt.
+        records: What `record` or `read_record` gave, methods in the order in
+            which they shall be shown.
+
+    Raises:
+        ValueError: If there is no record; if one lacks a required key; if one
+            differs from the first in the data set, its classes, the training
+            images a class, the shot thresholds or the number of test images;
+            if a name comes twice with the same seed; or if `path` holds
+            something else than a page of keras_lt.
+        OSError: If `path` can't be written.
+
+    Example:
+        >>> keras_lt.report.write_comparison("compare.html", [
+        ...     keras_lt.report.read_record(f"runs/{name}/result.json")
+        ...     for name in ("ce_0", "ce_1", "ce_drw_0")
+        ... ])
+    """
+    if not records:
+        raise ValueError(
+            f"Expected at least one record. Received: records={records!r}"
+        )
+    for number, record in enumerate(records):
+        check(record, f"records[{number}]")
+        _refuse_incomparable(records[0], record)
+    methods = _methods(records)
+    first = records[0]
+    thresholds = first["shot_thresholds"]
+    write_page(
+        path,
+        "comparison",
+        f"{len(methods)} method{'s' if len(methods) > 1 else ''} on "
+        f"{first['dataset']}",
+        [
+            *data_facts(first)[1:],
+            f"{first['data']['num_test']:,} test images",
+            f"many-shot above {thresholds['many']:,} images",
+            f"few-shot below {thresholds['few']:,}",
+        ],
+        _parts(methods),
+    )
+
+
+def mean_and_deviation(
+    values: Sequence[float | None],
+) -> tuple[float, float | None] | None:
+    """Mean and sample standard deviation, which is None of one value; None
+    where a value is missing.
+    """
+    if None in values:
+        return None
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.mean(values), deviation
+
+
+def spread(records: Sequence[dict], score: str) -> str:
+    """A score of `test["last"]` over the seeds, in percent: `72.7 ± 0.5`."""
+    found = mean_and_deviation(_last(records, score))
+    if found is None:
+        return "n/a"
+    mean, deviation = found
+    mean = f"{100 * mean:.1f}"
+    return mean if deviation is None else f"{mean} ± {100 * deviation:.1f}"
+
+
+def minutes(records: Sequence[dict]) -> str:
+    """Median wall time of the trainings."""
+    times = [record["train"]["wall_time_seconds"] / 60 for record in records]
+    return f"{statistics.median(times):.0f}"
+
+
+def _last(records: Sequence[dict], score: str) -> list:
+    return [record["test"]["last"][score] for record in records]
+
+
+def _comparable(record: dict) -> dict:
+    """What must agree."""
+    data, counts = record["data"], record["class_counts"]
+    thresholds = record["shot_thresholds"]
+    return {
+        "dataset": record["dataset"],
+        "data.num_classes": data["num_classes"],
+        **{
+            f"data.class_names[{i}]": v
+            for i, v in enumerate(data["class_names"])
+        },
+        **{f"class_counts[{i}]": v for i, v in enumerate(counts)},
+        "shot_thresholds.many": thresholds["many"],
+        "shot_thresholds.few": thresholds["few"],
+        "data.num_test": data["num_test"],
+    }
+
+
+def _refuse_incomparable(first: dict, record: dict) -> None:
+    found, expected = _comparable(record), _comparable(first)
+    differing = [k for k in found if found[k] != expected.get(k)]
+    if not differing:
+        return
+    key = differing[0]
+    holdouts = [r["data"]["holdout"] for r in (record, first)]
+    # What is held out is missing in class_counts.
+    reason = (
+        " (hold-outs of {} and {})".format(*map(text, holdouts))
+        if holdouts[0] != holdouts[1]
+        else ""
+    )
+    raise ValueError(
+        "Expected records of the same data set, classes, training images a "
+        "class, shot thresholds and test images. Received: "
+        f"{_who(record)} with {key}={found[key]!r} where {_who(first)} has "
+        f"{expected[key]!r}{reason}"
+    )
+
+
+def _who(record: dict) -> str:
+    return f"{run_title(record)!r} seed {record['seed']}"
+
+
+def _methods(records: Sequence[dict]) -> dict[str, list[dict]]:
+    """Records by the label of their method, in order of seed."""
+    methods = {}
+    for record in records:
+        methods.setdefault(run_title(record), []).append(record)
+    for name, runs in methods.items():
+        runs.sort(key=lambda record: record["seed"])
+        for before, after in itertools.pairwise(runs):
+            if before["seed"] == after["seed"]:
+                raise ValueError(
+                    "Expected one record of each name and seed. Received: two "
+                    f"with name={name!r}, seed={after['seed']}"
+                )
+    return {
+        f"{number}.\N{NO-BREAK SPACE}{name}": runs
+        for number, (name, runs) in enumerate(methods.items(), 1)
+    }
+
+
+def _parts(methods: dict[str, list[dict]]) -> list[str]:
+    first = next(iter(methods.values()))[0]
+    members = shot_groups(first["class_counts"], **first["shot_thresholds"])
+    groups = [g for g in GROUPS if g != "unseen" or members[g].any()]
+    bars = {
+        name: {g: mean_and_deviation(_last(runs, g)) for g in groups}
+        for name, runs in methods.items()
+    }
+    per_class = {
+        name: np.mean(np.array(_last(runs, "per_class"), float), axis=0)
+        for name, runs in methods.items()
+    }
+    return [
+        *_notes(methods),
+        _scores(methods, groups),
+        picture(
+            "Shot groups",
+            plots.grouped_bars(bars),
+            "Mean over seeds, with the sample standard deviation.",
+            wide=True,
+        ),
+        _trade_off(methods, members),
+        picture(
+            "Accuracy a class",
+            plots.compare_per_class(
+                per_class,
+                first["class_counts"],
+                class_names=first["data"]["class_names"],
+                **first["shot_thresholds"],
+            ),
+            "Classes from most to fewest training images; mean over seeds. "
+            "The strip at the bottom shows the shot groups.",
+            wide=True,
+        ),
+        details("Every seed", _seeds(methods, groups)),
+        details("Flags that differ", _flags(methods)),
+    ]
+
+
+def _notes(methods: dict[str, list[dict]]) -> list[str]:
+    notes = []
+    for what, get in _SAID.items():
+        by_value = {}
+        for number, runs in enumerate(methods.values(), 1):
+            for record in runs:
+                numbers = by_value.setdefault(text(get(record)), {})
+                numbers[str(number)] = None
+        if len(by_value) > 1:
+            values = ", ".join(
+                f"{value} ({', '.join(numbers)})"
+                for value, numbers in by_value.items()
+            )
+            notes.append(f"{what} {values}")
+    said = []
+    if notes:
+        said.append(f"Not the same in all methods: {'; '.join(notes)}.")
+    for name, runs in methods.items():
+        if differing := _differing(runs):
+            said.append(
+                f"Seeds of {name} differ in the flags {', '.join(differing)}: "
+                "their mean is not that of one method."
+            )
+    return [f"<p class='said wide'>{escape(note)}</p>" for note in said]
+
+
+def _columns(groups: Sequence[str]) -> dict[str, str]:
+    """Scores and their headings."""
+    columns = {"top1": "top-1", "balanced": "balanced"}
+    return columns | {group: group for group in groups} | {"ece": "ECE"}
+
+
+def _scores(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
+    columns = _columns(groups)
+    rows = [
+        [
+            name,
+            str(len(runs)),
+            *(spread(runs, score) for score in columns),
+            _values(f"{record['train']['epochs']:,}" for record in runs),
+            _values(f"{record['train']['steps']:,}" for record in runs),
+            _values(f"{_images_per_step(record):.6g}" for record in runs),
+            minutes(runs),
+        ]
+        for name, runs in methods.items()
+    ]
+    header = [
+        "method",
+        "seeds",
+        *columns.values(),
+        "epochs",
+        "steps",
+        "images/step",
+        "minutes",
+    ]
+    strong = set()
+    for column, score in enumerate(columns, 2):
+        found = [mean_and_deviation(_last(r, score)) for r in methods.values()]
+        # As shown: what reads the same is as good.
+        means = [None if f is None else round(100 * f[0], 1) for f in found]
+        known = [mean for mean in means if mean is not None]
+        if len(known) > 1:
+            best = min(known) if score == "ece" else max(known)
+            strong |= {(i, column) for i, m in enumerate(means) if m == best}
+    return (
+        "<section class='wide dense'><h2>Test scores after the last epoch, "
+        f"percent</h2>{table(header, rows, strong)}<p class=note>Mean ± sample "
+        "standard deviation over seeds; the best mean of a column is bold, "
+        "of the calibration error (ECE) the lowest. n/a: the group is "
+        "empty. Minutes: median wall time of training.</p></section>"
+    )
+
+
+def _values(shown: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(shown))
+
+
+def _trade_off(methods: dict[str, list[dict]], members: dict) -> str:
+    tail = next((g for g in ("few", "medium") if members[g].any()), "few")
+    title = f"Many-shot against {tail}-shot accuracy"
+    points = {
+        name: list(zip(_last(runs, "many"), _last(runs, tail), strict=True))
+        for name, runs in methods.items()
+    }
+    if any(None in pair for seeds in points.values() for pair in seeds):
+        return (
+            f"<section class=wide><h2>{title}</h2><p class=note>n/a: a group "
+            "is empty.</p></section>"
+        )
+    return picture(
+        title,
+        plots.trade_off(points, y_label=f"{tail}-shot accuracy"),
+        "Faint: one seed. Up and to the right is better in both.",
+        wide=True,
+    )
+
+
+def _seeds(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
+    columns = _columns(groups)
+    rows = [
+        [
+            name,
+            text(record["seed"]),
+            *(spread([record], score) for score in columns),
+            minutes([record]),
+            text(record["train"]["resumed"]),
+            text(record["environment"]["git_commit"])[:9],
+        ]
+        for name, runs in methods.items()
+        for record in runs
+    ]
+    header = ["method", "seed", *columns.values()]
+    header += ["minutes", "resumed", "commit"]
+    return f"<div class=dense>{table(header, rows)}</div>"
+
+
+def _differing(records: Sequence[dict]) -> list[str]:
+    """Flags but the seed that are not the same in all records."""
+    keys = dict.fromkeys(key for record in records for key in record["flags"])
+    return [
+        key
+        for key in keys
+        if key != "seed" and len({_flag(record, key) for record in records}) > 1
+    ]
+
+
+def _flag(record: dict, key: str) -> str:
+    return text(record["flags"][key]) if key in record["flags"] else "absent"
+
+
+def _flags(methods: dict[str, list[dict]]) -> str:
+    numbers = map(str, range(1, len(methods) + 1))
+    records = [record for runs in methods.values() for record in runs]
+    rows = [
+        [
+            key,
+            *(
+                _values(_flag(record, key) for record in runs)
+                for runs in methods.values()
+            ),
+        ]
+        for key in _differing(records)
+    ]
+    return table(["flag, by number of method", *numbers], rows)
