@@ -211,6 +211,35 @@ def effective_number_weights(class_counts, beta: float) -> np.ndarray:
     return weights
 
 
+def log_prior(frequencies) -> np.ndarray:
+    """Logarithm of class frequencies, `log(n + 1e-6)`.
+
+    Softmax takes a common term out, so counts stand for probabilities. That of
+    a class without images is finite, as in the code of DLSA (Xu et al., ECCV
+    2022).
+
+    Args:
+        frequencies: `(C,)` numbers of at least 0, as images per class.
+
+    Returns:
+        float64 array, shape `(C,)`.
+
+    Raises:
+        ValueError: if they are not such numbers.
+
+    Example:
+    >>> log_prior([100, 1, 0]).round(2)
+    array([  4.61,   0.  , -13.82])
+    """
+    values = np.asarray(frequencies, np.float64)
+    if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(
+            "Expected finite class frequencies of at least 0, of shape (C,). "
+            f"Received: {values.tolist()}"
+        )
+    return np.log(values + 1e-6)
+
+
 def shot_groups(
     class_counts, many: float = 100, few: float = 20
 ) -> dict[str, np.ndarray]:

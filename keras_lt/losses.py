@@ -5,7 +5,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_lt.counts import effective_number_weights, validate_class_counts
+from keras_lt.counts import (
+    effective_number_weights,
+    log_prior,
+    validate_class_counts,
+)
 
 NORMALIZERS = ("batch", "weight_sum", "nonzero")
 
@@ -355,6 +359,345 @@ class ClassBalancedFocal(ClassWeightedLoss):
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class Focal(ClassWeightedLoss):
+    """Softmax focal loss.
+
+    `l = -sum_c y_c * (1 - p_c)^gamma * log(p_c)`, p = softmax(x) (Lin et al.,
+    ICCV 2017, https://arxiv.org/abs/1708.02002, equation 5). The code of
+    LDAM-DRW takes p from the weighted cross-entropy; here it is the predicted
+    probability, and the class weight multiplies the loss.
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        gamma: focusing parameter, 0 (cross-entropy) or more.
+        beta: in `[0, 1)`; `None` weighs nothing.
+        normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: if `gamma` is negative, and as in `ClassWeightedLoss`, which
+            describes the call too.
+
+    Example:
+    >>> loss = Focal([500, 50], gamma=2.0)
+    >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)
+    0.1733
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        gamma: float = 2.0,
+        beta: float | None = None,
+        normalizer: str = "batch",
+        name: str | None = "focal",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+        if not 0 <= gamma < np.inf:
+            raise ValueError(f"Expected gamma >= 0. Received: gamma={gamma}")
+        self.gamma = gamma
+
+    def per_example(self, labels, logits):
+        log_p = ops.log_softmax(logits, axis=-1)
+        if self.gamma == 0:
+            return -ops.sum(labels * log_p, axis=-1)
+        # A power of 0 has no gradient: below 1e-30 nothing is left to weigh.
+        miss = ops.maximum(-ops.expm1(log_p), 1e-30)
+        focus = ops.exp(self.gamma * ops.log(miss))
+        return -ops.sum(labels * focus * log_p, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class LDAM(ClassWeightedLoss):
+    """Label-distribution-aware margin loss.
+
+    Cross-entropy of `s * (x_c - y_c * m_c)` with margins
+    `m_c = max_margin * n_c^(-1/4) / max_k n_k^(-1/4)` (Cao et al., NeurIPS
+    2019, https://arxiv.org/abs/1906.07413, equation 13). The logits are the
+    cosines of `keras_lt.layers.CosineClassifier(scale=1)`; the scale is part of
+    the loss alone. A class without images has margin 0.
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        max_margin: margin of the smallest class, 0 or more.
+        scale: s, greater than 0.
+        beta: in `[0, 1)`, of the class weights; `None` weighs nothing. With
+            `keras_lt.callbacks.DeferredReweighting` it is LDAM-DRW.
+        normalizer: `"weight_sum"`, as the authors' code, `"batch"` or
+            `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: if the margin or the scale is out of its range, and as in
+            `ClassWeightedLoss`, which describes the call too.
+
+    Example:
+    >>> loss = LDAM([10_000, 1], max_margin=0.5, scale=2.0)
+    >>> loss.margins  # (1 / 10,000)^(1/4) is a tenth
+    array([0.05, 0.5 ])
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        beta: float | None = None,
+        normalizer: str = "weight_sum",
+        name: str | None = "ldam",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+        if not (0 <= max_margin < np.inf and 0 < scale < np.inf):
+            raise ValueError(
+                "Expected max_margin >= 0 and scale > 0. Received: "
+                f"max_margin={max_margin}, scale={scale}"
+            )
+        self.max_margin = max_margin
+        self.scale = scale
+        counts = self.class_counts
+        margins = np.where(counts > 0, np.maximum(counts, 1) ** -0.25, 0.0)
+        self.margins = margins * (max_margin / margins.max())
+
+    def per_example(self, labels, logits):
+        # As if each class were the label: log(1 + exp(others_c - own_c)), with
+        # others_c = log sum_{k != c} exp(s x_k). That is total + log(1 - p_c),
+        # but for the largest logit, where 1 - p_c would cancel.
+        scores = self.scale * logits
+        margins = ops.convert_to_tensor(self.margins, dtype=self.dtype)
+        own = scores - self.scale * margins
+        largest = ops.one_hot(
+            ops.argmax(scores, axis=-1), len(self.margins), dtype="bool"
+        )
+        p = ops.minimum(ops.softmax(scores, axis=-1), 0.5)
+        total = ops.logsumexp(scores, axis=-1, keepdims=True)
+        without_largest = ops.logsumexp(
+            ops.where(largest, -np.inf, scores), axis=-1, keepdims=True
+        )
+        others = ops.where(largest, without_largest, total + ops.log1p(-p))
+        return ops.sum(labels * ops.softplus(others - own), axis=-1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_margin": self.max_margin,
+            "scale": self.scale,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class LogitAdjusted(ClassWeightedLoss):
+    """Cross-entropy of logits that carry the class prior.
+
+    `l = -sum_c y_c * log(softmax(x + tau * log(n + 1e-6))_c)` (Menon et al.,
+    ICLR 2021, https://arxiv.org/abs/2007.07314, equation 10; the counts need
+    not sum to 1, softmax takes their scale out). Trained so, x itself is the
+    classifier for balanced classes.
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        tau: strength of the prior, 0 or more; 1 is consistent for the balanced
+            error.
+        prior: `(C,)` class frequencies to use in place of the counts, such as
+            sums of sample weights, 0 or more.
+        label_smoothing: e in [0, 1): a label becomes 1 - e at its class and
+            e / (C - 1) elsewhere, as in the code of DLSA.
+        beta: in `[0, 1)`; `None` weighs nothing.
+        normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: if an argument is out of its range, and as in
+            `ClassWeightedLoss`, which describes the call too.
+
+    Example:
+    >>> loss = LogitAdjusted([300, 100])
+    >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)  # log 4
+    1.3863
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        tau: float = 1.0,
+        prior=None,
+        label_smoothing: float = 0.0,
+        beta: float | None = None,
+        normalizer: str = "batch",
+        name: str | None = "logit_adjusted",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+        if not (0 <= tau < np.inf and 0 <= label_smoothing < 1):
+            raise ValueError(
+                "Expected tau >= 0 and label_smoothing in [0, 1). Received: "
+                f"tau={tau}, label_smoothing={label_smoothing}"
+            )
+        self.tau = tau
+        self.prior = prior
+        self.label_smoothing = label_smoothing
+        if prior is None:
+            prior = self.class_counts
+        self._adjustment = tau * log_prior(prior)
+        if len(self._adjustment) != len(self.class_counts):
+            raise ValueError(
+                f"Expected a prior of {len(self.class_counts)} classes, as "
+                f"class_counts. Received: prior={prior}"
+            )
+
+    def per_example(self, labels, logits):
+        adjustment = ops.convert_to_tensor(self._adjustment, dtype=self.dtype)
+        others = self.label_smoothing / (len(self.class_counts) - 1)
+        labels = labels * (1.0 - self.label_smoothing - others) + others
+        return ops.categorical_crossentropy(
+            labels, logits + adjustment, from_logits=True
+        )
+
+    def get_config(self):
+        prior = self.prior
+        if prior is not None:
+            prior = np.asarray(prior, np.float64).tolist()
+        return {
+            **super().get_config(),
+            "tau": self.tau,
+            "prior": prior,
+            "label_smoothing": self.label_smoothing,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class BalancedSoftmax(LogitAdjusted):
+    """Cross-entropy of the softmax that is balanced by the class counts.
+
+    `l = -sum_c y_c * log(n_c exp(x_c) / sum_k n_k exp(x_k))` (Ren et al.,
+    NeurIPS 2020, https://arxiv.org/abs/2007.10740, equation 3), with n + 1e-6
+    for n as in the code of DLSA: `LogitAdjusted` with tau = 1.
+
+    Args:
+        class_counts: `(C,)` training images per class.
+        beta: in `[0, 1)`; `None` weighs nothing.
+        normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `prior` and `label_smoothing` of `LogitAdjusted`, and
+            `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: as in `LogitAdjusted` and `ClassWeightedLoss`, which
+            describes the call too.
+
+    Example:
+    >>> loss = BalancedSoftmax([300, 100])
+    >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)  # log 4
+    1.3863
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        beta: float | None = None,
+        normalizer: str = "batch",
+        name: str | None = "balanced_softmax",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts,
+            tau=1.0,
+            beta=beta,
+            normalizer=normalizer,
+            name=name,
+            **kwargs,
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["tau"]
+        return config
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class LabelAwareSmoothing(ClassWeightedLoss):
+    """Cross-entropy with labels that are smoothed more for larger classes.
+
+    A label y becomes 1 - e_y at its class and e_y / (C - 1) elsewhere, with
+
+        e_y = tail + (head - tail)
+            * sin(pi / 2 * (n_y - min n) / (max n - min n))
+
+    (Zhong et al., MiSLAS, CVPR 2021, https://arxiv.org/abs/2104.00466,
+    equations 3 and 5, the concave form). The authors' code spreads e_y / C over
+    all classes.
+
+    Args:
+        class_counts: `(C,)` training images per class; those without images
+            are left out of the minimum and have e = tail.
+        head: e of the largest class, in [0, 1).
+        tail: e of the smallest class, in [0, 1).
+        beta: in `[0, 1)`; `None` weighs nothing.
+        normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
+        name: name of the loss.
+        **kwargs: `class_weights`, `reduction`, `dtype` of `ClassWeightedLoss`.
+
+    Raises:
+        ValueError: if `head` or `tail` is out of its range, and as in
+            `ClassWeightedLoss`, which describes the call too.
+
+    Example:
+    >>> LabelAwareSmoothing([500, 275, 50], head=0.3, tail=0.0).smoothing
+    array([0.3       , 0.21213203, 0.        ])
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        head: float = 0.3,
+        tail: float = 0.0,
+        beta: float | None = None,
+        normalizer: str = "batch",
+        name: str | None = "label_aware_smoothing",
+        **kwargs,
+    ):
+        super().__init__(
+            class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
+        )
+        if not (0 <= head < 1 and 0 <= tail < 1):
+            raise ValueError(
+                "Expected head and tail in [0, 1). Received: "
+                f"head={head}, tail={tail}"
+            )
+        self.head = head
+        self.tail = tail
+        counts = self.class_counts
+        least = counts[counts > 0].min()
+        place = np.maximum(counts - least, 0) / max(counts.max() - least, 1)
+        self.smoothing = tail + (head - tail) * np.sin(np.pi / 2 * place)
+
+    def per_example(self, labels, logits):
+        smoothing = ops.convert_to_tensor(self.smoothing, dtype=self.dtype)
+        amount = labels * smoothing  # (B, C)
+        others = ops.sum(amount, axis=-1, keepdims=True) - amount
+        others = others / (len(self.class_counts) - 1)
+        return ops.categorical_crossentropy(
+            labels - amount + others, logits, from_logits=True
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "head": self.head, "tail": self.tail}
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")

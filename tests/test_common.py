@@ -113,6 +113,18 @@ TABLE = {
     ),
     losses.ClassBalancedSigmoid: loss_case(losses.ClassBalancedSigmoid),
     losses.ClassBalancedFocal: loss_case(losses.ClassBalancedFocal, gamma=2.0),
+    losses.Focal: loss_case(losses.Focal, gamma=3.0),
+    losses.LDAM: loss_case(losses.LDAM, max_margin=0.3, scale=10.0),
+    losses.LogitAdjusted: loss_case(
+        losses.LogitAdjusted,
+        tau=2.0,
+        label_smoothing=0.1,
+        prior=[0.5, 0.5, 1.0, 0.0],
+    ),
+    losses.BalancedSoftmax: loss_case(losses.BalancedSoftmax),
+    losses.LabelAwareSmoothing: loss_case(
+        losses.LabelAwareSmoothing, head=0.4, tail=0.1
+    ),
     losses.NTXent: Case(
         {"temperature": 0.2}, (LABELS, VIEWS), lambda: losses.NTXent(0.0)
     ),

@@ -230,3 +230,14 @@ def test_shot_groups_other_thresholds():
 def test_shot_groups_error():
     with pytest.raises(ValueError, match="Received: many=20, few=100"):
         counts.shot_groups([10], many=20, few=100)
+
+
+def test_log_prior():
+    got = counts.log_prior([100, 1, 0])
+    np.testing.assert_allclose(got, np.log([100, 1, 1e-6]), atol=1e-5)
+
+
+@pytest.mark.parametrize("values", [[-1, 2], [float("nan")], [[1, 2]], 3])
+def test_log_prior_errors(values):
+    with pytest.raises(ValueError, match=r"Expected .* Received: "):
+        counts.log_prior(values)

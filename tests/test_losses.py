@@ -7,14 +7,28 @@ import tensorflow as tf
 from golden import load_cases, report_cases
 
 from keras_lt import losses
-from keras_lt.counts import effective_number_weights
+from keras_lt.counts import effective_number_weights, log_prior
 from keras_lt.losses import (
+    LDAM,
+    BalancedSoftmax,
     ClassBalancedCrossentropy,
     ClassBalancedFocal,
     ClassBalancedSigmoid,
+    Focal,
+    LabelAwareSmoothing,
+    LogitAdjusted,
 )
 
-ALL = [ClassBalancedCrossentropy, ClassBalancedSigmoid, ClassBalancedFocal]
+ALL = [
+    ClassBalancedCrossentropy,
+    ClassBalancedSigmoid,
+    ClassBalancedFocal,
+    Focal,
+    LDAM,
+    LogitAdjusted,
+    BalancedSoftmax,
+    LabelAwareSmoothing,
+]
 COUNTS = [900, 90, 9, 3]
 
 
@@ -32,48 +46,147 @@ def random_batch(size=16, seed=0):
     return labels, rng.normal(size=(size, len(COUNTS))).astype("float32")
 
 
+def assert_golden(name, loss, case, key, index=()):
+    """Value and gradient of a loss against those of `key`."""
+    value, gradient = value_and_gradient(loss, case["labels"], case["logits"])
+    assert value.dtype == gradient.dtype == loss.dtype
+    want = case[f"{key}grad"][index]
+    if loss.dtype == "float64":
+        value_rtol, rtol, atol = 1e-9, 1e-9, 1e-12
+    else:
+        large = np.abs(case["logits"]).max() >= 50
+        value_rtol, rtol = 1e-5, 0
+        atol = (2e-5 if large else 1e-5) * np.abs(want).max()
+    np.testing.assert_allclose(
+        value,
+        case[f"{key}loss"][index],
+        rtol=value_rtol,
+        atol=1e-12,
+        err_msg=f"{name} {key}",
+    )
+    np.testing.assert_allclose(
+        gradient, want, rtol=rtol, atol=atol, err_msg=f"{name} {key}"
+    )
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_golden_cb_losses(dtype):
     cases = load_cases("cb_losses")
     for name, case in cases:
-
-        def check(loss_class, key, index=(), case=case, name=name, **kwargs):
-            loss = loss_class(
-                np.ones(case["class_weights"].shape, int),
-                class_weights=case["class_weights"],
-                dtype=dtype,
-                **kwargs,
-            )
-            value, gradient = value_and_gradient(
-                loss, case["labels"], case["logits"]
-            )
-            assert value.dtype == gradient.dtype == dtype
-            want = case[f"{key}_grad"][index]
-            largest = np.abs(want).max()
-            if dtype == "float64":
-                value_rtol, rtol, atol = 1e-9, 1e-9, 1e-12
-            else:
-                large = np.abs(case["logits"]).max() >= 50
-                value_rtol, rtol = 1e-5, 0
-                atol = (2e-5 if large else 1e-5) * largest
-            np.testing.assert_allclose(
-                value,
-                case[f"{key}_loss"][index],
-                rtol=value_rtol,
-                atol=1e-12,
-                err_msg=f"{name} {key}",
-            )
-            np.testing.assert_allclose(
-                gradient, want, rtol=rtol, atol=atol, err_msg=f"{name} {key}"
-            )
-
-        check(ClassBalancedCrossentropy, "softmax")
-        check(ClassBalancedSigmoid, "sigmoid")
+        arguments = {
+            "class_counts": np.ones(case["class_weights"].shape, int),
+            "class_weights": case["class_weights"],
+            "dtype": dtype,
+        }
+        for loss_class, key in (
+            (ClassBalancedCrossentropy, "softmax_"),
+            (ClassBalancedSigmoid, "sigmoid_"),
+        ):
+            assert_golden(name, loss_class(**arguments), case, key)
         for row, gamma in enumerate(case["focal_gammas"]):
-            check(ClassBalancedFocal, "focal", row, gamma=float(gamma))
+            loss = ClassBalancedFocal(gamma=float(gamma), **arguments)
+            assert_golden(name, loss, case, "focal_", row)
     if dtype == "float64":
         report_cases("cb_losses", len(cases))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_golden_ldam(dtype):
+    cases = load_cases("ldam")
+    for name, case in cases:
+        arguments = {
+            "class_counts": case["class_counts"],
+            "max_margin": float(case["max_m"]),
+            "scale": float(case["s"]),
+            "dtype": dtype,
+        }
+        loss = LDAM(**arguments)
+        np.testing.assert_allclose(loss.margins, case["margins"], rtol=1e-9)
+        assert_golden(name, loss, case, "")
+        weighted = LDAM(class_weights=case["class_weights"], **arguments)
+        case["weighted_loss"] = case["loss_weighted"]
+        case["weighted_grad"] = case["grad_weighted"]
+        assert_golden(name, weighted, case, "weighted_")
+    if dtype == "float64":
+        report_cases("ldam", len(cases))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_golden_balanced_softmax(dtype):
+    cases = load_cases("balanced_softmax")
+    for name, case in cases:
+        counts = case["train_counts"]
+        weighted = np.bincount(
+            case["train_labels"], case["sample_weight"], len(counts)
+        )
+        prior = None if (weighted == counts).all() else weighted
+        arguments = {"class_counts": counts, "prior": prior, "dtype": dtype}
+        loss = BalancedSoftmax(**arguments)
+        np.testing.assert_allclose(
+            log_prior(weighted), case["log_prior"], rtol=1e-9
+        )
+        assert_golden(name, loss, case, "")
+        smoothing = float(case["smoothing"])
+        loss = BalancedSoftmax(label_smoothing=smoothing, **arguments)
+        assert_golden(name, loss, case, "v2_")
+    if dtype == "float64":
+        report_cases("balanced_softmax", len(cases))
+
+
+def test_focal_by_hand():
+    # softmax of (log 3, 0) is (3/4, 1/4).
+    logits = np.array([[np.log(3.0), 0.0]] * 2)
+    loss = Focal([9, 1], gamma=2.0, reduction=None)
+    want = [(1 / 4) ** 2 * np.log(4 / 3), (3 / 4) ** 2 * np.log(4)]
+    np.testing.assert_allclose(loss(np.array([0, 1]), logits), want, rtol=1e-6)
+
+
+def test_focal_without_focus_is_crossentropy():
+    labels, logits = random_batch()
+    want = ClassBalancedCrossentropy(COUNTS, beta=None)(labels, logits)
+    for gamma in (0.0, 1e-9):
+        got = Focal(COUNTS, gamma=gamma)(labels, logits)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 5.0])
+def test_focal_of_huge_logits_has_finite_gradients(gamma):
+    logits = np.array([[1e4, 0.0, 0.0, 0.0], [0.0, 1e4, 0.0, 0.0]])
+    value, gradient = value_and_gradient(
+        Focal(COUNTS, gamma=gamma, reduction=None), np.zeros(2, int), logits
+    )
+    np.testing.assert_allclose(value, [0.0, 1e4], atol=1e-6)
+    np.testing.assert_allclose(gradient, [[0] * 4, [-1, 1, 0, 0]], atol=1e-6)
+
+
+def test_logit_adjusted_by_hand():
+    # softmax of (0 + 2 log 3, 0 + 2 log 1) is (9/10, 1/10).
+    loss = LogitAdjusted([3_000_000, 1_000_000], tau=2.0, reduction=None)
+    got = loss(np.array([0, 1]), np.zeros((2, 2)))
+    np.testing.assert_allclose(got, np.log([10 / 9, 10]), rtol=1e-5)
+
+
+def test_absent_class_is_all_but_impossible():
+    # Its prior is log(1e-6) beside log(1).
+    loss = BalancedSoftmax([1, 0])
+    got = loss(np.array([0]), np.array([[0.0, np.log(1e6)]]))
+    np.testing.assert_allclose(got, np.log(2), rtol=1e-5)
+
+
+def test_label_aware_smoothing_by_hand():
+    # e is 0.3, 0.3 sin(pi / 4) and 0; C - 1 = 2.
+    loss = LabelAwareSmoothing([500, 275, 50], head=0.3, reduction=None)
+    amounts = np.array([0.3, 0.3 / 2**0.5, 0.0])
+    logits = np.array([[1.0, 2.0, 4.0]] * 3)
+    log_p = logits[0] - np.log(np.exp(logits[0]).sum())
+    targets = np.eye(3) * (1 - amounts)[:, None]
+    targets += (1 - np.eye(3)) * amounts[:, None] / 2
+    np.testing.assert_allclose(
+        loss(np.arange(3), logits), -targets @ log_p, rtol=1e-5
+    )
 
 
 def test_crossentropy_by_hand():
@@ -299,7 +412,18 @@ def test_bad_shapes(labels, logits, message):
 
 @pytest.mark.parametrize("loss_class", ALL)
 def test_config_round_trip(loss_class):
-    gamma = {"gamma": 0.5} if loss_class is ClassBalancedFocal else {}
+    own = {
+        ClassBalancedFocal: {"gamma": 0.5},
+        Focal: {"gamma": 0.5},
+        LDAM: {"max_margin": 0.3, "scale": 10.0},
+        LogitAdjusted: {
+            "tau": 2.0,
+            "prior": [0.5, 0.3, 0.2, 0.0],
+            "label_smoothing": 0.1,
+        },
+        BalancedSoftmax: {"prior": None, "label_smoothing": 0.1},
+        LabelAwareSmoothing: {"head": 0.4, "tail": 0.1},
+    }.get(loss_class, {})
     loss = loss_class(
         np.array(COUNTS),
         beta=0.9,
@@ -308,7 +432,7 @@ def test_config_round_trip(loss_class):
         reduction="sum",
         name="mine",
         dtype="float64",
-        **gamma,
+        **own,
     )
     loss.reweighting.assign(0.0)
     config = json.loads(json.dumps(keras.losses.serialize(loss)))
@@ -321,7 +445,7 @@ def test_config_round_trip(loss_class):
         "reduction": "sum",
         "name": "mine",
         "dtype": "float64",
-        **gamma,
+        **own,
     }
     copy = keras.losses.deserialize(config)
     assert type(copy) is loss_class
