@@ -1,4 +1,4 @@
-"""Layers that the models share: normalisation of images and of batches."""
+"""Layers that the models share: normalisations and classifiers."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_lt.counts import log_prior
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -197,3 +199,215 @@ class PriorBias(keras.initializers.Initializer):
 
     def get_config(self) -> dict[str, Any]:
         return {"prior": self.prior}
+
+
+FEATURE_NORMS = ("l2", "squash")
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class CosineClassifier(keras.layers.Layer):
+    """Logits by the angles between features and class weights.
+
+    With unit class weights w_c / |w_c| and s the scale, logit c is their
+    product with
+
+    - `feature_norm="l2"`: s x / |x|, the cosine (Wang et al., CVPR 2018; the
+      classifier of LDAM, with s = 1 and its scale in the loss);
+    - `feature_norm="squash"`: s x / (1 + |x|), which keeps some of the length
+      (Liu et al., CVPR 2019, with s = 16).
+
+    A feature or weight of zeros gives zeros.
+
+    Args:
+        num_classes: C, at least 2.
+        scale: s, greater than 0.
+        feature_norm: "l2" or "squash".
+        kernel_initializer: Of the weights (D, C); by default their length is
+            about 1.
+        kernel_regularizer: Of the weights.
+        dtype: Dtype or policy; float32 under any global policy.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape: (B, D). Output shape: (B, C).
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> head = keras_lt.layers.CosineClassifier(10)
+        >>> model = keras_lt.models.DualBranch(backbone, 10, head=head)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        scale: float = 1.0,
+        feature_norm: str = "l2",
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        dtype: Any = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        if num_classes < 2 or not 0 < scale < math.inf:
+            raise ValueError(
+                "Expected num_classes >= 2 and scale > 0. Received: "
+                f"num_classes={num_classes}, scale={scale}"
+            )
+        if feature_norm not in FEATURE_NORMS:
+            raise ValueError(
+                f"Expected feature_norm to be one of {FEATURE_NORMS}. "
+                f"Received: feature_norm={feature_norm!r}"
+            )
+        self.num_classes = num_classes
+        self.scale = scale
+        self.feature_norm = feature_norm
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer
+            or keras.initializers.VarianceScaling(
+                1.0, "fan_in", "untruncated_normal"
+            )
+        )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 2:
+            raise ValueError(
+                "Expected features of shape (B, D). "
+                f"Received: shape={tuple(input_shape)}"
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], self.num_classes),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+        )
+
+    def call(self, features: Any) -> Any:
+        lengths = _lengths(features, axis=1)
+        if self.feature_norm == "squash":
+            lengths = 1.0 + lengths
+        kernel = keras.ops.divide_no_nan(self.kernel, _lengths(self.kernel, 0))
+        return self.scale * keras.ops.matmul(
+            keras.ops.divide_no_nan(features, lengths), kernel
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return (input_shape[0], self.num_classes)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "scale": self.scale,
+            "feature_norm": self.feature_norm,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+        }
+
+
+def _lengths(vectors: Any, axis: int) -> Any:
+    squares = keras.ops.sum(keras.ops.square(vectors), axis, keepdims=True)
+    # A root has no gradient at 0.
+    positive = squares > 0
+    roots = keras.ops.sqrt(keras.ops.where(positive, squares, 1.0))
+    return keras.ops.where(positive, roots, 0.0)
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class LearnableWeightScaling(keras.layers.Layer):
+    """Multiplies each class's logit by a learned scale, 1 at first.
+
+    The second stage of LWS (Kang et al., ICLR 2020, section 4.3) trains these
+    scales alone, on class-balanced samples. As in the authors' code the bias of
+    the classifier is scaled too.
+
+    Args:
+        dtype: Dtype or policy; float32 under any global policy.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape: (B, C). Output shape: the same.
+
+    Raises:
+        ValueError: If the input has another rank.
+
+    Example:
+        >>> layer = keras_lt.layers.LearnableWeightScaling()
+        >>> float(layer(np.array([[2.0, 3.0]]))[0, 1])
+        3.0
+    """
+
+    def __init__(self, dtype: Any = "float32", **kwargs: Any):
+        super().__init__(dtype=dtype, **kwargs)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 2:
+            raise ValueError(
+                "Expected logits of shape (B, C). "
+                f"Received: shape={tuple(input_shape)}"
+            )
+        self.scales = self.add_weight(
+            name="scales", shape=(input_shape[-1],), initializer="ones"
+        )
+
+    def call(self, logits: Any) -> Any:
+        return logits * self.scales
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class LogitAdjustment(keras.layers.Layer):
+    """Takes a class prior out of logits: x - tau * log(n + 1e-6).
+
+    Post-hoc logit adjustment (Menon et al., ICLR 2021, equation 9).
+
+    Args:
+        class_counts: Images a class (C,), or their shares, at least 0.
+        tau: Strength, at least 0.
+        dtype: Dtype or policy; float32 under any global policy.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape: (B, C). Output shape: the same.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the input has
+            another number of classes.
+
+    Example:
+        >>> layer = keras_lt.layers.LogitAdjustment([100, 1])
+        >>> adjusted = keras.Model(model.inputs, layer(model.output))
+    """
+
+    def __init__(
+        self,
+        class_counts: Sequence[float],
+        tau: float = 1.0,
+        dtype: Any = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        if not 0 <= tau < math.inf:
+            raise ValueError(f"Expected tau >= 0. Received: tau={tau}")
+        self.class_counts = np.asarray(class_counts).tolist()
+        self.tau = tau
+        self._adjustment = tau * log_prior(self.class_counts)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if input_shape[-1] != len(self._adjustment):
+            raise ValueError(
+                f"Expected logits of {len(self._adjustment)} classes. "
+                f"Received: shape={tuple(input_shape)}"
+            )
+
+    def call(self, logits: Any) -> Any:
+        return logits - keras.ops.cast(self._adjustment, logits.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "class_counts": self.class_counts,
+            "tau": self.tau,
+        }

@@ -75,6 +75,19 @@ TABLE = {
     layers.PriorBias: Case(
         {"prior": 0.1}, ((4,), "float32"), lambda: layers.PriorBias(2.0)
     ),
+    layers.CosineClassifier: Case(
+        {"num_classes": 4, "scale": 16.0, "feature_norm": "squash"},
+        (FEATURES,),
+        lambda: layers.CosineClassifier(4, feature_norm="l1"),
+    ),
+    layers.LearnableWeightScaling: Case(
+        {}, (LOGITS,), lambda: layers.LearnableWeightScaling()(MAPS)
+    ),
+    layers.LogitAdjustment: Case(
+        {"class_counts": COUNTS, "tau": 0.5},
+        (LOGITS,),
+        lambda: layers.LogitAdjustment([1, 2])(LOGITS),
+    ),
     backbones.PaddedShortcut: Case(
         {"filters": 8, "strides": 2},
         (MAPS,),
@@ -289,7 +302,10 @@ def test_layer_in_mixed_precision(cls, dtype):
     assert outputs.dtype == dtype
     assert layer(keras.Input(inputs.shape[1:])).dtype == dtype
     assert {w.dtype for w in layer.weights} <= {"float32"}
-    assert_equal(tf.cast(outputs, "float32"), make(cls)(inputs), 2e-2)
+    full = make(cls)
+    full(inputs)  # makes its variables
+    full.set_weights(layer.get_weights())
+    assert_equal(tf.cast(outputs, "float32"), full(inputs), 2e-2)
 
 
 @cases("loss", "metric")
@@ -323,7 +339,11 @@ def compiled_model(cls):
     initializer = "glorot_uniform"
     labels = outputs_like = LOGITS
     kind = kind_of(cls)
-    if kind == "layer":
+    if kind == "layer" and TABLE[cls].inputs[0].ndim == 2:
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = keras.layers.Dense(TABLE[cls].inputs[0].shape[1])(x)
+        x = keras.layers.Reshape((1, 1, -1))(instance(x))
+    elif kind == "layer":
         x = instance(inputs if cls is layers.ImageNormalization else x)
     elif kind == "initializer":
         initializer = instance
