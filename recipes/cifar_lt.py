@@ -44,6 +44,19 @@ LOSSES = {
     "class_balanced": losses.ClassBalancedCrossentropy,
     "class_balanced_sigmoid": losses.ClassBalancedSigmoid,
     "class_balanced_focal": losses.ClassBalancedFocal,
+    "focal": losses.Focal,
+    "ldam": losses.LDAM,
+    "balanced_softmax": losses.BalancedSoftmax,
+    "logit_adjusted": losses.LogitAdjusted,
+    "label_aware_smoothing": losses.LabelAwareSmoothing,
+}
+# Flags that are arguments of a loss, by its name.
+LOSS_ARGUMENTS = {
+    "class_balanced_focal": ("gamma",),
+    "focal": ("gamma",),
+    "ldam": ("max_margin", "scale"),
+    "logit_adjusted": ("tau",),
+    "label_aware_smoothing": ("head", "tail"),
 }
 DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
 AUXILIARY_SCHEDULES = {
@@ -142,11 +155,23 @@ flags.DEFINE_float(
     "beta",
     0.9999,
     "Of the effective number (1 - beta^n) / (1 - beta) that class_balanced* "
-    "losses weigh classes by, in [0, 1).",
+    "losses weigh classes by, and the others with --drw_epoch; in [0, 1).",
 )
 flags.DEFINE_float(
-    "gamma", 1.0, "Focusing parameter of class_balanced_focal.", lower_bound=0.0
+    "gamma",
+    1.0,
+    "Focusing parameter of class_balanced_focal and focal.",
+    lower_bound=0.0,
 )
+flags.DEFINE_float("max_margin", 0.5, "Of ldam, in cosines.", lower_bound=0.0)
+flags.DEFINE_float("scale", 30.0, "Of ldam's cosines.", lower_bound=0.0)
+flags.DEFINE_float(
+    "tau", 1.0, "Strength of the prior in logit_adjusted.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "head", 0.3, "Smoothing of the largest class by label_aware_smoothing."
+)
+flags.DEFINE_float("tail", 0.0, "Smoothing of the smallest class.")
 flags.DEFINE_enum(
     "normalizer",
     None,
@@ -279,16 +304,38 @@ def make_loss(class_counts):
     if FLAGS.loss == "crossentropy":
         if FLAGS.drw_epoch is not None:
             raise ValueError(
-                "Expected a class_balanced loss for --drw_epoch. "
-                f"Received: --loss={FLAGS.loss}"
+                "Expected a loss with class weights for --drw_epoch, such as "
+                f"class_balanced. Received: --loss={FLAGS.loss}"
             )
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    arguments = {"beta": FLAGS.beta}
-    if FLAGS.loss == "class_balanced_focal":
-        arguments["gamma"] = FLAGS.gamma
+    arguments = {
+        name: FLAGS[name].value for name in LOSS_ARGUMENTS.get(FLAGS.loss, ())
+    }
+    if FLAGS.loss.startswith("class_balanced") or FLAGS.drw_epoch is not None:
+        arguments["beta"] = FLAGS.beta
     if FLAGS.normalizer is not None:
         arguments["normalizer"] = FLAGS.normalizer
     return LOSSES[FLAGS.loss](class_counts, **arguments)
+
+
+def make_head(num_classes: int):
+    """Returns the classifier on the features that the loss wants."""
+    if FLAGS.loss == "ldam":
+        return layers.CosineClassifier(
+            num_classes,
+            kernel_regularizer=keras.regularizers.L2(FLAGS.l2),
+            name="logits",
+        )
+    # Every class is taken for improbable at first, and the bias that says so
+    # is not pulled back to 0 (as in the class-balanced code).
+    sigmoid = FLAGS.loss in ("class_balanced_sigmoid", "class_balanced_focal")
+    return linear_head(
+        num_classes,
+        bias_initializer=layers.PriorBias() if sigmoid else "zeros",
+        l2=FLAGS.l2,
+        l2_bias=0.0 if sigmoid else FLAGS.l2,
+        name="logits",
+    )
 
 
 def make_learning_rate(epoch_steps: int):
@@ -322,14 +369,7 @@ def make_model(train):
         variance=variance,
         l2=FLAGS.l2,
     )
-    # Every class is taken for improbable at first, and the bias that says so
-    # is not pulled back to 0 (as in the class-balanced code).
-    sigmoid = FLAGS.loss in ("class_balanced_sigmoid", "class_balanced_focal")
-    head = {
-        "bias_initializer": layers.PriorBias() if sigmoid else "zeros",
-        "l2": FLAGS.l2,
-        "l2_bias": 0.0 if sigmoid else FLAGS.l2,
-    }
+    head = make_head(train.num_classes)
     if FLAGS.method == "dual_branch":
         model = DualBranch(
             backbone,
@@ -338,13 +378,13 @@ def make_model(train):
             auxiliary_weight=AUXILIARY_SCHEDULES[FLAGS.auxiliary_schedule](
                 FLAGS.auxiliary_weight, FLAGS.epochs * steps_per_epoch(train)
             ),
-            head=linear_head(train.num_classes, name="logits", **head),
+            head=head,
             joint_forward=FLAGS.joint_forward,
             l2=FLAGS.l2,
             seed=FLAGS.seed,
         )
     else:
-        model = classifier(backbone, train.num_classes, **head)
+        model = classifier(backbone, train.num_classes, head=head)
     model.compile(
         keras.optimizers.SGD(
             make_learning_rate(steps_per_epoch(train)), FLAGS.momentum

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lt.layers import PriorBias
-from keras_lt.models import classifier
+from keras_lt.layers import CosineClassifier, PriorBias
+from keras_lt.models import classifier, linear_head
 
 
 def backbone(*shape):
@@ -62,7 +62,8 @@ def test_logits_are_float32(policy):
     ids=str,
 )
 def test_l2(kwargs, factors):
-    model = classifier(backbone(4), 3, bias_initializer="ones", **kwargs)
+    head = linear_head(3, bias_initializer="ones", **kwargs)
+    model = classifier(backbone(4), 3, head=head)
     weights = [w.value for w in model.trainable_variables]
     with tf.GradientTape() as tape:
         total = tf.add_n([0.0, *model.losses])
@@ -83,7 +84,8 @@ def test_initial_weights():
 
 
 def test_prior_bias():
-    model = classifier(backbone(4), 5, bias_initializer=PriorBias())
+    head = linear_head(5, bias_initializer=PriorBias())
+    model = classifier(backbone(4), 5, head=head)
     probabilities = keras.ops.sigmoid(model(np.zeros((2, 4))))
     np.testing.assert_allclose(probabilities, np.full((2, 5), 0.2), rtol=1e-6)
 
@@ -94,7 +96,7 @@ def test_names():
 
 
 def test_saves(tmp_path):
-    model = classifier(backbone(4, 4, 2), 3, bias_initializer=PriorBias())
+    model = classifier(backbone(4, 4, 2), 3, head=CosineClassifier(3))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 2))
@@ -113,3 +115,8 @@ def test_refuses_few_classes(num_classes):
 def test_refuses_other_ranks(shape):
     with pytest.raises(ValueError, match=r"Expected .* Received: backbone"):
         classifier(backbone(*shape), 3)
+
+
+def test_refuses_a_head_of_other_classes():
+    with pytest.raises(ValueError, match=r"Expected .* \(B, 3\)\. Received: "):
+        classifier(backbone(4), 3, head=CosineClassifier(4))

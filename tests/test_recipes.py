@@ -232,6 +232,10 @@ def test_flag_file(name):
                 "weight_sum",
                 epochs * 4 // 5,
             ),
+            "ldam_drw": (losses.LDAM, "weight_sum", epochs * 4 // 5),
+            "balanced_softmax": (losses.BalancedSoftmax, "batch", None),
+            "logit_adjusted": (losses.LogitAdjusted, "batch", None),
+            "focal": (losses.Focal, "batch", None),
             "cb_focal": (losses.ClassBalancedFocal, "batch", None),
             "cb_focal_weight_sum": (
                 losses.ClassBalancedFocal,
@@ -241,7 +245,8 @@ def test_flag_file(name):
         }.get(method, (crossentropy, None, None))
         assert type(loss) is kind
         assert getattr(loss, "normalizer", None) == normalizer
-        assert getattr(loss, "beta", 0.9999) == 0.9999
+        weighted = drw is not None or method.startswith("cb")
+        assert getattr(loss, "beta", None) == (0.9999 if weighted else None)
         assert values.drw_epoch == drw
 
 

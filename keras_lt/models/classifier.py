@@ -1,4 +1,4 @@
-"""A backbone with a linear classifier: the single-branch model."""
+"""A backbone with a classifier: the single-branch model."""
 
 import keras
 
@@ -7,47 +7,41 @@ def classifier(
     backbone: keras.Model,
     num_classes: int,
     *,
-    bias_initializer: keras.initializers.Initializer | str = "zeros",
+    head: keras.layers.Layer | None = None,
     l2: float = 0.0,
-    l2_bias: float | None = None,
     name: str = "classifier",
 ) -> keras.Model:
-    """Joins a backbone and a linear classifier to a model that gives logits.
-
-    The classifier computes in float32 under any dtype policy, and its kernel
-    starts from N(0, 2 / fan_in), as in the published CIFAR-LT codes.
+    """Joins a backbone and a classifier to a model that gives logits.
 
     Args:
         backbone: A functional or sequential model from images to features
             (B, D) or maps (B, H, W, D), which are averaged over H and W.
         num_classes: C, at least 2.
-        bias_initializer: Where the bias starts; `keras_lt.layers.PriorBias()`
-            for the sigmoid losses.
-        l2: Factor of the squared norm of the kernel in the loss.
-        l2_bias: The same for the bias; None for that of the kernel. The
-            class-balanced code exempts it for the sigmoid losses.
+        head: A layer from features (B, D) to logits (B, C), such as
+            `keras_lt.layers.CosineClassifier`; None is `linear_head`.
+        l2: Factor of the squared norm of that head's weights in the loss.
         name: Name of the model.
 
     Returns:
         A functional `keras.Model` from images to logits (B, C).
 
     Raises:
-        ValueError: If there are fewer than 2 classes or the features have
-            another rank.
+        ValueError: If there are fewer than 2 classes, the features have
+            another rank, or the head gives other logits.
 
     Example:
         >>> backbone = keras_lt.models.backbones.cifar_resnet(32)
         >>> model = keras_lt.models.classifier(backbone, 10)
     """
-    head = linear_head(
-        num_classes,
-        bias_initializer=bias_initializer,
-        l2=l2,
-        l2_bias=l2_bias,
-        name="logits",
-    )
+    head = head or linear_head(num_classes, l2=l2, name="logits")
     images, features = pooled_features(backbone)
-    return keras.Model(images, head(features), name=name)
+    logits = head(features)
+    if logits.shape[1:] != (num_classes,):
+        raise ValueError(
+            f"Expected a head that gives logits (B, {num_classes}). "
+            f"Received: head={head}, which gives {logits.shape}"
+        )
+    return keras.Model(images, logits, name=name)
 
 
 def pooled_features(
@@ -88,13 +82,32 @@ def linear_head(
     l2_bias: float | None = None,
     name: str | None = None,
 ) -> keras.layers.Dense:
-    """The linear layer of `classifier`, whose arguments these are."""
-    if l2_bias is None:
-        l2_bias = l2
+    """The linear classifier of the published CIFAR-LT codes.
+
+    It computes in float32 under any dtype policy, and its kernel starts from
+    N(0, 2 / fan_in).
+
+    Args:
+        num_classes: C, at least 2.
+        bias_initializer: Where the bias starts; `keras_lt.layers.PriorBias()`
+            for the sigmoid losses.
+        l2: Factor of the squared norm of the kernel in the loss.
+        l2_bias: The same for the bias; None for that of the kernel. The
+            class-balanced code exempts it for the sigmoid losses.
+        name: Name of the layer.
+
+    Returns:
+        A `keras.layers.Dense`.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes.
+    """
     if num_classes < 2:
         raise ValueError(
             f"Expected num_classes >= 2. Received: num_classes={num_classes}"
         )
+    if l2_bias is None:
+        l2_bias = l2
     return keras.layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.VarianceScaling(

@@ -20,7 +20,11 @@ from keras_lt.models.base import (
     sample_positions,
     unscale_for_distribution,
 )
-from keras_lt.models.classifier import linear_head, pooled_features
+from keras_lt.models.classifier import (
+    classifier,
+    linear_head,
+    pooled_features,
+)
 
 AUXILIARIES = ("classifier", "rotation", "contrastive")
 # Arguments that Keras serializes.
@@ -72,8 +76,8 @@ class DualBranch(TrainingModel):
             `keras.optimizers.schedules.PolynomialDecay` (linear) or
             `keras_lt.schedules.CumulativeDecay`, or a list, one a task.
         auxiliary_loss: Loss of "classifier"; None is cross-entropy.
-        head: A layer from features (B, D) to logits (B, C); None is a linear
-            one, as in `keras_lt.models.classifier`.
+        head: A layer from features (B, D) to logits (B, C); None is
+            `keras_lt.models.linear_head`.
         joint_forward: Whether the batches of all branches are one batch for
             the backbone, which then normalises them by common statistics.
         l2: Factor of the squared norm of the weights of those heads that are
@@ -126,13 +130,9 @@ class DualBranch(TrainingModel):
         images, features = pooled_features(backbone)
         self.features = keras.Model(images, features, name="features")
         self._head = head or linear_head(num_classes, l2=l2, name="logits")
-        logits = self._head(features)
-        if logits.shape[1:] != (num_classes,):
-            raise ValueError(
-                f"Expected a head that gives logits (B, {num_classes}). "
-                f"Received: head={head}, which gives {logits.shape}"
-            )
-        self.classifier = keras.Model(images, logits, name="classifier")
+        self.classifier = classifier(
+            self.features, num_classes, head=self._head
+        )
         self.tasks = _tasks(auxiliary, auxiliary_loss, num_classes, l2)
         for task in self.tasks:
             if not task.built:  # a loaded one is
