@@ -147,7 +147,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool(
     "joint_forward",
-    True,
+    False,
     "Whether both branches of dual_branch are one batch for the backbone.",
 )
 flags.DEFINE_enum("loss", "crossentropy", list(LOSSES), "Loss function.")

@@ -79,7 +79,12 @@ class DualBranch(TrainingModel):
         head: A layer from features (B, D) to logits (B, C); None is
             `keras_lt.models.linear_head`.
         joint_forward: Whether the batches of all branches are one batch for
-            the backbone, which then normalises them by common statistics.
+            the backbone, which then normalises them by common statistics; else
+            each has a pass and statistics of its own. On two CPU cores two
+            passes take 0.92 (float32) to 0.95 (bfloat16) of the time of one,
+            and were better: 70.6 against 66.3 percent on 9,000 images that
+            the long-tailed CIFAR-10 had left out of the training set (30
+            epochs on 11,164 images, one seed, classifier task).
         l2: Factor of the squared norm of the weights of those heads that are
             made here. The backbone brings its own.
         seed: Of the tasks' random numbers. They are functions of it, the
@@ -120,7 +125,7 @@ class DualBranch(TrainingModel):
         auxiliary_weight: float | Callable | Sequence = 1.0,
         auxiliary_loss: keras.losses.Loss | str | None = None,
         head: keras.layers.Layer | None = None,
-        joint_forward: bool = True,
+        joint_forward: bool = False,
         l2: float = 0.0,
         seed: int = 0,
         name: str = "dual_branch",
