@@ -30,8 +30,8 @@ def load_cases(name: str) -> list[tuple[str, dict[str, np.ndarray]]]:
 
 
 def report_cases(name: str, count: int) -> None:
-    """Adds `count` visited cases of a file to the session's summary."""
-    _visited[name] = _visited.get(name, 0) + count
+    """Notes for the session's summary that `count` cases were visited."""
+    _visited[name] = max(_visited.get(name, 0), count)
 
 
 def summary_lines() -> list[str]:

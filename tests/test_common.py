@@ -83,6 +83,11 @@ TABLE = {
     layers.LearnableWeightScaling: Case(
         {}, (LOGITS,), lambda: layers.LearnableWeightScaling()(MAPS)
     ),
+    layers.NearestClassMean: Case(
+        {"num_classes": 4, "normalization": "l2", "similarity": "dot"},
+        (FEATURES,),
+        lambda: layers.NearestClassMean(4, similarity="cosine"),
+    ),
     layers.LogitAdjustment: Case(
         {"class_counts": COUNTS, "tau": 0.5},
         (LOGITS,),

@@ -9,6 +9,7 @@ from keras_lt.models.auxiliary import (
 )
 from keras_lt.models.classifier import classifier, linear_head
 from keras_lt.models.dual_branch import DualBranch
+from keras_lt.models.two_stage import nearest_class_mean, tau_normalize
 
 __all__ = [
     "AuxiliaryTask",
@@ -19,4 +20,6 @@ __all__ = [
     "backbones",
     "classifier",
     "linear_head",
+    "nearest_class_mean",
+    "tau_normalize",
 ]

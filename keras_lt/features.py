@@ -1,0 +1,141 @@
+"""Features of a trained model: extract, write and read them."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_lt.datasets import Dataset
+from keras_lt.metrics import predict
+from keras_lt.streams import evaluation
+
+
+class Features(NamedTuple):
+    """Features (N, D) float32 and labels (N,) int64 of a data set's images."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
+    """The part of a model from its images to its features.
+
+    Args:
+        model: A functional model whose last layer is the classifier, or a
+            `keras_lt.models.DualBranch`.
+        layer: Name of the layer whose outputs are the features; None for what
+            the last layer takes.
+
+    Returns:
+        A functional model that shares the layers, to features (B, D); maps
+        (B, H, W, D) are averaged over H and W.
+
+    Raises:
+        ValueError: If there is no such layer or its outputs have another
+            shape.
+
+    Example:
+        >>> images_to_features = keras_lt.features.feature_model(model)
+    """
+    model = getattr(model, "classifier", model)  # of a DualBranch
+    if layer is None:
+        features = model.layers[-1].input
+    else:
+        names = [each.name for each in model.layers]
+        if layer not in names:
+            raise ValueError(
+                f"Expected the name of a layer: {', '.join(names)}. "
+                f"Received: layer={layer!r}"
+            )
+        features = model.get_layer(layer).output
+    rank = len(features.shape)
+    if rank not in (2, 4):
+        raise ValueError(
+            "Expected features (B, D) or maps (B, H, W, D). "
+            f"Received: layer={layer!r} of shape {features.shape}"
+        )
+    if rank == 4:
+        features = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.Model(model.inputs, features, name="features")
+
+
+def extract(
+    model: keras.Model,
+    dataset: Dataset,
+    layer: str | None = None,
+    batch_size: int = 256,
+) -> Features:
+    """Computes the features of every image, once and in order.
+
+    Args:
+        model: As `feature_model` takes it.
+        dataset: The images.
+        layer: As `feature_model` takes it.
+        batch_size: Images at a time.
+
+    Returns:
+        The features, float32, and the labels.
+
+    Raises:
+        ValueError: As `feature_model`.
+
+    Example:
+        >>> features = keras_lt.features.extract(model, train)
+        >>> keras_lt.features.write("train.npz", features)
+    """
+    return Features(
+        *predict(feature_model(model, layer), evaluation(dataset, batch_size))
+    )
+
+
+def write(path: str | os.PathLike, features: Features) -> None:
+    """Writes features as .npz, at once or not at all.
+
+    Args:
+        path: File to write; what is there is replaced.
+        features: What `extract` gave.
+
+    Raises:
+        OSError: If `path` can't be written.
+    """
+    path = Path(path)
+    part = path.with_name(f"part-{path.name}")
+    with open(part, "wb") as file:
+        np.savez(file, **features._asdict())
+    os.replace(part, path)
+
+
+def read(path: str | os.PathLike) -> Features:
+    """Reads what `write` wrote.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            features = Features(arrays["features"], arrays["labels"])
+    except (
+        AttributeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(
+            "Expected a file that keras_lt.features.write wrote. "
+            f"Received: {path} ({error})"
+        ) from error
+    if features.features.ndim != 2 or features.labels.shape != (
+        len(features.features),
+    ):
+        raise ValueError(
+            "Expected features (N, D) and labels (N,). Received: "
+            f"{path} with {features.features.shape} and "
+            f"{features.labels.shape}"
+        )
+    return features

@@ -1,0 +1,74 @@
+"""Features of trained models."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lt import datasets, features
+from keras_lt.models import DualBranch, classifier
+
+RNG = np.random.default_rng(0)
+DATA = datasets.from_arrays(
+    RNG.integers(0, 256, (10, 4, 4, 3), "uint8"), np.arange(10) % 3, "abc"
+)
+
+
+def backbone():
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    maps = keras.layers.Conv2D(5, 3, name="maps")(x)
+    return keras.Model(inputs, maps)
+
+
+@pytest.mark.parametrize("layer", [None, "maps"])
+@pytest.mark.parametrize("make", [classifier, DualBranch])
+def test_extract(make, layer):
+    base = backbone()
+    model = make(base, 3)
+    got = features.extract(model, DATA, layer, batch_size=4)
+    want = np.mean(base(DATA.images), axis=(1, 2))
+    np.testing.assert_allclose(got.features, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(got.labels, DATA.labels)
+    assert got.features.dtype == np.float32
+
+
+def test_layers_are_shared():
+    model = classifier(backbone(), 3)
+    part = features.feature_model(model)
+    model.get_layer("maps").kernel.assign(np.zeros((3, 3, 3, 5)))
+    np.testing.assert_array_equal(part(DATA.images), np.zeros((10, 5)))
+
+
+def test_write_and_read(tmp_path):
+    written = features.Features(np.ones((2, 3), "float32"), np.array([1, 0]))
+    features.write(tmp_path / "x.npz", written)
+    read = features.read(tmp_path / "x.npz")
+    for got, want in zip(read, written, strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert got.dtype == want.dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+
+
+@pytest.mark.parametrize(
+    "layer, shape", [("none", None), ("flat", (10, 48, 1))]
+)
+def test_bad_layers(layer, shape):
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Reshape((48, 1), name="flat")(inputs)
+    model = keras.Model(inputs, keras.layers.Flatten()(x))
+    with pytest.raises(ValueError, match=rf"Expected .* Received: {layer=}"):
+        features.extract(model, DATA, layer)
+
+
+def test_files_of_something_else(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.ones(2))
+    with pytest.raises(ValueError, match=r"Expected a file .* Received: "):
+        features.read(path)
+    np.savez(path, features=np.ones(2), labels=np.ones(2))
+    with pytest.raises(ValueError, match=r"Expected features .* Received: "):
+        features.read(path)
+    for content in (b"", b"text", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"Expected a file .* Received: "):
+            features.read(path)

@@ -1,0 +1,107 @@
+"""Closed-form second stages, on the authors' numbers."""
+
+import keras
+import numpy as np
+import pytest
+from golden import load_cases, report_cases
+
+from keras_lt.features import Features
+from keras_lt.layers import CosineClassifier, NearestClassMean
+from keras_lt.models import classifier, nearest_class_mean, tau_normalize
+
+
+def identity(dim):
+    inputs = keras.Input((dim,))
+    return keras.Model(inputs, keras.layers.Identity()(inputs))
+
+
+@pytest.mark.golden
+def test_golden_tau_normalize():
+    cases = load_cases("tau_norm")
+    for name, case in cases:
+        classes, dim = case["weight"].shape
+        model = classifier(identity(dim), classes)
+        model.set_weights([case["weight"].T, case["bias"]])
+        for row, tau in enumerate(case["taus"]):
+            normalized = tau_normalize(model, float(tau))
+            logits = np.asarray(normalized(case["features"]))
+            want = case["tau_logits"][row]
+            error = np.abs(logits - want).max()
+            assert error <= 1e-5 * np.abs(want).max(), (name, tau)
+            predicted = logits.argmax(axis=1)
+            np.testing.assert_array_equal(predicted, case["tau_preds"][row])
+    report_cases("tau_norm", len(cases))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_golden_nearest_class_mean(dtype):
+    cases = load_cases("cosine_classifier")
+    for name, case in cases:
+        labels = case["ncm_train_labels"]
+        for key, normalization in {
+            "un": "none",
+            "l2n": "l2",
+            "cl2n": "centered_l2",
+        }.items():
+            for mode, similarity in {"l2": "euclidean", "cos": "dot"}.items():
+                layer = NearestClassMean(
+                    labels.max() + 1, normalization, similarity, dtype=dtype
+                )
+                layer.adapt(case["ncm_train_features"], labels)
+                np.testing.assert_allclose(
+                    layer.class_means,
+                    case[f"ncm_centroids_{key}"],
+                    rtol=1e-9 if dtype == "float64" else 1e-5,
+                    atol=1e-12 if dtype == "float64" else 1e-6,
+                )
+                got = np.asarray(layer(case["features"]))
+                want = case[f"ncm_logits_{key}_{mode}"]
+                if dtype == "float64":
+                    np.testing.assert_allclose(got, want, 1e-9, 1e-9)
+                    continue
+                # The terms of a squared distance cancel in float32.
+                terms = np.abs(want).max(axis=1, keepdims=True)
+                if (key, mode) == ("un", "l2"):
+                    terms = terms + np.square(case["features"]).sum(
+                        axis=1, keepdims=True
+                    )
+                assert (np.abs(got - want) <= 1e-5 * terms + 1e-6).all(), name
+    if dtype == "float64":
+        report_cases("cosine_classifier", len(cases))
+
+
+def test_nearest_class_mean_as_a_model(tmp_path):
+    train = Features(
+        np.array([[0.0, 0], [2, 0], [0, 8]], "float32"), np.array([0, 0, 2])
+    )
+    model = classifier(identity(2), 4)
+    ncm = nearest_class_mean(model, train, 4, normalization="none")
+    # Means (1, 0) and (0, 8); classes 1 and 3 have no features.
+    logits = np.asarray(ncm(np.array([[1.0, 1.0]])))
+    np.testing.assert_allclose(logits, [[-1, -51, -50, -51]], rtol=1e-6)
+    ncm.save(tmp_path / "ncm.keras")
+    loaded = keras.saving.load_model(tmp_path / "ncm.keras")
+    np.testing.assert_array_equal(loaded(np.ones((1, 2))), logits)
+
+
+def test_tau_normalize_of_a_zero_weight():
+    model = classifier(identity(2), 2)
+    model.set_weights([np.array([[3.0, 0], [4, 0]]), np.array([5.0, 6])])
+    got = tau_normalize(model, 1.0)(np.array([[1.0, 1.0]]))
+    np.testing.assert_allclose(got, [[7 / 5, 0]], rtol=1e-6)
+
+
+def test_errors():
+    model = classifier(identity(2), 3)
+    with pytest.raises(ValueError, match=r"Expected tau .* Received: tau=-1"):
+        tau_normalize(model, -1)
+    cosine = classifier(identity(2), 3, head=CosineClassifier(3))
+    with pytest.raises(ValueError, match=r"Expected a model .* Received: "):
+        tau_normalize(cosine)
+    wide = Features(np.ones((2, 5)), np.zeros(2, int))
+    with pytest.raises(ValueError, match=r"Expected features \(N, 2\)"):
+        nearest_class_mean(model, wide, 3)
+    outside = Features(np.ones((2, 2)), np.array([0, 3]))
+    with pytest.raises(ValueError, match=r"Expected features .* Received: "):
+        nearest_class_mean(model, outside, 3)
