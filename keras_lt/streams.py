@@ -30,6 +30,7 @@ def stream(
     start_step: int = 0,
     shard: tuple[int, int] = (0, 1),
     total_steps: int | None = None,
+    switch: tuple[int, str | Sequence[float]] | None = None,
     name: str | None = None,
 ) -> tf.data.Dataset:
     """Streams batches of a data set, for ever.
@@ -64,6 +65,8 @@ def stream(
         start_step: First step, counted from 0.
         shard: (i, n): yield the i-th of n slices of each batch.
         total_steps: Length of the run; "progressive" needs it.
+        switch: (step, sampling): another sampling from that step on, such as
+            (15_520, "class_balanced") for deferred re-sampling (DRS).
         name: Names the random numbers; two streams of one run that have the
             same sampling need different names to be independent.
 
@@ -92,6 +95,12 @@ def stream(
             f"divides. Received: shard={shard}, batch_size={batch_size}"
         )
     draw = _sampler(dataset, sampling, batch_size, total_steps)
+    if switch is not None:
+        draw = _switched(
+            draw,
+            _sampler(dataset, switch[1], batch_size, total_steps),
+            switch[0] * batch_size,
+        )
     name = name or (sampling if isinstance(sampling, str) else "probabilities")
     index_key = seeding.key_from_seed(seed, f"{name}/indices")
     transform_key = seeding.key_from_seed(seed, f"{name}/transform")
@@ -178,6 +187,19 @@ def _sampler(
         return member(keys, classes(keys, cumulative))
 
     return weighted
+
+
+def _switched(first: Callable, second: Callable, position: int) -> Callable:
+    """Draws by `first` before a position, by `second` from it on."""
+
+    def draw(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        return tf.where(
+            positions < position,
+            first(key, positions),
+            second(key, positions),
+        )
+
+    return draw
 
 
 def _permuted(key: tf.Tensor, positions: tf.Tensor, size: int) -> tf.Tensor:

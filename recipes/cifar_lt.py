@@ -195,6 +195,14 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 
+flags.DEFINE_integer(
+    "drs_epoch",
+    None,
+    "First epoch with class-balanced sampling in place of --sampling (deferred "
+    "re-sampling; default: none).",
+    lower_bound=0,
+)
+
 # Model and optimisation
 flags.DEFINE_enum("backbone", "cifar_resnet32", list(DEPTHS), "Network.")
 flags.DEFINE_integer(
@@ -402,7 +410,7 @@ def make_model(train):
 def make_stream(train, start_step: int):
     """Returns the training batches from a step on."""
 
-    def stream(sampling, name=None):
+    def stream(sampling, name=None, switch=None):
         return streams.stream(
             train,
             sampling=sampling,
@@ -411,11 +419,21 @@ def make_stream(train, start_step: int):
             transform=preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip),
             start_step=start_step,
             total_steps=FLAGS.epochs * steps_per_epoch(train),
+            switch=switch,
             name=name,
         )
 
     if FLAGS.method == "single":
-        return stream(FLAGS.sampling)
+        switch = None
+        if FLAGS.drs_epoch is not None:
+            step = FLAGS.drs_epoch * steps_per_epoch(train)
+            switch = (step, "class_balanced")
+        return stream(FLAGS.sampling, switch=switch)
+    if FLAGS.drs_epoch is not None:
+        raise ValueError(
+            "Expected --method=single with --drs_epoch. "
+            f"Received: --method={FLAGS.method}"
+        )
     branches = {"balanced": stream(FLAGS.balanced_sampling, "balanced")}
     if FLAGS.auxiliary != "none":
         branches["random"] = stream(FLAGS.sampling, "random")

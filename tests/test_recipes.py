@@ -222,6 +222,7 @@ def test_flag_file(name):
             "auxiliary_schedule": "constant",
             "balanced_sampling": "class_balanced",
             "joint_forward": False,
+            "drs_epoch": None,
         }.items():
             assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])

@@ -193,6 +193,28 @@ def test_progressive_moves_with_the_step_not_the_sample():
     assert abs(rare[1] - 0.25) < 4 * (0.25 * 0.75 / 10_000) ** 0.5
 
 
+def test_switch_of_the_sampling():
+    arguments = {"dataset": pictures(), "name": "same"}
+    switched = take(
+        make(sampling="random", switch=(3, "class_balanced"), **arguments), 6
+    )
+    random = take(make(sampling="random", **arguments), 3)
+    balanced = take(
+        make(sampling="class_balanced", start_step=3, **arguments), 3
+    )
+    assert_batches_equal(switched, random + balanced)
+    (late,) = take(
+        make(
+            sampling="random",
+            switch=(3, "class_balanced"),
+            start_step=5,
+            **arguments,
+        ),
+        1,
+    )
+    assert_batches_equal([late], switched[5:])
+
+
 def test_half_balanced_is_half_balanced_and_half_an_epoch():
     dataset = numbered(COUNTS)
     drawn = indices(dataset, 190 * 1000, 1000, sampling="half_balanced")
