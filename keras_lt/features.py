@@ -3,14 +3,15 @@
 import os
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_lt import streams
 from keras_lt.datasets import Dataset
 from keras_lt.metrics import predict
-from keras_lt.streams import evaluation
 
 
 class Features(NamedTuple):
@@ -87,8 +88,42 @@ def extract(
         >>> keras_lt.features.write("train.npz", features)
     """
     return Features(
-        *predict(feature_model(model, layer), evaluation(dataset, batch_size))
+        *predict(
+            feature_model(model, layer), streams.evaluation(dataset, batch_size)
+        )
     )
+
+
+def stream(
+    features: Features, num_classes: int, **arguments: Any
+) -> tf.data.Dataset:
+    """Streams batches of features, as `keras_lt.streams.stream` does images.
+
+    Args:
+        features: What `extract` gave.
+        num_classes: C.
+        **arguments: Those of `keras_lt.streams.stream` but `transform`.
+
+    Returns:
+        An endless `tf.data.Dataset` of (features (B, D), labels (B,)).
+
+    Raises:
+        ValueError: As `keras_lt.streams.stream`.
+
+    Example:
+        >>> batches = keras_lt.features.stream(
+        ...     features, 10, sampling="class_balanced", batch_size=128, seed=0
+        ... )
+    """
+    dataset = Dataset(
+        features.features[:, None, None], features.labels, range(num_classes)
+    )
+
+    def squeeze(images, labels, indices, seeds):
+        del indices, seeds
+        return images[:, 0, 0], labels
+
+    return streams.stream(dataset, transform=squeeze, **arguments)
 
 
 def write(path: str | os.PathLike, features: Features) -> None:

@@ -1,13 +1,23 @@
-"""Closed-form second stages, on the authors' numbers."""
+"""Second stages, those in closed form on the authors' numbers."""
 
 import keras
 import numpy as np
 import pytest
 from golden import load_cases, report_cases
 
+from keras_lt import datasets, export, features, streams
 from keras_lt.features import Features
 from keras_lt.layers import CosineClassifier, NearestClassMean
-from keras_lt.models import classifier, nearest_class_mean, tau_normalize
+from keras_lt.models import (
+    TwoStage,
+    backbones,
+    classifier,
+    nearest_class_mean,
+    tau_normalize,
+)
+
+BATCHES = {"batch_size": 16, "seed": 0}
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def identity(dim):
@@ -90,6 +100,91 @@ def test_tau_normalize_of_a_zero_weight():
     model.set_weights([np.array([[3.0, 0], [4, 0]]), np.array([5.0, 6])])
     got = tau_normalize(model, 1.0)(np.array([[1.0, 1.0]]))
     np.testing.assert_allclose(got, [[7 / 5, 0]], rtol=1e-6)
+
+
+LABELS = np.repeat([0, 1, 2], [40, 16, 8])
+IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), "uint8")
+DATA = datasets.from_arrays(IMAGES, LABELS, "abc")
+
+
+@pytest.fixture(scope="module")
+def stage1():
+    keras.utils.set_random_seed(0)
+    base = backbones.cifar_resnet(8, input_shape=(8, 8, 3))
+    model = classifier(base, 3)
+    model.compile("sgd", LOSS)
+    model.fit(IMAGES, LABELS, verbose=0)
+    return model
+
+
+def fit(model, batches):
+    model.compile(keras.optimizers.SGD(0.5), LOSS)
+    model.fit(batches, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
+
+
+def differ(before, after):
+    return [bool((a != b).any()) for a, b in zip(before, after, strict=True)]
+
+
+@pytest.mark.parametrize("make", [lambda m: TwoStage.crt(m, 3), TwoStage.lws])
+def test_only_the_head_learns(make, stage1):
+    before = stage1.get_weights()
+    model = make(stage1)
+    frozen, head = model.features.get_weights(), model.head.get_weights()
+    fit(model, streams.stream(DATA, sampling="class_balanced", **BATCHES))
+    assert not any(differ(before, stage1.get_weights()))
+    assert not any(differ(frozen, model.features.get_weights()))
+    learned = {len(w.shape) for w in model.trainable_variables}
+    changed = differ(head, model.head.get_weights())
+    assert any(changed) and sum(changed) == len(learned)
+
+
+def test_learning_on_cached_features_is_the_same(stage1):
+    on_images, on_features = (TwoStage.crt(stage1, 3) for _ in range(2))
+    on_features.set_weights(on_images.get_weights())
+    arguments = {"sampling": "class_balanced", **BATCHES}
+    fit(on_images, streams.stream(DATA, **arguments))
+    cached = features.extract(stage1, DATA)
+    fit(on_features.head, features.stream(cached, 3, **arguments))
+    np.testing.assert_allclose(
+        on_images(IMAGES), on_features(IMAGES), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_lws_starts_as_the_first_stage(stage1):
+    model = TwoStage.lws(stage1)
+    np.testing.assert_allclose(model(IMAGES), stage1(IMAGES), 1e-5, 1e-6)
+    assert [w.name for w in model.trainable_variables] == ["scales"]
+
+
+def test_without_freezing_all_learns_but_the_first_stage(stage1):
+    before = stage1.get_weights()
+    model = TwoStage.crt(stage1, 3, freeze=False)
+    copy = model.features.get_weights()
+    fit(model, streams.stream(DATA, sampling="random", **BATCHES))
+    assert not any(differ(before, stage1.get_weights()))
+    assert all(differ(copy, model.features.get_weights()))
+
+
+def test_two_stage_of_a_layer_of_a_users_model():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="maps")(inputs)
+    x = keras.layers.Flatten()(keras.layers.ReLU()(x))
+    model = keras.Model(inputs, keras.layers.Dense(7)(x))
+    second = TwoStage.crt(model, 3, layer="maps")
+    assert second.head.input_shape == (None, 4)
+    assert second(IMAGES.astype("float32")).shape == (64, 3)
+
+
+@pytest.mark.parametrize("make", [lambda m: TwoStage.crt(m, 3), TwoStage.lws])
+def test_two_stage_saves(make, stage1, tmp_path):
+    model = make(stage1)
+    fit(model, streams.stream(DATA, sampling="random", **BATCHES))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+    assert len(loaded.trainable_variables) == len(model.trainable_variables)
+    export.save(model, tmp_path / "saved_model", IMAGES)
 
 
 def test_errors():

@@ -9,7 +9,11 @@ from keras_lt.models.auxiliary import (
 )
 from keras_lt.models.classifier import classifier, linear_head
 from keras_lt.models.dual_branch import DualBranch
-from keras_lt.models.two_stage import nearest_class_mean, tau_normalize
+from keras_lt.models.two_stage import (
+    TwoStage,
+    nearest_class_mean,
+    tau_normalize,
+)
 
 __all__ = [
     "AuxiliaryTask",
@@ -17,6 +21,7 @@ __all__ = [
     "ContrastiveTask",
     "DualBranch",
     "RotationTask",
+    "TwoStage",
     "backbones",
     "classifier",
     "linear_head",

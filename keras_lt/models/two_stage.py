@@ -1,10 +1,139 @@
 """Second stages: other classifiers on the features of a trained model."""
 
+import copy
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_lt.features import Features, feature_model
-from keras_lt.layers import NearestClassMean
+from keras_lt.layers import LearnableWeightScaling, NearestClassMean
+from keras_lt.models.classifier import linear_head
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class TwoStage(keras.Model):
+    """The features of a trained model with another classifier, to be trained.
+
+    Decoupled training (Kang et al., ICLR 2020): features learned from all
+    images as they come, then a classifier from class-balanced ones. `crt` and
+    `lws` make the usual second stages; `tau_normalize` and
+    `nearest_class_mean` are those in closed form.
+
+    It is a functional model: compile it and fit it on images, or, where they
+    are not augmented and the features are frozen, compile `head` and fit that
+    on features, which takes seconds. They share their weights.
+
+    Args:
+        features: A functional model from images to features (B, D), such as
+            `keras_lt.features.feature_model` gives. It is copied, so training
+            does not touch the first stage.
+        head: A functional model from features (B, D) to logits (B, C).
+        freeze: Whether the features stay as they are, batch statistics too.
+        name: Name of the model.
+
+    Attributes:
+        features: The copy.
+        head: The head.
+
+    Example:
+        >>> model = keras_lt.models.TwoStage.crt(stage1, num_classes=10)
+        >>> features = keras_lt.features.extract(stage1, train)
+        >>> balanced = keras_lt.features.stream(
+        ...     features, 10, sampling="class_balanced", batch_size=128, seed=0
+        ... )
+        >>> model.head.compile("sgd", loss)
+        >>> model.head.fit(balanced, steps_per_epoch=97, epochs=10)
+        >>> logits = model.predict(test.images)
+    """
+
+    def __init__(
+        self,
+        features: keras.Model,
+        head: keras.Model,
+        freeze: bool = True,
+        name: str = "two_stage",
+    ):
+        weights = features.get_weights()
+        features = keras.models.clone_model(features)
+        features.set_weights(weights)
+        features.trainable = not freeze
+        images = keras.Input(
+            batch_shape=features.input_shape, dtype=features.inputs[0].dtype
+        )
+        extracted = features(images, training=False if freeze else None)
+        super().__init__(images, head(extracted), name=name)
+        self.features = features
+        self.head = head
+        self.freeze = freeze
+
+    @classmethod
+    def crt(
+        cls,
+        model: keras.Model,
+        num_classes: int,
+        *,
+        layer: str | None = None,
+        head: keras.layers.Layer | None = None,
+        freeze: bool = True,
+        l2: float = 0.0,
+    ) -> "TwoStage":
+        """Classifier re-training (cRT): a new classifier, from the start.
+
+        Args:
+            model: The first stage, as `keras_lt.features.feature_model` takes
+                it.
+            num_classes: C.
+            layer: Name of the layer whose outputs are the features; None for
+                what the last layer takes.
+            head: A layer from features to logits; None is
+                `keras_lt.models.linear_head`.
+            freeze: As in `TwoStage`.
+            l2: Factor of the squared norm of that head's weights in the loss.
+        """
+        features = feature_model(model, layer)
+        head = head or linear_head(num_classes, l2=l2, name="logits")
+        return cls(features, _on_features(features, head), freeze)
+
+    @classmethod
+    def lws(cls, model: keras.Model) -> "TwoStage":
+        """Learnable weight scaling (LWS): a scale a class, nothing else.
+
+        Args:
+            model: The first stage: a functional model whose last layer is the
+                classifier, or a `DualBranch`.
+        """
+        features = feature_model(model)
+        stage1_head = getattr(model, "classifier", model).layers[-1]
+        head = stage1_head.from_config(stage1_head.get_config())
+        head.build(features.output.shape)
+        head.set_weights(stage1_head.get_weights())
+        head.trainable = False
+        scaling = LearnableWeightScaling(name="scales")
+        return cls(features, _on_features(features, head, scaling))
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "features": serialize(self.features),
+            "head": serialize(self.head),
+            "freeze": self.freeze,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "TwoStage":
+        config = copy.deepcopy(config)  # a functional model empties its own
+        for name in ("features", "head"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+def _on_features(
+    features: keras.Model, *layers: keras.layers.Layer
+) -> keras.Model:
+    inputs = keras.Input(batch_shape=features.output_shape, name="features")
+    return keras.Sequential([inputs, *layers], name="head")
 
 
 def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
