@@ -60,7 +60,7 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
         )
     if rank == 4:
         features = keras.layers.GlobalAveragePooling2D()(features)
-    return keras.Model(model.inputs, features, name="features")
+    return keras.Model(model.input, features, name="features")
 
 
 def extract(

@@ -378,7 +378,7 @@ class LogitAdjustment(keras.layers.Layer):
 
     Example:
         >>> layer = keras_lt.layers.LogitAdjustment([100, 1])
-        >>> adjusted = keras.Model(model.inputs, layer(model.output))
+        >>> adjusted = keras.Model(model.input, layer(model.output))
     """
 
     def __init__(

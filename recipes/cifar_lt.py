@@ -11,6 +11,8 @@ command goes on where a run was cut, and leaves a finished run as it is.
 import os
 import re
 import sys
+import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -23,6 +25,7 @@ from keras_lt import (
     counts,
     datasets,
     export,
+    features,
     layers,
     losses,
     metrics,
@@ -33,10 +36,13 @@ from keras_lt import (
 )
 from keras_lt.models import (
     DualBranch,
+    TwoStage,
     backbones,
     classifier,
     dual_branch,
     linear_head,
+    nearest_class_mean,
+    tau_normalize,
 )
 
 LOSSES = {
@@ -203,6 +209,36 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 
+# Second stage
+flags.DEFINE_enum(
+    "stage2",
+    "none",
+    ["none", "crt", "lws", "tau", "ncm"],
+    "Another classifier on the trained features, which stay as they are: "
+    "re-trained, scaled by class, tau-normalised, or the nearest class mean.",
+)
+flags.DEFINE_string(
+    "stage1",
+    None,
+    "Workdir of a finished run to take the features from (default: train them "
+    "first).",
+)
+flags.DEFINE_float(
+    "stage2_epochs", 10, "Epochs of crt and lws.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "stage2_learning_rate", 0.1, "Of crt and lws; falls to 0 as a cosine."
+)
+flags.DEFINE_enum(
+    "stage2_sampling",
+    "class_balanced",
+    list(streams.SAMPLINGS),
+    "How crt and lws draw features.",
+)
+flags.DEFINE_float(
+    "stage2_tau", 1.0, "Exponent of the tau-normalisation.", lower_bound=0.0
+)
+
 # Model and optimisation
 flags.DEFINE_enum("backbone", "cifar_resnet32", list(DEPTHS), "Network.")
 flags.DEFINE_integer(
@@ -281,6 +317,7 @@ FLAGS = flags.FLAGS
 NOT_COMPARED = (
     "data_dir",
     "workdir",
+    "stage1",
     "overwrite",
     "eval_only",
     "checkpoint",
@@ -484,6 +521,94 @@ def summary(scores: dict) -> str:
     )
 
 
+def training_facts(model, train, steps: int, checkpointing) -> dict:
+    dual = FLAGS.method == "dual_branch" and FLAGS.auxiliary != "none"
+    images = steps * FLAGS.batch_size * (2 if dual else 1)
+    seconds = sum(checkpointing.history["seconds"])
+    return {
+        "epochs": len(checkpointing.history["seconds"]),
+        "steps": steps,
+        "steps_per_epoch": steps_per_epoch(train),
+        "batch_size": FLAGS.batch_size,
+        "images": images,
+        "wall_time_seconds": seconds,
+        "images_per_second": images / seconds,
+        "precision": keras.config.dtype_policy().name,
+        "num_parameters": model.count_params(),
+        "resumed": checkpointing.starts - 1,
+    }
+
+
+def read_stage1(run: workdirs.Workdir, class_counts) -> dict:
+    """The record of --stage1, if it is what this run's first stage would be."""
+    if FLAGS.stage2 == "none":
+        raise ValueError(
+            "Expected a --stage2 with --stage1. Received: --stage2=none"
+        )
+    record = report.read_record(Path(FLAGS.stage1) / "result.json")
+    for name, value in record["flags"].items():
+        if not name.startswith("stage2") and run.flags.get(name) != value:
+            raise ValueError(
+                "Expected a --stage1 with the flags of this run. Received: "
+                f"--{name}={run.flags.get(name)} where {FLAGS.stage1} has "
+                f"--{name}={value}"
+            )
+    stage2 = record["flags"].get("stage2", "none")
+    if stage2 != "none":
+        raise ValueError(
+            "Expected a --stage1 without a second stage. "
+            f"Received: {FLAGS.stage1} with --stage2={stage2}"
+        )
+    if record["class_counts"] != class_counts.tolist():
+        raise ValueError(
+            "Expected a --stage1 that was trained on as many images a class. "
+            f"Received: {FLAGS.stage1} with {record['class_counts']}"
+        )
+    return record
+
+
+def second_stage(model, train) -> keras.Model:
+    """Returns a model with another classifier, on features computed once."""
+    # The same start whether the first stage was trained in this process.
+    keras.utils.set_random_seed(FLAGS.seed)
+    num_classes = train.num_classes
+    if FLAGS.stage2 == "tau":
+        return tau_normalize(model, FLAGS.stage2_tau)
+    extracted = features.extract(model, train)
+    if FLAGS.stage2 == "ncm":
+        return nearest_class_mean(model, extracted, num_classes)
+    if FLAGS.stage2 == "crt":
+        second = TwoStage.crt(model, num_classes, l2=FLAGS.l2)
+    else:
+        second = TwoStage.lws(model)
+    steps = max(1, round(FLAGS.stage2_epochs * steps_per_epoch(train)))
+    if FLAGS.max_steps:
+        steps = min(steps, FLAGS.max_steps)
+    rate = keras.optimizers.schedules.CosineDecay(
+        FLAGS.stage2_learning_rate, steps
+    )
+    second.head.compile(
+        keras.optimizers.SGD(rate, FLAGS.momentum),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    second.head.fit(
+        features.stream(
+            extracted,
+            num_classes,
+            sampling=FLAGS.stage2_sampling,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            total_steps=steps,
+            name="stage2",
+        ),
+        steps_per_epoch=steps,
+        callbacks=[callbacks.StopOnNonFinite()],
+        shuffle=False,
+        verbose=0,
+    )
+    return second
+
+
 def train_and_report(run: workdirs.Workdir) -> None:
     environment = report.environment()
     train, held_out, test = load_data()
@@ -515,23 +640,39 @@ def train_and_report(run: workdirs.Workdir) -> None:
     others = [callbacks.StopOnNonFinite(), tensorboard]
     if FLAGS.drw_epoch is not None:
         others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
-    steps = fit(model, train, checkpointing, others)
+    if FLAGS.stage1 is None:
+        steps = fit(model, train, checkpointing, others)
+        history = checkpointing.history
+        facts = training_facts(model, train, steps, checkpointing)
+    else:
+        stage1 = read_stage1(run, class_counts)
+        model = keras.saving.load_model(Path(FLAGS.stage1) / "model.keras")
+        history, facts = stage1["history"], stage1["train"]
+    trained = model
+    if FLAGS.stage2 != "none":
+        begin = time.perf_counter()
+        model = second_stage(model, train)
+        facts = {
+            **facts,
+            "num_parameters": model.count_params(),
+            "stage2_seconds": time.perf_counter() - begin,
+        }
 
-    epochs = len(checkpointing.history["seconds"])
+    epochs = facts["epochs"]
     results = {"last": {**score(model, test, class_counts), "epoch": epochs}}
     run.discard_results()
     export.save(model, run.path / "saved_model", test.images[:16])
     run.write("model.keras", model.save)
-    if best := checkpointing.best:
+    if model is trained and (best := checkpointing.best):
         model.load_weights(best["path"])
         results["best"] = {
             **score(model, test, class_counts),
             "epoch": best["epoch"],
             "chosen_by": checkpointing.monitor,
         }
-    seconds = sum(checkpointing.history["seconds"])
-    dual = FLAGS.method == "dual_branch" and FLAGS.auxiliary != "none"
-    images = steps * FLAGS.batch_size * (2 if dual else 1)
+    method = FLAGS.method
+    if FLAGS.stage2 != "none":
+        method += f", {FLAGS.stage2}"
     record = report.record(
         name=run.name,
         dataset=FLAGS.dataset,
@@ -549,23 +690,12 @@ def train_and_report(run: workdirs.Workdir) -> None:
         },
         class_counts=class_counts,
         shot_thresholds={"many": FLAGS.many_shot, "few": FLAGS.few_shot},
-        method=FLAGS.method,
+        method=method,
         flags=run.flags,
         seed=FLAGS.seed,
         environment=environment,
-        train={
-            "epochs": epochs,
-            "steps": steps,
-            "steps_per_epoch": steps_per_epoch(train),
-            "batch_size": FLAGS.batch_size,
-            "images": images,
-            "wall_time_seconds": seconds,
-            "images_per_second": images / seconds,
-            "precision": keras.config.dtype_policy().name,
-            "num_parameters": model.count_params(),
-            "resumed": checkpointing.starts - 1,
-        },
-        history=checkpointing.history,
+        train=facts,
+        history=history,
         test=results,
     )
     for which, scores in results.items():

@@ -178,6 +178,58 @@ def test_two_processes_cannot_share_a_workdir(tmp_path, monkeypatch, capsys):
     assert "no other process is using" in capsys.readouterr().err
 
 
+TINY = (
+    "--dataset=digits",
+    "--imbalance_factor=20",
+    "--backbone=cifar_resnet20",
+    "--max_steps=2",
+)
+
+
+@pytest.fixture(scope="module")
+def stage1(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stage1") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert not recipe.run(monkeypatch, *TINY, f"--workdir={folder}")
+    return folder
+
+
+@pytest.mark.parametrize("stage2", ["crt", "lws", "tau", "ncm"])
+def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
+    arguments = (*TINY, f"--stage2={stage2}")
+    workdir = tmp_path / "apart"
+    assert not recipe.run(
+        monkeypatch, *arguments, f"--stage1={stage1}", f"--workdir={workdir}"
+    )
+    first = report.read_record(stage1 / "result.json")
+    record = report.read_record(workdir / "result.json")
+    assert record["method"] == f"single, {stage2}"
+    assert record["history"] == first["history"]
+    scores = record["test"]["last"]
+    assert scores["confusion"] != first["test"]["last"]["confusion"]
+    model = keras.saving.load_model(workdir / "model.keras")
+    test = datasets.load("digits", split="test")
+    predicted = np.argmax(model.predict(test.images, verbose=0), 1)
+    top1 = np.mean(predicted == test.labels)
+    assert top1 == pytest.approx(scores["top1"])
+    if stage2 == "crt":  # both stages in one run: the same result
+        workdir = tmp_path / "whole"
+        assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
+        whole = report.read_record(workdir / "result.json")
+        assert whole["flags"] == record["flags"]
+        assert whole["test"] == record["test"]
+
+
+def test_first_stage_of_other_flags(stage1, tmp_path, monkeypatch, capsys):
+    for more, message in (
+        (["--stage2=crt", "--seed=1"], "--seed=1 where"),
+        ([], "Expected a --stage2 with --stage1"),
+    ):
+        more += [f"--stage1={stage1}", f"--workdir={tmp_path / 'run'}"]
+        assert recipe.run(monkeypatch, *TINY, *more, "--overwrite")
+        assert message in capsys.readouterr().err
+
+
 def effective(name: str, *more: str) -> flags.FlagValues:
     argv = [f"--flagfile={FLAG_FILES / name}.cfg", *more]
     flags.FLAGS(["recipe", *recipe.workdir.expand_flagfiles(argv)])
@@ -206,6 +258,7 @@ def test_flag_file(name):
             "ce_batch256": wide,
             "half_balanced_sampling": {**wide, "sampling": "half_balanced"},
             "class_balanced_sampling": {"sampling": "class_balanced"},
+            **{name: {"stage2": name} for name in ("crt", "lws", "tau")},
             "dual_branch": {"method": "dual_branch"},
             "dual_branch_rotation": {
                 "method": "dual_branch",
@@ -223,6 +276,9 @@ def test_flag_file(name):
             "balanced_sampling": "class_balanced",
             "joint_forward": False,
             "drs_epoch": None,
+            "stage1": None,
+            "stage2": "none",
+            "stage2_tau": 1.0,
         }.items():
             assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])

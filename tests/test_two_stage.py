@@ -95,6 +95,15 @@ def test_nearest_class_mean_as_a_model(tmp_path):
     np.testing.assert_array_equal(loaded(np.ones((1, 2))), logits)
 
 
+def test_closed_forms_are_exported(stage1, tmp_path):
+    cached = features.extract(stage1, DATA)
+    for name, model in {
+        "ncm": nearest_class_mean(stage1, cached, 3),
+        "tau": tau_normalize(stage1),
+    }.items():
+        export.save(model, tmp_path / name, IMAGES)
+
+
 def test_tau_normalize_of_a_zero_weight():
     model = classifier(identity(2), 2)
     model.set_weights([np.array([[3.0, 0], [4, 0]]), np.array([5.0, 6])])

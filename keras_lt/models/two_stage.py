@@ -174,7 +174,7 @@ def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
     logits = scaled(features.output)
     # A weight of zeros stays one.
     scaled.set_weights([kernel / np.where(lengths > 0, lengths, 1.0) ** tau])
-    return keras.Model(features.inputs, logits, name="tau_normalized")
+    return keras.Model(features.input, logits, name="tau_normalized")
 
 
 def nearest_class_mean(
@@ -220,4 +220,4 @@ def nearest_class_mean(
     head = NearestClassMean(num_classes, normalization, similarity)
     logits = head(extractor.output)
     head.adapt(*features)
-    return keras.Model(extractor.inputs, logits, name="nearest_class_mean")
+    return keras.Model(extractor.input, logits, name="nearest_class_mean")
