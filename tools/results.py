@@ -43,16 +43,18 @@ def read() -> dict[str, list[dict]]:
 def table(records: dict[str, list[dict]]) -> str:
     rows = [
         "| flag file | seeds | top-1 | balanced | many | medium | few | ECE "
-        "| epochs | steps | minutes |",
-        "| --- " * 11 + "|",
+        "| epochs | steps | images a step | minutes |",
+        "| --- " * 12 + "|",
     ]
     for name, runs in records.items():
+        train = runs[0]["train"]
         cells = [
             f"[{name}](recipes/flags/{name}.cfg)",
             str(len(runs)),
             *(spread(runs, score) for score in SCORES),
-            str(runs[0]["train"]["epochs"]),
-            f"{runs[0]['train']['steps']:,}",
+            str(train["epochs"]),
+            f"{train['steps']:,}",
+            f"{train['images'] / train['steps']:.6g}",
             minutes(runs),
         ]
         rows.append(f"| {' | '.join(cells)} |")
