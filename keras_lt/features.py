@@ -52,15 +52,24 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
                 f"Received: layer={layer!r}"
             )
         features = model.get_layer(layer).output
+    return keras.Model(model.input, pooled(features), name="features")
+
+
+def pooled(features: keras.KerasTensor) -> keras.KerasTensor:
+    """Features (B, D) as they are, maps (B, H, W, D) averaged over H and W.
+
+    Raises:
+        ValueError: If they have another rank.
+    """
     rank = len(features.shape)
     if rank not in (2, 4):
         raise ValueError(
             "Expected features (B, D) or maps (B, H, W, D). "
-            f"Received: layer={layer!r} of shape {features.shape}"
+            f"Received: features.shape={features.shape}"
         )
-    if rank == 4:
-        features = keras.layers.GlobalAveragePooling2D()(features)
-    return keras.Model(model.input, features, name="features")
+    if rank == 2:
+        return features
+    return keras.layers.GlobalAveragePooling2D(name="pooled")(features)
 
 
 def extract(

@@ -113,7 +113,9 @@ def test_refuses_few_classes(num_classes):
 
 @pytest.mark.parametrize("shape", [(), (3, 4), (2, 3, 4, 5)])
 def test_refuses_other_ranks(shape):
-    with pytest.raises(ValueError, match=r"Expected .* Received: backbone"):
+    with pytest.raises(
+        ValueError, match=r"Expected .* Received: features.shape"
+    ):
         classifier(backbone(*shape), 3)
 
 

@@ -50,13 +50,13 @@ def test_write_and_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "layer, shape", [("none", None), ("flat", (10, 48, 1))]
+    "layer, message", [("none", "layer='none'"), ("flat", "features.shape")]
 )
-def test_bad_layers(layer, shape):
+def test_bad_layers(layer, message):
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Reshape((48, 1), name="flat")(inputs)
     model = keras.Model(inputs, keras.layers.Flatten()(x))
-    with pytest.raises(ValueError, match=rf"Expected .* Received: {layer=}"):
+    with pytest.raises(ValueError, match=rf"Expected .* Received: {message}"):
         features.extract(model, DATA, layer)
 
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_lt.features import pooled
+
 
 def classifier(
     backbone: keras.Model,
@@ -61,17 +63,7 @@ def pooled_features(
             f"input and one output. Received: backbone={backbone}, with "
             f"inputs={inputs}"
         )
-    (images,), (features,) = inputs, backbone.outputs
-    rank = len(features.shape)
-    if rank not in (2, 4):
-        raise ValueError(
-            "Expected a backbone with features (B, D) or maps (B, H, W, D). "
-            f"Received: backbone.output_shape={features.shape}"
-        )
-    if rank == 4:
-        pool = keras.layers.GlobalAveragePooling2D(name="features")
-        features = pool(features)
-    return images, features
+    return inputs[0], pooled(backbone.outputs[0])
 
 
 def linear_head(
