@@ -27,6 +27,7 @@ def stream(
     batch_size: int,
     seed: int,
     transform: Callable | None = None,
+    mix: Callable | None = None,
     start_step: int = 0,
     shard: tuple[int, int] = (0, 1),
     total_steps: int | None = None,
@@ -62,6 +63,8 @@ def stream(
         batch_size: Size of the global batch; it need not divide N.
         seed: The run's seed.
         transform: Augmentation, as `keras_lt.preprocessing` describes it.
+        mix: Mixing of each example with a partner, which is drawn as it was, as
+            `keras_lt.preprocessing` describes it.
         start_step: First step, counted from 0.
         shard: (i, n): yield the i-th of n slices of each batch.
         total_steps: Length of the run; "progressive" needs it.
@@ -102,20 +105,31 @@ def stream(
             switch[0] * batch_size,
         )
     name = name or (sampling if isinstance(sampling, str) else "probabilities")
-    index_key = seeding.key_from_seed(seed, f"{name}/indices")
-    transform_key = seeding.key_from_seed(seed, f"{name}/transform")
     images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
     local_size = batch_size // parts
+
+    def examples(positions: tf.Tensor, name: str) -> Any:
+        indices = draw(
+            seeding.key_from_seed(seed, f"{name}/indices"), positions
+        )
+        drawn = tf.gather(images, indices), tf.gather(labels, indices)
+        if transform is None:
+            return drawn
+        key = seeding.key_from_seed(seed, f"{name}/transform")
+        return transform(*drawn, indices, seeding.fold_in(key, positions))
 
     def batch(step: tf.Tensor) -> Any:
         first = step * batch_size + part * local_size
         positions = first + tf.range(local_size, dtype=tf.int64)
-        indices = draw(index_key, positions)
-        examples = tf.gather(images, indices), tf.gather(labels, indices)
-        if transform is None:
-            return examples
-        seeds = seeding.fold_in(transform_key, positions)
-        return transform(*examples, indices, seeds)
+        if mix is None:
+            return examples(positions, name)
+        return mix(
+            *examples(positions, name),
+            *examples(positions, f"{name}/partners"),
+            seeding.fold_in(
+                seeding.key_from_seed(seed, f"{name}/mix"), positions
+            ),
+        )
 
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
     return _pipeline(steps, batch)

@@ -130,6 +130,16 @@ flags.DEFINE_integer(
     "padding", 4, "Pixels of padding for random crops.", lower_bound=0
 )
 flags.DEFINE_bool("flip", True, "Mirror images at random.")
+flags.DEFINE_integer(
+    "cutout", 0, "Side of the black square in each image.", lower_bound=0
+)
+flags.DEFINE_enum(
+    "mix",
+    "none",
+    ["none", "mixup", "remix", "cutmix"],
+    "How each training image is mixed with another one.",
+)
+flags.DEFINE_float("mix_alpha", 1.0, "Of the Beta distribution of shares.")
 
 # Method
 flags.DEFINE_enum(
@@ -352,6 +362,8 @@ def make_loss(class_counts):
                 "Expected a loss with class weights for --drw_epoch, such as "
                 f"class_balanced. Received: --loss={FLAGS.loss}"
             )
+        if FLAGS.mix != "none":  # labels are soft
+            return keras.losses.CategoricalCrossentropy(from_logits=True)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     arguments = {
         name: FLAGS[name].value for name in LOSS_ARGUMENTS.get(FLAGS.loss, ())
@@ -435,13 +447,34 @@ def make_model(train):
             make_learning_rate(steps_per_epoch(train)), FLAGS.momentum
         ),
         make_loss(train.class_counts),
-        metrics=[
+        # Mixed labels have no accuracy.
+        metrics=None
+        if FLAGS.mix != "none"
+        else [
             keras.metrics.SparseCategoricalAccuracy("top1"),
             metrics.BalancedAccuracy(train.num_classes),
         ],
         jit_compile=FLAGS.jit_compile,
     )
     return model
+
+
+def make_transform():
+    transform = preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip)
+    if FLAGS.cutout:
+        return preprocessing.chain(
+            transform, preprocessing.cutout(FLAGS.cutout)
+        )
+    return transform
+
+
+def make_mix(train):
+    if FLAGS.mix == "none":
+        return None
+    if FLAGS.mix == "remix":
+        return preprocessing.remix(train.class_counts, FLAGS.mix_alpha)
+    mixes = {"mixup": preprocessing.mixup, "cutmix": preprocessing.cutmix}
+    return mixes[FLAGS.mix](train.num_classes, FLAGS.mix_alpha)
 
 
 def make_stream(train, start_step: int):
@@ -453,7 +486,8 @@ def make_stream(train, start_step: int):
             sampling=sampling,
             batch_size=FLAGS.batch_size,
             seed=FLAGS.seed,
-            transform=preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip),
+            transform=make_transform(),
+            mix=make_mix(train),
             start_step=start_step,
             total_steps=FLAGS.epochs * steps_per_epoch(train),
             switch=switch,
@@ -466,9 +500,9 @@ def make_stream(train, start_step: int):
             step = FLAGS.drs_epoch * steps_per_epoch(train)
             switch = (step, "class_balanced")
         return stream(FLAGS.sampling, switch=switch)
-    if FLAGS.drs_epoch is not None:
+    if FLAGS.drs_epoch is not None or FLAGS.mix != "none":
         raise ValueError(
-            "Expected --method=single with --drs_epoch. "
+            "Expected --method=single with --drs_epoch or --mix. "
             f"Received: --method={FLAGS.method}"
         )
     branches = {"balanced": stream(FLAGS.balanced_sampling, "balanced")}

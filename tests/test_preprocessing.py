@@ -217,3 +217,136 @@ def test_simclr_errors(arguments):
 def test_simclr_of_other_channels():
     with pytest.raises(ValueError, match=r"Expected images .* Received: "):
         preprocessing.simclr()(np.zeros((1, 4, 4, 2), "uint8"), seeds(1))
+
+
+# Mixing.
+
+PAIRS = 300
+
+
+def pairs(shape=(6, 8, 3), dtype=np.float32):
+    images = pictures(2 * PAIRS, shape, dtype)
+    labels = np.random.default_rng(1).integers(0, 4, 2 * PAIRS)
+    return images[:PAIRS], labels[:PAIRS], images[PAIRS:], labels[PAIRS:]
+
+
+def assert_labels(got, labels, others, share):
+    eye = np.eye(4)
+    want = share[:, None] * eye[labels] + (1 - share)[:, None] * eye[others]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_mixup_by_hand(dtype):
+    images, labels, others, other_labels = pairs(dtype=dtype)
+    got, soft = preprocessing.mixup(4)(
+        images, labels, others, other_labels, seeds(PAIRS)
+    )
+    # Beta(1, 1) is uniform: the share is the draw.
+    share = seeding.uniform(seeds(PAIRS), 1).numpy()[:, 0].astype("float64")
+    part = share[:, None, None, None]
+    want = part * images + (1 - part) * others
+    assert got.dtype == dtype
+    tolerance = 0.51 if dtype == np.uint8 else 1e-3
+    np.testing.assert_allclose(
+        np.asarray(got, "float64"), want, rtol=0, atol=tolerance
+    )
+    assert_labels(soft, labels, other_labels, share)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_shares_are_of_the_beta_distribution(alpha):
+    count = 20_000
+    ones = np.ones((count, 1, 1, 1), "float32")
+    labels = np.zeros(count, int)
+    share, _ = preprocessing.mixup(2, alpha)(
+        ones, labels, 0 * ones, labels, seeds(count)
+    )
+    # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1)).
+    deviation = (4 * (2 * alpha + 1)) ** -0.5
+    assert np.mean(share) == pytest.approx(0.5, abs=5 * deviation / count**0.5)
+    assert np.std(share) == pytest.approx(deviation, rel=0.02)
+
+
+def test_remix_by_hand():
+    counts = [30, 10, 11, 0]
+    images, labels, others, other_labels = pairs()
+    _, soft = preprocessing.remix(counts, kappa=3.0, tau=0.4)(
+        images, labels, others, other_labels, seeds(PAIRS)
+    )
+    share = seeding.uniform(seeds(PAIRS), 1).numpy()[:, 0].astype("float64")
+    ratio = np.take(counts, labels) / np.maximum(
+        np.take(counts, other_labels), 1e-9
+    )
+    want = np.where((ratio >= 3) & (share < 0.4), 0.0, share)
+    want = np.where((ratio <= 1 / 3) & (1 - share < 0.4), 1.0, want)
+    differing = labels != other_labels
+    assert (want == 0).any() and (want == 1).any()
+    assert_labels(
+        soft.numpy()[differing],
+        labels[differing],
+        other_labels[differing],
+        want[differing],
+    )
+
+
+def test_cutmix_by_hand():
+    images, labels, others, other_labels = pairs()
+    got, soft = preprocessing.cutmix(4)(
+        images, labels, others, other_labels, seeds(PAIRS)
+    )
+    shares = []
+    for n, (share, row, column) in enumerate(
+        seeding.uniform(seeds(PAIRS), 3).numpy()
+    ):
+        want = images[n].copy()
+        tall, wide = (int((1 - share) ** 0.5 * size) for size in (6, 8))
+        top, left = int(row * 6) - tall // 2, int(column * 8) - wide // 2
+        box = (
+            slice(max(top, 0), max(top + tall, 0)),
+            slice(max(left, 0), max(left + wide, 0)),
+        )
+        want[box] = others[n][box]
+        np.testing.assert_array_equal(got[n], want)
+        shares.append(1 - want[box][..., 0].size / 48)
+    assert_labels(soft, labels, other_labels, np.array(shares))
+
+
+def test_cutout_by_hand():
+    images = pictures(50, (6, 8, 3))
+    got, _ = preprocessing.cutout(4)(images, None, None, seeds(50))
+    draws = seeding.uniform(seeds(50), 2).numpy()
+    for image, cut, (row, column) in zip(images, got, draws, strict=True):
+        want = image.copy()
+        top, left = int(row * 6) - 2, int(column * 8) - 2
+        want[max(top, 0) : top + 4, max(left, 0) : left + 4] = 0
+        np.testing.assert_array_equal(cut, want)
+
+
+def test_chain_gives_each_transform_seeds_of_its_own():
+    received = []
+
+    def recorder(images, labels, indices, seeds):
+        received.append(seeds.numpy())
+        return images + 1, labels
+
+    images, _ = preprocessing.chain(recorder, recorder)(
+        tf.zeros((5, 1, 1, 1)), tf.range(5), None, seeds(5)
+    )
+    np.testing.assert_array_equal(images, np.full((5, 1, 1, 1), 2.0))
+    assert len(np.unique(received)) == 10
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: preprocessing.mixup(4, 0.0),
+        lambda: preprocessing.cutmix(4, -1.0),
+        lambda: preprocessing.remix([1, 2], kappa=0.5),
+        lambda: preprocessing.remix([1, 2], tau=1.5),
+        lambda: preprocessing.cutout(1),
+    ],
+)
+def test_mixing_errors(make):
+    with pytest.raises(ValueError, match=r"Expected .* Received: "):
+        make()

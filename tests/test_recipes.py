@@ -259,6 +259,7 @@ def test_flag_file(name):
             "half_balanced_sampling": {**wide, "sampling": "half_balanced"},
             "class_balanced_sampling": {"sampling": "class_balanced"},
             **{name: {"stage2": name} for name in ("crt", "lws", "tau")},
+            "mixup": {"mix": "mixup"},
             "dual_branch": {"method": "dual_branch"},
             "dual_branch_rotation": {
                 "method": "dual_branch",
@@ -276,13 +277,20 @@ def test_flag_file(name):
             "balanced_sampling": "class_balanced",
             "joint_forward": False,
             "drs_epoch": None,
+            "cutout": 0,
+            "mix": "none",
+            "mix_alpha": 1.0,
             "stage1": None,
             "stage2": "none",
             "stage2_tau": 1.0,
         }.items():
             assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])
-        crossentropy = keras.losses.SparseCategoricalCrossentropy
+        crossentropy = (
+            keras.losses.CategoricalCrossentropy
+            if method == "mixup"
+            else keras.losses.SparseCategoricalCrossentropy
+        )
         kind, normalizer, drw = {
             "cb": (losses.ClassBalancedCrossentropy, "nonzero", None),
             "ce_drw": (
@@ -306,6 +314,17 @@ def test_flag_file(name):
         weighted = drw is not None or method.startswith("cb")
         assert getattr(loss, "beta", None) == (0.9999 if weighted else None)
         assert values.drw_epoch == drw
+
+
+@pytest.mark.parametrize("mix", ["mixup", "remix", "cutmix"])
+def test_mixed_training(mix, tmp_path, monkeypatch):
+    loss = "class_balanced" if mix == "remix" else "crossentropy"
+    arguments = (*TINY, f"--mix={mix}", f"--loss={loss}", "--cutout=4")
+    workdir = tmp_path / "run"
+    assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
+    record = report.read_record(workdir / "result.json")
+    assert np.isfinite(record["history"]["loss"]).all()
+    assert record["flags"]["mix"] == mix
 
 
 def test_auxiliary_schedules():

@@ -193,6 +193,48 @@ def test_progressive_moves_with_the_step_not_the_sample():
     assert abs(rare[1] - 0.25) < 4 * (0.25 * 0.75 / 10_000) ** 0.5
 
 
+def test_mix_takes_partners_of_the_same_sampling():
+    dataset = numbered(COUNTS)
+
+    def both(images, labels, other_images, other_labels, seeds):
+        assert seeds.dtype == tf.uint64
+        return (images, other_images), (labels, other_labels)
+
+    arguments = {"sampling": "class_balanced", "batch_size": 1000, "mix": both}
+    batches = take(make(dataset, **arguments), 100)
+    first, second = (
+        np.concatenate([images[i].ravel() for images, _ in batches])
+        for i in range(2)
+    )
+    for drawn in (first, second):
+        drawn = drawn.astype(int)
+        assert_drawn_as(drawn, dataset, probabilities("class_balanced"))
+    labels = np.concatenate([labels[1] for _, labels in batches])
+    np.testing.assert_array_equal(dataset.labels[second.astype(int)], labels)
+    # Independent: as often the same class as the probabilities say.
+    same = np.mean(dataset.labels[first.astype(int)] == labels)
+    assert same == pytest.approx(1 / 4, abs=5 * (3 / 16 / 1e5) ** 0.5)
+
+
+def test_mixed_batches_seek_and_shard():
+    arguments = {
+        "transform": preprocessing.pad_crop_flip(2),
+        "mix": preprocessing.mixup(4),
+    }
+    whole = take(make(pictures(), **arguments), 4)
+    late = take(make(pictures(), start_step=2, **arguments), 2)
+    assert_batches_equal(late, whole[2:])
+    shards = [
+        take(make(pictures(), shard=(part, 2), **arguments), 4)
+        for part in range(2)
+    ]
+    joined = [
+        [np.concatenate(part) for part in zip(*slices, strict=True)]
+        for slices in zip(*shards, strict=True)
+    ]
+    assert_batches_equal(joined, whole)
+
+
 def test_switch_of_the_sampling():
     arguments = {"dataset": pictures(), "name": "same"}
     switched = take(
