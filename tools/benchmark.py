@@ -100,7 +100,7 @@ def single_step(precision: str, fused: bool = True) -> Callable[[int], None]:
 
 
 def dual_step(
-    precision: str, auxiliary: str, joint_forward: bool
+    precision: str, auxiliary: str, joint_forward: bool = False
 ) -> Callable[[int], None]:
     from keras_lt.models import DualBranch
 
@@ -240,9 +240,9 @@ def train_dual_branch(rounds: int) -> dict:
     for precision in PRECISIONS:
         variants = {
             "single": Variant(single_step, precision),
-            "classifier": Variant(dual_step, precision, "classifier", True),
-            "rotation": Variant(dual_step, precision, "rotation", True),
-            "apart": Variant(dual_step, precision, "classifier", False),
+            "classifier": Variant(dual_step, precision, "classifier"),
+            "rotation": Variant(dual_step, precision, "rotation"),
+            "joint": Variant(dual_step, precision, "classifier", True),
         }
         speeds = take_turns(variants, rounds, steps=10)
         for name, values in speeds.items():
@@ -256,8 +256,8 @@ def train_dual_branch(rounds: int) -> dict:
         figures[f"ratio_rotation_over_classifier_{precision}"] = ratio(
             speeds, "classifier", "rotation"
         )
-        figures[f"ratio_apart_over_joint_{precision}"] = ratio(
-            speeds, "classifier", "apart"
+        figures[f"ratio_joint_over_classifier_{precision}"] = ratio(
+            speeds, "classifier", "joint"
         )
     return figures
 
