@@ -130,8 +130,12 @@ flags.DEFINE_integer(
     "padding", 4, "Pixels of padding for random crops.", lower_bound=0
 )
 flags.DEFINE_bool("flip", True, "Mirror images at random.")
-flags.DEFINE_integer(
-    "cutout", 0, "Side of the black square in each image.", lower_bound=0
+flags.DEFINE_enum(
+    "augment",
+    "standard",
+    ["standard", "strong"],
+    "standard: random crops and mirror images; strong: these, then RandAugment "
+    "and a black square of half the side (cutout).",
 )
 flags.DEFINE_enum(
     "mix",
@@ -459,13 +463,15 @@ def make_model(train):
     return model
 
 
-def make_transform():
+def make_transform(image_shape):
     transform = preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip)
-    if FLAGS.cutout:
-        return preprocessing.chain(
-            transform, preprocessing.cutout(FLAGS.cutout)
-        )
-    return transform
+    if FLAGS.augment == "standard":
+        return transform
+    return preprocessing.chain(
+        transform,
+        preprocessing.rand_augment(),
+        preprocessing.cutout(min(image_shape[:2]) // 2),
+    )
 
 
 def make_mix(train):
@@ -486,7 +492,7 @@ def make_stream(train, start_step: int):
             sampling=sampling,
             batch_size=FLAGS.batch_size,
             seed=FLAGS.seed,
-            transform=make_transform(),
+            transform=make_transform(train.image_shape),
             mix=make_mix(train),
             start_step=start_step,
             total_steps=FLAGS.epochs * steps_per_epoch(train),

@@ -183,6 +183,10 @@ def renamed(record):
             ),
             "data.num_classes=2 where .* has 4$",
         ),
+        (
+            lambda r: r["flags"].update(augment="strong"),
+            "flags.augment='strong' where .* has 'standard'$",
+        ),
         (lambda r: r.update(name="a", seed=1), "two with name='a', seed=1$"),
         (lambda r: r.pop("flags"), r"records\[2\] without flags$"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from data import chi_square, chi_square_limit
+from PIL import Image, ImageEnhance, ImageOps
 
 from keras_lt import preprocessing, seeding
 
@@ -323,6 +324,74 @@ def test_cutout_by_hand():
         np.testing.assert_array_equal(cut, want)
 
 
+def distorted(image, strength):
+    """What each operation of rand_augment gives, by PIL."""
+    height, width = image.shape[:2]
+    grey = (128,) * image.shape[-1]
+    image = Image.fromarray(image.squeeze())
+    fill = grey if len(grey) > 1 else grey[0]
+    positive = abs(strength)
+
+    def affine(*matrix):
+        return image.transform(
+            image.size, Image.Transform.AFFINE, matrix, fillcolor=fill
+        )
+
+    shear, shift = 0.3 * strength, 150 / 331 * strength
+    factor = 1 + 0.9 * strength
+    return {
+        "identity": image,
+        "shear_x": affine(1, shear, 0, 0, 1, 0),
+        "shear_y": affine(1, 0, 0, shear, 1, 0),
+        "translate_x": affine(1, 0, shift * width, 0, 1, 0),
+        "translate_y": affine(1, 0, 0, 0, 1, shift * height),
+        "rotate": image.rotate(30 * strength, fillcolor=fill),
+        "brightness": ImageEnhance.Brightness(image).enhance(factor),
+        "colour": ImageEnhance.Color(image).enhance(factor),
+        "contrast": ImageEnhance.Contrast(image).enhance(factor),
+        "sharpness": ImageEnhance.Sharpness(image).enhance(factor),
+        "posterize": ImageOps.posterize(image, 8 - round(4 * positive)),
+        "solarize": ImageOps.solarize(image, 255 * (1 - positive)),
+        "auto_contrast": ImageOps.autocontrast(image),
+        "equalize": ImageOps.equalize(image),
+    }
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (8, 12, 1)])
+def test_rand_augment_is_pil(shape):
+    count, magnitude = 400, 17.3
+    # Smooth in part, and not over the whole range, for the histograms.
+    images = 20 + pictures(count, shape) // 3
+    images[:, :6, :4] = 77
+    images[7] = 55  # one colour
+    got, _ = preprocessing.rand_augment(1, magnitude)(
+        tf.constant(images), None, None, seeds(count)
+    )
+    draws = seeding.uniform(seeding.fold_in(seeds(count), 0), 2).numpy()
+    seen = set()
+    for image, augmented, (choice, sign) in zip(
+        images, got.numpy(), draws, strict=True
+    ):
+        strength = magnitude / 30 * (-1 if sign < 0.5 else 1)
+        name, want = list(distorted(image, strength).items())[int(choice * 14)]
+        want = np.array(want).reshape(shape).astype(int)
+        # PIL cuts off where we round.
+        exact = name in ("identity", "rotate", "posterize", "solarize")
+        exact |= name.startswith(("shear", "translate", "equalize"))
+        np.testing.assert_allclose(augmented, want, atol=0 if exact else 1)
+        seen.add((name, sign < 0.5))
+    assert len(seen) == 28
+
+
+def test_rand_augment_draws_again_for_each_operation():
+    images, keys = pictures(60, (8, 8, 3)), seeds(60)
+    twice, _ = preprocessing.rand_augment(2)(images, None, None, keys)
+    once, _ = preprocessing.rand_augment(1)(images, None, None, keys)
+    second = seeding.uniform(seeding.fold_in(keys, 1), 2)[:, 0].numpy()
+    same = (twice.numpy() == once.numpy()).all(axis=(1, 2, 3))
+    assert same[second < 1 / 14].all() and not same.all()
+
+
 def test_chain_gives_each_transform_seeds_of_its_own():
     received = []
 
@@ -345,6 +414,11 @@ def test_chain_gives_each_transform_seeds_of_its_own():
         lambda: preprocessing.remix([1, 2], kappa=0.5),
         lambda: preprocessing.remix([1, 2], tau=1.5),
         lambda: preprocessing.cutout(1),
+        lambda: preprocessing.rand_augment(0),
+        lambda: preprocessing.rand_augment(2, 31),
+        lambda: preprocessing.rand_augment()(
+            np.zeros((2, 4, 4, 2)), None, None, seeds(2)
+        ),
     ],
 )
 def test_mixing_errors(make):

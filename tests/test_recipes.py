@@ -277,7 +277,7 @@ def test_flag_file(name):
             "balanced_sampling": "class_balanced",
             "joint_forward": False,
             "drs_epoch": None,
-            "cutout": 0,
+            "augment": "standard",
             "mix": "none",
             "mix_alpha": 1.0,
             "stage1": None,
@@ -319,7 +319,7 @@ def test_flag_file(name):
 @pytest.mark.parametrize("mix", ["mixup", "remix", "cutmix"])
 def test_mixed_training(mix, tmp_path, monkeypatch):
     loss = "class_balanced" if mix == "remix" else "crossentropy"
-    arguments = (*TINY, f"--mix={mix}", f"--loss={loss}", "--cutout=4")
+    arguments = (*TINY, f"--mix={mix}", f"--loss={loss}", "--augment=strong")
     workdir = tmp_path / "run"
     assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
     record = report.read_record(workdir / "result.json")

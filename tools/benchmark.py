@@ -2,6 +2,7 @@
 
     python tools/benchmark.py train            # training step of ResNet-32
     python tools/benchmark.py train --method=dual_branch
+    python tools/benchmark.py stage2           # classifier re-training
     python tools/benchmark.py input --json     # input pipeline
 
 A ratio is the median over rounds of the quotient within a round, so that
@@ -262,6 +263,54 @@ def train_dual_branch(rounds: int) -> dict:
     return figures
 
 
+def retraining(cached: bool) -> Callable[[int], None]:
+    """cRT on 12,406 images, from their features or the images themselves."""
+    import keras
+
+    from keras_lt import datasets, features, streams
+    from keras_lt.models import TwoStage, classifier
+
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (12_406, 32, 32, 3), np.uint8)
+    data = datasets.from_arrays(images, np.arange(len(images)) % 10)
+    stage1 = classifier(resnet32("bfloat16"), 10)
+    model = TwoStage.crt(stage1, 10)
+    trained = model.head if cached else model
+    trained.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    arguments = {"sampling": "class_balanced", "batch_size": BATCH, "seed": 0}
+
+    def run(steps: int) -> None:
+        if cached:
+            extracted = features.extract(stage1, data)
+            batches = features.stream(extracted, 10, **arguments)
+        else:
+            batches = streams.stream(data, **arguments)
+        trained.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    return run
+
+
+def stage2(rounds: int) -> dict:
+    """Seconds of 10 epochs of cRT on CIFAR-10-LT, extraction included."""
+    variants = {
+        "cached": Variant(retraining, True),
+        "backbone": Variant(retraining, False),
+    }
+    steps = 10 * 97
+    speeds = take_turns(variants, rounds, steps)
+    seconds = {
+        f"seconds_{name}": steps * BATCH / statistics.median(values)
+        for name, values in speeds.items()
+    }
+    return seconds | {
+        "ratio_backbone_over_cached": ratio(speeds, "cached", "backbone")
+    }
+
+
 def balanced_stream(classes: int) -> Callable[[int], None]:
     """50,000 CIFAR-sized images in so many classes, as a balanced stream."""
     from keras_lt import datasets, preprocessing, streams
@@ -310,6 +359,7 @@ def input_(rounds: int) -> dict:
 SUBJECTS = {
     ("train", "single"): train,
     ("train", "dual_branch"): train_dual_branch,
+    ("stage2", "single"): stage2,
     ("input", "single"): input_,
 }
 
@@ -318,7 +368,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("subject", choices=["train", "input"])
+    parser.add_argument("subject", choices=["train", "stage2", "input"])
     parser.add_argument(
         "--method",
         choices=["single", "dual_branch"],

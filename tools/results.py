@@ -40,6 +40,17 @@ def read() -> dict[str, list[dict]]:
     return records
 
 
+def tables(records: dict[str, list[dict]]) -> str:
+    """A table for each augmentation, as one column can't hold two."""
+    parts = {}
+    for name, runs in records.items():
+        parts.setdefault(report.augmentation(runs[0]), {})[name] = runs
+    return "\n\n".join(
+        f"Augmentation `{augment}`:\n\n{table(part)}"
+        for augment, part in sorted(parts.items())
+    )
+
+
 def table(records: dict[str, list[dict]]) -> str:
     rows = [
         "| flag file | seeds | top-1 | balanced | many | medium | few | ECE "
@@ -98,7 +109,7 @@ def between(text: str, name: str, content: str) -> str:
 def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
     """The text of each file that quotes results, as it should be."""
     readme = REPO / "README.md"
-    text = between(readme.read_text(), "results", table(records))
+    text = between(readme.read_text(), "results", tables(records))
     texts = {readme: between(text, "benchmarks", benchmark_table())}
     for path in sorted(FLAGS.glob("*.cfg")):
         if path.stem in records:
@@ -148,7 +159,7 @@ def main() -> None:
             path.write_text(text)
             print(path.relative_to(REPO))
     if not (arguments.write or arguments.check or arguments.add):
-        print(table(records))
+        print(tables(records))
 
 
 if __name__ == "__main__":

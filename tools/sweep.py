@@ -150,7 +150,7 @@ def main() -> int:
         if path := sweep.record(flag_file, seed):
             record = report.read_record(path)
             records.setdefault(flag_file.stem, []).append(record)
-    print(results.table(records))
+    print(results.tables(records))
     return 1 if sweep.failed or sweep.stopped else 0
 
 

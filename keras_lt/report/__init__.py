@@ -5,6 +5,7 @@ from keras_lt.report.page import write_html
 from keras_lt.report.result import (
     SCHEMA,
     SCHEMA_VERSION,
+    augmentation,
     environment,
     read_record,
     record,
@@ -14,6 +15,7 @@ from keras_lt.report.result import (
 __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
+    "augmentation",
     "environment",
     "read_record",
     "record",

@@ -20,7 +20,7 @@ from keras_lt.report.page import (
     text,
     write_page,
 )
-from keras_lt.report.result import check
+from keras_lt.report.result import augmentation, check
 
 
 def _images_per_step(record: dict) -> float:
@@ -56,9 +56,10 @@ def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
     Raises:
         ValueError: If there is no record; if one lacks a required key; if one
             differs from the first in the data set, its classes, the training
-            images a class, the shot thresholds or the number of test images;
-            if a name comes twice with the same seed; or if `path` holds
-            something else than a page of keras_lt.
+            images a class, the shot thresholds, the number of test images or
+            the augmentation (`flags.augment`); if a name comes twice with the
+            same seed; or if `path` holds something else than a page of
+            keras_lt.
         OSError: If `path` can't be written.
 
     Example:
@@ -139,6 +140,7 @@ def _comparable(record: dict) -> dict:
         "shot_thresholds.many": thresholds["many"],
         "shot_thresholds.few": thresholds["few"],
         "data.num_test": data["num_test"],
+        "flags.augment": augmentation(record),
     }
 
 
@@ -157,7 +159,7 @@ def _refuse_incomparable(first: dict, record: dict) -> None:
     )
     raise ValueError(
         "Expected records of the same data set, classes, training images a "
-        "class, shot thresholds and test images. Received: "
+        "class, shot thresholds, test images and augmentation. Received: "
         f"{_who(record)} with {key}={found[key]!r} where {_who(first)} has "
         f"{expected[key]!r}{reason}"
     )

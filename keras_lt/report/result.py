@@ -53,7 +53,7 @@ SCHEMA = {
         "few": "fewer training images than this: few-shot",
     },
     "method": "method of the run, as single",
-    "flags": "{name: value} of all flags in effect",
+    "flags": "{name: value} of all flags in effect; see `augmentation`",
     "seed": "seed of the run",
     "environment": "what `environment()` gives",
     "train": {
@@ -265,6 +265,11 @@ def check(result, where: str) -> None:
                 f"Expected {num_classes} values (data.num_classes) in {key}. "
                 f"Received: {where} with {key}={values!r:.80}"
             )
+
+
+def augmentation(record: dict) -> str:
+    """The flag `augment`, by which results are kept apart, or "standard"."""
+    return record["flags"].get("augment", "standard")
 
 
 def _missing(schema: dict, result, prefix: str = ""):

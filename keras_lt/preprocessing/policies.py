@@ -1,0 +1,289 @@
+"""Augmentations of many operations, drawn for each image."""
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_lt import seeding
+from keras_lt.preprocessing.transforms import per_image
+
+# What rand_augment draws from; "identity" leaves an image as it is.
+_OPERATIONS = (
+    "identity",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "rotate",
+    "brightness",
+    "colour",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "auto_contrast",
+    "equalize",
+)
+
+
+def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
+    """RandAugment (Cubuk et al., NeurIPS 2020) of whole batches.
+
+    For each image, and `num_operations` times, one of 14 operations is drawn
+    with equal probability, and a sign. With m = magnitude / 30 they are, as in
+    torchvision: identity; shear by 0.3 m and translation by 150/331 m of the
+    side, each along x or y; rotation by 30 m degrees; brightness, colour,
+    contrast and sharpness by a factor of 1 + 0.9 m or 1 - 0.9 m;
+    posterisation to 8 - round(4 m) bits; solarisation from 255 (1 - m) on;
+    auto-contrast; histogram equalisation. Pixels from outside are grey (128).
+
+    Args:
+        num_operations: Operations an image, at least 1.
+        magnitude: From 0 to 30.
+
+    Returns:
+        A transform (see the module) of images with values from 0 to 255 and 3
+        channels or 1 (then colour is the identity).
+
+    Raises:
+        ValueError: If an argument is out of its range, or the images have
+            another number of channels.
+
+    Example:
+        >>> strong = keras_lt.preprocessing.chain(
+        ...     keras_lt.preprocessing.pad_crop_flip(4),
+        ...     keras_lt.preprocessing.rand_augment(2, 10),
+        ...     keras_lt.preprocessing.cutout(16),
+        ... )
+    """
+    if num_operations < 1 or not 0 <= magnitude <= 30:
+        raise ValueError(
+            "Expected num_operations >= 1 and magnitude in [0, 30]. Received: "
+            f"num_operations={num_operations}, magnitude={magnitude}"
+        )
+
+    def transform(images, labels, indices, seeds):
+        del indices
+        _check_channels(images)
+        dtype = tf.as_dtype(images.dtype)
+        augmented = tf.round(tf.cast(images, tf.float32))
+        for number in range(num_operations):
+            draws = seeding.uniform(seeding.fold_in(seeds, number), 2)
+            operations = tf.cast(draws[:, 0] * len(_OPERATIONS), tf.int32)
+            signs = tf.where(draws[:, 1] < 0.5, -1.0, 1.0)
+            augmented = _operate(augmented, operations, signs, magnitude / 30)
+        return tf.cast(augmented, dtype), labels
+
+    return transform
+
+
+def _operate(images, operations, signs, strength):
+    """Does the operation of each image, by its place in _OPERATIONS."""
+
+    def chosen(name):
+        return operations == _OPERATIONS.index(name)
+
+    def amount(name, most):
+        return tf.where(chosen(name), most * strength * signs, 0.0)
+
+    moved = _affine(
+        images,
+        shear_x=amount("shear_x", 0.3),
+        shear_y=amount("shear_y", 0.3),
+        translate_x=amount("translate_x", 150 / 331),
+        translate_y=amount("translate_y", 150 / 331),
+        angle=amount("rotate", math.radians(30)),
+    )
+    grey = _grey(images)
+    mean = tf.reduce_mean(grey, axis=(1, 2, 3), keepdims=True)
+    step = 2.0 ** round(4 * strength)
+    results = {
+        "brightness": _blended(images, 0.0, 0.9 * strength * signs),
+        "colour": _blended(images, grey, 0.9 * strength * signs),
+        "contrast": _blended(images, tf.round(mean), 0.9 * strength * signs),
+        "sharpness": _blended(images, _smooth(images), 0.9 * strength * signs),
+        "posterize": tf.floor(images / step) * step,
+        "solarize": tf.where(
+            images < 255.0 * (1 - strength), images, 255.0 - images
+        ),
+        "auto_contrast": _auto_contrast(images),
+        "equalize": _equalize(images),
+    }
+    images = moved
+    for name, result in results.items():
+        images = tf.where(per_image(chosen(name)), result, images)
+    return tf.round(images)
+
+
+def _affine(images, shear_x, shear_y, translate_x, translate_y, angle):
+    """Each image sheared (at its corner), shifted and turned, grey outside."""
+    height, width = images.shape[1:3]
+    x, y = (width - 1) / 2, (height - 1) / 2  # the centre
+    cosine, sine = tf.cos(angle), tf.sin(angle)
+    zeros = tf.zeros_like(angle)
+    matrices = [
+        cosine,
+        shear_x - sine,
+        translate_x * width + shear_x / 2.0 + x - x * cosine + y * sine,
+        shear_y + sine,
+        cosine,
+        translate_y * height + shear_y / 2.0 + y - x * sine - y * cosine,
+        zeros,
+        zeros,
+    ]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack(matrices, axis=1),
+        output_shape=[height, width],
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
+        fill_value=128.0,
+    )
+
+
+def _smooth(images):
+    """A mean that counts the pixel itself five times; the border stays."""
+    channels = images.shape[-1]
+    kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13.0
+    kernel = tf.tile(kernel[:, :, None, None], [1, 1, channels, 1])
+    inner = tf.nn.depthwise_conv2d(images, kernel, [1, 1, 1, 1], "VALID")
+    inner = tf.pad(inner, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-1)
+    return tf.where(inner < 0.0, images, tf.round(inner))
+
+
+def _auto_contrast(images):
+    low = tf.reduce_min(images, axis=(1, 2), keepdims=True)
+    high = tf.reduce_max(images, axis=(1, 2), keepdims=True)
+    stretched = tf.math.divide_no_nan(255.0 * (images - low), high - low)
+    return tf.where(high > low, stretched, images)
+
+
+def _equalize(images):
+    """Flattens the histogram of each channel of each image, as PIL does."""
+    _, height, width, channels = images.shape
+    planes = tf.reshape(
+        tf.transpose(images, [0, 3, 1, 2]), [-1, height * width]
+    )
+    values = tf.cast(planes, tf.int32)
+    histogram = tf.math.bincount(values, minlength=256, maxlength=256, axis=-1)
+    # A step is what the other pixels than those of the brightest value give.
+    brightest = tf.reduce_max(values, axis=1, keepdims=True)
+    step = tf.gather(histogram, brightest, batch_dims=1)
+    step = (height * width - step) // 255
+    below = tf.cumsum(histogram, axis=1, exclusive=True)
+    table = (below + step // 2) // tf.maximum(step, 1)
+    table = tf.minimum(table, 255)
+    table = tf.where(step == 0, tf.range(256), table)
+    planes = tf.gather(tf.cast(table, tf.float32), values, batch_dims=1)
+    planes = tf.reshape(planes, [-1, channels, height, width])
+    return tf.transpose(planes, [0, 2, 3, 1])
+
+
+def simclr(min_area: float = 0.2, jitter: float = 0.5) -> Callable:
+    """SimCLR's augmentation for small images (Chen et al., ICML 2020, B.9).
+
+    A crop of random size and place, resized to the image's, the mirror image
+    with probability 1/2, with probability 0.8 other colours, and with
+    probability 0.2 grey. As SimCLR does for CIFAR, nothing is blurred. In
+    units of `jitter` s the colours are: brightness and contrast by factors
+    from 1 - 0.8 s to 1 + 0.8 s, saturation likewise, hue by a shift of up to
+    0.2 s of the circle. All is drawn for each image, from its seed.
+
+    Args:
+        min_area: Smallest area of a crop as a part of the image's, in (0, 1].
+            Its aspect ratio is from 3/4 to 4/3.
+        jitter: s, from 0 to 1.
+
+    Returns:
+        A function of images (B, H, W, C), values from 0 to 255, C of 3 or (no
+        saturation, hue and grey) 1, and seeds uint64 (B,) that returns images
+        of the same shape and dtype.
+
+    Raises:
+        ValueError: If an argument is out of its range or C is another.
+
+    Example:
+        >>> view = keras_lt.preprocessing.simclr()(images, seeds)
+    """
+    if not (0 < min_area <= 1 and 0 <= jitter <= 1):
+        raise ValueError(
+            "Expected min_area in (0, 1] and jitter in [0, 1]. Received: "
+            f"min_area={min_area}, jitter={jitter}"
+        )
+
+    def augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        _check_channels(images)
+        draws = tf.unstack(seeding.uniform(seeds, 11), axis=1)  # (B,)
+        dtype = tf.as_dtype(images.dtype)
+        images = tf.cast(images, tf.float32)
+        images = _resized_crop(images, min_area, *draws[:5])
+        jittered = _jitter(images, jitter, *draws[5:9])
+        images = tf.where(per_image(draws[9] < 0.8), jittered, images)
+        grey = _grey(images)
+        images = tf.where(per_image(draws[10] < 0.2), grey, images)
+        if dtype.is_integer:
+            images = tf.round(images)
+        return tf.cast(images, dtype)
+
+    return augment
+
+
+def _check_channels(images):
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(
+            "Expected images of 1 or 3 channels. "
+            f"Received: images.shape={images.shape}"
+        )
+
+
+def _blended(images, other, change):
+    """`other` where the change is -1, the images where it is 0, and beyond."""
+    mixed = other + per_image(1.0 + change) * (images - other)
+    return tf.clip_by_value(mixed, 0.0, 255.0)
+
+
+def _resized_crop(images, min_area, area, ratio, top, left, mirrored):
+    _, height, width, _ = images.shape
+    area = min_area + (1.0 - min_area) * area
+    ratio = tf.exp(math.log(4 / 3) * (2.0 * ratio - 1.0))
+
+    def weights(part, place, size, mirrored):
+        """(B, size, size): of each pixel in each of the crop, bilinear."""
+        part = tf.minimum(part, 1.0)[:, None]
+        centers = (tf.range(size, dtype=tf.float32) + 0.5) / size
+        centers = tf.where(mirrored[:, None], 1.0 - centers, centers)
+        at = (place[:, None] * (1.0 - part) + part * centers) * size - 0.5
+        at = tf.clip_by_value(at, 0.0, size - 1.0)[:, :, None]
+        distance = tf.abs(at - tf.range(size, dtype=tf.float32))
+        return tf.maximum(1.0 - distance, 0.0)
+
+    never = tf.zeros_like(mirrored, tf.bool)
+    rows = weights(tf.sqrt(area / ratio), top, height, never)
+    columns = weights(tf.sqrt(area * ratio), left, width, mirrored < 0.5)
+    images = tf.einsum("bik,bkwc->biwc", rows, images)
+    return tf.einsum("bjl,bilc->bijc", columns, images)
+
+
+def _jitter(images, strength, brightness, contrast, saturation, hue):
+    def blended(images, other, draws):
+        return _blended(images, other, 0.8 * strength * (2.0 * draws - 1.0))
+
+    images = blended(images, 0.0, brightness)
+    mean = tf.reduce_mean(_grey(images), axis=(1, 2, 3), keepdims=True)
+    images = blended(images, mean, contrast)
+    if images.shape[-1] == 1:
+        return images
+    images = blended(images, _grey(images), saturation)
+    hsv = tf.image.rgb_to_hsv(images / 255.0)
+    shift = per_image(0.2 * strength * (2.0 * hue - 1.0))
+    turned = tf.math.floormod(hsv[..., :1] + shift, 1.0)
+    return 255.0 * tf.image.hsv_to_rgb(tf.concat([turned, hsv[..., 1:]], -1))
+
+
+def _grey(images: tf.Tensor) -> tf.Tensor:
+    """Luma (ITU-R BT.601) in every channel."""
+    if images.shape[-1] == 1:
+        return images
+    luma = tf.tensordot(images, tf.constant([0.299, 0.587, 0.114]), 1)
+    return tf.repeat(luma[..., None], 3, axis=-1)

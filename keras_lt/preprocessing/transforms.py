@@ -1,0 +1,162 @@
+"""Crops, mirror images, black squares, turns, and chains of transforms."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_lt import seeding
+
+
+def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
+    """The standard CIFAR augmentation: zero padding, random crop, flip.
+
+    Each image is padded with zeros (black, before any normalisation) on all
+    sides, cut to its old size at an offset uniform over the
+    (2 * padding + 1)^2 possible ones, and mirrored with probability 1/2. One
+    gather does it for the whole batch.
+
+    Args:
+        padding: Pixels a side, at least 0.
+        flip: Whether images are mirrored left to right.
+
+    Returns:
+        A transform (see the module).
+
+    Raises:
+        ValueError: If the padding is negative.
+
+    Example:
+        >>> batches = keras_lt.streams.stream(
+        ...     train, sampling="random", batch_size=128, seed=0,
+        ...     transform=keras_lt.preprocessing.pad_crop_flip(4),
+        ... )
+    """
+    if padding < 0:
+        raise ValueError(f"Expected padding >= 0. Received: padding={padding}")
+
+    def transform(images, labels, indices, seeds):
+        del indices
+        draws = seeding.uniform(seeds, 3)  # (B, 3)
+        offsets = tf.cast(draws[:, :2] * (2 * padding + 1), tf.int32)
+        mirrored = (draws[:, 2] < 0.5) & flip
+        return _crop(images, padding, offsets, mirrored), labels
+
+    return transform
+
+
+def _crop(
+    images: tf.Tensor, padding: int, offsets: tf.Tensor, mirrored: tf.Tensor
+) -> tf.Tensor:
+    batch, height, width, channels = images.shape
+    padded_height, padded_width = height + 2 * padding, width + 2 * padding
+    padded = tf.pad(images, [[0, 0], [padding] * 2, [padding] * 2, [0, 0]])
+    columns = tf.range(width)
+    columns = tf.where(mirrored[:, None], width - 1 - columns, columns)
+    columns += offsets[:, 1:]  # (B, W)
+    rows = offsets[:, :1] + tf.range(height)  # (B, H)
+    rows += tf.range(batch)[:, None] * padded_height
+    pixels = rows[:, :, None] * padded_width + columns[:, None, :]  # (B, H, W)
+    return tf.gather(tf.reshape(padded, [-1, channels]), pixels)
+
+
+def cutout(size: int) -> Callable:
+    """Blacks out a square of each image (DeVries and Taylor, 2017).
+
+    Its centre is uniform over the pixels, so at the borders less is lost. As in
+    the authors' code a side is `size // 2` to both sides of the centre.
+
+    Args:
+        size: Side of the square in pixels, at least 2; 16 for CIFAR-10.
+
+    Returns:
+        A transform (see the module).
+
+    Raises:
+        ValueError: If the size is less than 2.
+
+    Example:
+        >>> transform = keras_lt.preprocessing.chain(
+        ...     keras_lt.preprocessing.pad_crop_flip(4),
+        ...     keras_lt.preprocessing.cutout(16),
+        ... )
+    """
+    if size < 2:
+        raise ValueError(f"Expected size >= 2. Received: size={size}")
+
+    def transform(images, labels, indices, seeds):
+        del indices
+        height, width = images.shape[1:3]
+        row, column = tf.unstack(seeding.uniform(seeds, 2), axis=1)
+        row, column = tf.floor(row * height), tf.floor(column * width)
+        half = float(size // 2)
+        inside = box(
+            height, width, row - half, column - half, row + half, column + half
+        )
+        return tf.where(inside, tf.zeros((), images.dtype), images), labels
+
+    return transform
+
+
+def chain(*transforms: Callable) -> Callable:
+    """One transform of several, each with random numbers of its own.
+
+    Args:
+        *transforms: Transforms, the first one applied first.
+
+    Returns:
+        A transform (see the module).
+    """
+
+    def transform(images, labels, indices, seeds):
+        for number, each in enumerate(transforms):
+            images, labels = each(
+                images, labels, indices, seeding.fold_in(seeds, number)
+            )
+        return images, labels
+
+    return transform
+
+
+def box(height, width, top, left, bottom, right) -> tf.Tensor:
+    """(B, H, W, 1): the pixels in boxes that end before bottom and right."""
+    rows = tf.range(height, dtype=tf.float32)[:, None, None]
+    columns = tf.range(width, dtype=tf.float32)[:, None]
+    return (
+        (rows >= per_image(top))
+        & (rows < per_image(bottom))
+        & (columns >= per_image(left))
+        & (columns < per_image(right))
+    )
+
+
+def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
+    """Turns each image counter-clockwise by a number of quarter turns.
+
+    Args:
+        images: Square images (B, S, S, C).
+        quarter_turns: int (B,), from 0 to 3.
+
+    Returns:
+        (B, S, S, C), of the dtype of the images.
+
+    Raises:
+        ValueError: If the images are not square.
+
+    Example:
+        >>> turned = keras_lt.preprocessing.rotate_90(images, [0, 1, 2, 3])
+    """
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"Expected square images. Received: images.shape={images.shape}"
+        )
+    turns = tf.reshape(quarter_turns, (-1, 1, 1, 1))
+    images = tf.where(
+        turns % 2 == 1, tf.transpose(images, [0, 2, 1, 3]), images
+    )
+    images = tf.where((turns == 1) | (turns == 2), images[:, ::-1], images)
+    return tf.where(turns >= 2, images[:, :, ::-1], images)
+
+
+def per_image(values: tf.Tensor) -> tf.Tensor:
+    """(B,) as (B, 1, 1, 1)."""
+    return values[:, None, None, None]
