@@ -146,6 +146,16 @@ TABLE = {
     losses.NTXent: Case(
         {"temperature": 0.2}, (LABELS, VIEWS), lambda: losses.NTXent(0.0)
     ),
+    losses.SupervisedContrastive: Case(
+        {"temperature": 0.2},
+        (LABELS, VIEWS),
+        lambda: losses.SupervisedContrastive(-1.0),
+    ),
+    losses.BalancedNegativeSampling: Case(
+        {"temperature": 0.2, "negatives": "others"},
+        (LABELS, VIEWS),
+        lambda: losses.BalancedNegativeSampling(negatives="all"),
+    ),
     metrics.BalancedAccuracy: metric_case(
         metrics.BalancedAccuracy, num_classes=4
     ),
@@ -177,7 +187,12 @@ KINDS = {
 }
 
 
-BASES = (losses.ClassWeightedLoss, models.AuxiliaryTask)
+BASES = (
+    losses.ClassWeightedLoss,
+    losses.ContrastiveLoss,
+    losses.base.Float32Loss,
+    models.AuxiliaryTask,
+)
 
 
 def public_objects():

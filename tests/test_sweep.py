@@ -28,17 +28,16 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "good.cfg").write_text(SMALL)
     (folder / "bad.cfg").write_text(SMALL + "--beta=2\n--loss=class_balanced\n")
-    arguments = (folder / "good.cfg", folder / "bad.cfg", "--seeds", "0", "1")
-    process = start(folder, *arguments)
+    files = (folder / "good.cfg", folder / "bad.cfg", "--seeds", "0", "1")
+    more = ("--", "--learning_rate=0.01")
+    process = start(folder, *files, *more)
     first = process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=300)
     assert first == f"finished: {folder / 'runs' / 'good_0'}\n"
     assert process.returncode == 1
     assert "good_1" not in rest
-    process = start(
-        folder, *arguments, "--jobs=2", "--", "--learning_rate=0.01"
-    )
+    process = start(folder, *files, "--jobs=2", *more)
     output, _ = process.communicate(timeout=300)
     return folder, output, process.returncode
 
@@ -66,7 +65,7 @@ def test_records_and_table(swept):
     ]
     assert [record["seed"] for record in records] == [0, 1]
     rates = [record["flags"]["learning_rate"] for record in records]
-    assert rates == [0.1, 0.01]
+    assert rates == [0.01, 0.01]
     row = next(line for line in output.splitlines() if line.startswith("| [go"))
     top1 = [100 * record["test"]["last"]["top1"] for record in records]
     assert f"| 2 | {sum(top1) / 2:.1f} ± " in row

@@ -3,6 +3,7 @@
     python tools/benchmark.py train            # training step of ResNet-32
     python tools/benchmark.py train --method=dual_branch
     python tools/benchmark.py stage2           # classifier re-training
+    python tools/benchmark.py dpp              # draws of IP-DPP
     python tools/benchmark.py input --json     # input pipeline
 
 A ratio is the median over rounds of the quotient within a round, so that
@@ -18,6 +19,7 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
+import resource
 import statistics
 import sys
 import time
@@ -47,7 +49,7 @@ class Variant:
         self.megabytes = self.run(0)[1]
 
     def run(self, steps: int) -> tuple[float, float]:
-        """Seconds that so many steps took, and resident megabytes."""
+        """Seconds that so many steps took, and the most megabytes so far."""
         self._pipe.send(steps)
         return self._pipe.recv()
 
@@ -62,9 +64,8 @@ def _serve(pipe: Any, factory: Callable, arguments: tuple) -> None:
         begin = time.perf_counter()
         run(steps or WARM_UP)
         seconds = time.perf_counter() - begin
-        with open("/proc/self/statm") as statm:
-            pages = int(statm.read().split()[1])
-        pipe.send((seconds, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        pipe.send((seconds, kilobytes * 1024 / 1e6))
 
 
 def take_turns(
@@ -311,6 +312,69 @@ def stage2(rounds: int) -> dict:
     }
 
 
+def draws(size: int, k: int) -> Callable[[int], None]:
+    """Draws of `k` of `size` images by IP-DPP."""
+    from keras_lt import dpp
+
+    p = np.random.default_rng(0).random(size)
+
+    def run(steps: int) -> None:
+        for seed in range(steps):
+            dpp.sample(p, k, seed=seed, scale="n")
+
+    return run
+
+
+def dense_draws(size: int, k: int, dppy: bool) -> Callable[[int], None]:
+    """What such draws take by a matrix: its eigenvectors, at least."""
+    from keras_lt import dpp
+
+    kernel = dpp.information_kernel(np.random.default_rng(0).random(size), "n")
+
+    def run(steps: int) -> None:
+        for seed in range(steps if steps != WARM_UP else 0):
+            if not dppy:
+                np.linalg.eigh(kernel)
+                continue
+            from dppy.finite_dpps import FiniteDPP
+
+            process = FiniteDPP("likelihood", L=kernel)
+            process.sample_exact_k_dpp(k, random_state=seed)
+
+    return run
+
+
+def dpp_(rounds: int) -> dict:
+    """Draws of IP-DPP at scale "n", and their memory above that of imports."""
+    size, k = 5_000, 500
+    ours = Variant(draws, size, k)
+    others = {"eigendecomposition": Variant(dense_draws, size, k, False)}
+    if importlib.util.find_spec("dppy") is not None:
+        others["dppy"] = Variant(dense_draws, size, k, True)
+    seconds = {name: [] for name in ("keras_lt", *others)}
+    for _ in range(rounds):
+        seconds["keras_lt"].append(ours.run(100)[0] / 100)
+        for name, variant in others.items():
+            seconds[name].append(variant.run(1)[0])
+    figures = {
+        f"milliseconds_{name}_5000": 1e3 * statistics.median(values)
+        for name, values in seconds.items()
+    }
+    for name in others:
+        pairs = zip(seconds[name], seconds["keras_lt"], strict=True)
+        figures[f"ratio_{name}_over_keras_lt_5000"] = statistics.median(
+            theirs / ours for theirs, ours in pairs
+        )
+    large = Variant(draws, 1_000_000, 100_000)
+    figures["seconds_keras_lt_1000000"] = statistics.median(
+        large.run(1)[0] for _ in range(rounds)
+    )
+    figures["megabytes_keras_lt_1000000"] = (
+        large.megabytes - Variant(draws, 10, 1).megabytes
+    )
+    return figures
+
+
 def balanced_stream(classes: int) -> Callable[[int], None]:
     """50,000 CIFAR-sized images in so many classes, as a balanced stream."""
     from keras_lt import datasets, preprocessing, streams
@@ -360,6 +424,7 @@ SUBJECTS = {
     ("train", "single"): train,
     ("train", "dual_branch"): train_dual_branch,
     ("stage2", "single"): stage2,
+    ("dpp", "single"): dpp_,
     ("input", "single"): input_,
 }
 
@@ -368,7 +433,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("subject", choices=["train", "stage2", "input"])
+    parser.add_argument("subject", choices=["train", "stage2", "dpp", "input"])
     parser.add_argument(
         "--method",
         choices=["single", "dual_branch"],

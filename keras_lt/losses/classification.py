@@ -1,8 +1,7 @@
-"""Losses, per example: of classes from logits, of views from embeddings."""
+"""Losses of classes, from logits."""
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from keras_lt.counts import (
@@ -10,44 +9,12 @@ from keras_lt.counts import (
     log_prior,
     validate_class_counts,
 )
+from keras_lt.losses.base import Float32Loss, sum_over_replicas
 
 NORMALIZERS = ("batch", "weight_sum", "nonzero")
 
 
-def _sum_over_replicas(value):
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-
-def gather_over_replicas(value):
-    """Rows of all replicas, and the index of this replica's first one."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value, 0
-    rows = tf.shape(value)[0]
-    first = tf.cast(context.replica_id_in_sync_group, rows.dtype) * rows
-    return context.all_gather(value, axis=0), first
-
-
-class _Float32Loss(keras.losses.Loss):
-    """Computes in float32 at least.
-
-    `Loss.__call__` casts the labels too: in 16 bits ids above 256 fail.
-    """
-
-    @property
-    def dtype(self):
-        if self._dtype in ("float16", "bfloat16"):
-            return "float32"
-        return self._dtype
-
-    def get_config(self):
-        return {**super().get_config(), "dtype": self.dtype}
-
-
-class ClassWeightedLoss(_Float32Loss):
+class ClassWeightedLoss(Float32Loss):
     """Base class of the classification losses that can weigh classes.
 
     A subclass gives `per_example(labels, logits)`. Example i with labels y (one
@@ -177,7 +144,7 @@ class ClassWeightedLoss(_Float32Loss):
         else:
             norms = weights
         total, size = ops.unstack(
-            _sum_over_replicas(
+            sum_over_replicas(
                 ops.stack([ops.sum(norms), ops.sum(ops.ones_like(norms))])
             )
         )
@@ -698,82 +665,3 @@ class LabelAwareSmoothing(ClassWeightedLoss):
 
     def get_config(self):
         return {**super().get_config(), "head": self.head, "tail": self.tail}
-
-
-@keras.saving.register_keras_serializable(package="keras_lt")
-class NTXent(_Float32Loss):
-    """Normalised temperature-scaled cross-entropy between views (SimCLR).
-
-    Each of the 2 B views of a batch is an anchor, with unit vectors z and the
-    other view of the same image as its positive (Chen et al., ICML 2020,
-    eq. 1):
-
-        l_i = -log(exp(z_i z_p(i) / t) / sum_{k != i} exp(z_i z_k / t)).
-
-    The sum runs over the global batch: under `tf.distribute` embeddings are
-    gathered over replicas, gradients included.
-
-    Args:
-        temperature: t, greater than 0.
-        reduction: as in `keras.losses.Loss`.
-        name: name of the loss.
-        dtype: dtype of the computation; 16-bit ones become float32.
-
-    Call arguments:
-        y_true: ignored.
-        y_pred: embeddings of two views of each image, `(B, 2, D)`, of any
-            length. The value of an image is the mean of its two anchors'.
-
-    Raises:
-        ValueError: if the temperature is not positive or the embeddings have
-            another shape.
-
-    Example:
-    >>> loss = NTXent(temperature=0.1)
-    >>> same = np.eye(4)[:, None].repeat(2, axis=1)  # views that agree
-    >>> round(float(loss(np.zeros(4), same)), 4)
-    0.0003
-    """
-
-    def __init__(
-        self,
-        temperature: float = 0.5,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "nt_xent",
-        dtype=None,
-    ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not 0 < temperature < np.inf:
-            raise ValueError(
-                f"Expected temperature > 0. Received: temperature={temperature}"
-            )
-        self.temperature = temperature
-
-    def call(self, y_true, y_pred):
-        if len(y_pred.shape) != 3 or y_pred.shape[1] != 2:
-            raise ValueError(
-                "Expected y_pred of shape (batch, 2, dim), embeddings of two "
-                f"views. Received: y_pred.shape={tuple(y_pred.shape)}"
-            )
-        embeddings = ops.cast(y_pred, self.dtype)
-        norms = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
-        # A dead projection gives zeros: they stay so, with a finite gradient.
-        norms = ops.where(norms > 1e-12, norms, 1.0)
-        embeddings = embeddings * ops.rsqrt(norms)
-        everything, first = gather_over_replicas(embeddings)
-        dim = embeddings.shape[-1]
-        anchors = ops.reshape(embeddings, (-1, dim))  # (2 B, dim)
-        everything = ops.reshape(everything, (-1, dim))  # (2 B replicas, dim)
-        similarities = anchors @ ops.transpose(everything) / self.temperature
-        itself = 2 * first + ops.arange(ops.shape(anchors)[0])
-        positive = itself + 1 - 2 * (itself % 2)
-        count = ops.shape(everything)[0]
-        others = ops.where(
-            ops.one_hot(itself, count, dtype="bool"), -np.inf, similarities
-        )
-        matches = ops.take_along_axis(similarities, positive[:, None], axis=1)
-        values = ops.logsumexp(others, axis=1) - matches[:, 0]
-        return ops.mean(ops.reshape(values, (-1, 2)), axis=1)
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}

@@ -1,0 +1,247 @@
+"""Losses of views, from embeddings."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lt.losses.base import Float32Loss, gather_over_replicas
+
+# The mean of exp(1 / t) overflows in float32 below it.
+_LOWEST_TEMPERATURE = 0.0125
+
+
+class ContrastiveLoss(Float32Loss):
+    """Base class of the losses that compare all views of a batch.
+
+    Each of the 2 B views of a batch of B images is an anchor with a unit vector
+    z. A subclass gives `per_anchor(similarities, itself, positives, same)`,
+    where the similarities z_a z_b / t are those of the anchors with all views
+    of the global batch: under `tf.distribute` embeddings and labels are
+    gathered over replicas, gradients included. The value of an image is the
+    mean of its two anchors'.
+
+    Args:
+        temperature: t, greater than 0.
+        reduction: as in `keras.losses.Loss`.
+        name: name of the loss.
+        dtype: dtype of the computation; 16-bit ones become float32.
+
+    Call arguments:
+        y_true: label ids, `(B,)` or `(B, 1)`.
+        y_pred: embeddings of two views of each image, `(B, 2, D)`, of any
+            length.
+
+    Raises:
+        ValueError: if the temperature is not positive or the embeddings have
+            another shape.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not 0 < temperature < np.inf:
+            raise ValueError(
+                f"Expected temperature > 0. Received: temperature={temperature}"
+            )
+        self.temperature = temperature
+
+    def per_anchor(self, similarities, itself, positive, same):
+        """Returns a value for each anchor.
+
+        Args:
+            similarities: float (A, K): of A anchors with the K views of the
+                global batch.
+            itself: bool (A, K): which view the anchor is.
+            positive: int (A,): index of the other view of the same image.
+            same: bool (A, K): views of the anchor's class, itself among them.
+        """
+        raise NotImplementedError
+
+    def call(self, y_true, y_pred):
+        if len(y_pred.shape) != 3 or y_pred.shape[1] != 2:
+            raise ValueError(
+                "Expected y_pred of shape (batch, 2, dim), embeddings of two "
+                f"views. Received: y_pred.shape={tuple(y_pred.shape)}"
+            )
+        embeddings = ops.cast(y_pred, self.dtype)
+        norms = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
+        # A dead projection gives zeros: they stay so, with a finite gradient.
+        norms = ops.where(norms > 1e-12, norms, 1.0)
+        embeddings = embeddings * ops.rsqrt(norms)
+        labels = ops.reshape(y_true, (-1, 1))
+        all_labels, _ = gather_over_replicas(labels)
+        everything, first = gather_over_replicas(embeddings)
+        dim = embeddings.shape[-1]
+        anchors = ops.reshape(embeddings, (-1, dim))  # (A, dim)
+        everything = ops.reshape(everything, (-1, dim))  # (K, dim)
+        similarities = anchors @ ops.transpose(everything) / self.temperature
+        index = 2 * first + ops.arange(ops.shape(anchors)[0])
+        labels = ops.repeat(labels, 2, axis=0)
+        all_labels = ops.transpose(ops.repeat(all_labels, 2, axis=0))
+        values = self.per_anchor(
+            similarities,
+            ops.one_hot(index, ops.shape(everything)[0], dtype="bool"),
+            index + 1 - 2 * (index % 2),
+            labels == all_labels,
+        )
+        return ops.mean(ops.reshape(values, (-1, 2)), axis=1)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class NTXent(ContrastiveLoss):
+    """Normalised temperature-scaled cross-entropy between views (SimCLR).
+
+    The other view of the same image is the anchor's positive (Chen et al., ICML
+    2020, eq. 1):
+
+        l_a = -log(exp(z_a z_p(a) / t) / sum_{b != a} exp(z_a z_b / t)).
+
+    Args, call arguments and errors are those of `ContrastiveLoss`; labels are
+    ignored.
+
+    Example:
+    >>> loss = NTXent(temperature=0.1)
+    >>> same = np.eye(4)[:, None].repeat(2, axis=1)  # views that agree
+    >>> round(float(loss(np.zeros(4), same)), 4)
+    0.0003
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "nt_xent",
+        dtype=None,
+    ):
+        super().__init__(temperature, reduction, name, dtype)
+
+    def per_anchor(self, similarities, itself, positive, same):
+        del same
+        others = ops.where(itself, -np.inf, similarities)
+        matches = ops.take_along_axis(similarities, positive[:, None], axis=1)
+        return ops.logsumexp(others, axis=1) - matches[:, 0]
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class SupervisedContrastive(ContrastiveLoss):
+    """SupCon: all views of the anchor's class are positives.
+
+    With P(a) the views of the class of anchor a but itself (Khosla et al.,
+    NeurIPS 2020, eq. 2, the sum outside of the logarithm):
+
+        l_a = -1/|P(a)| sum_{p in P(a)}
+                  log(exp(z_a z_p / t) / sum_{b != a} exp(z_a z_b / t)).
+
+    Args, call arguments and errors are those of `ContrastiveLoss`.
+
+    Example:
+    >>> loss = SupervisedContrastive(temperature=0.1)
+    >>> same = np.eye(2)[:, None].repeat(2, axis=1)
+    >>> round(float(loss(np.array([0, 1]), same)), 4)
+    0.0001
+    >>> round(float(loss(np.array([0, 0]), same)), 4)
+    6.6668
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "supervised_contrastive",
+        dtype=None,
+    ):
+        super().__init__(temperature, reduction, name, dtype)
+
+    def per_anchor(self, similarities, itself, positive, same):
+        del positive
+        positives = ops.cast(same & ~itself, similarities.dtype)
+        matches = ops.sum(positives * similarities, axis=1)
+        others = ops.where(itself, -np.inf, similarities)
+        return ops.logsumexp(others, axis=1) - matches / ops.sum(
+            positives, axis=1
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class BalancedNegativeSampling(ContrastiveLoss):
+    """BNS: every anchor weighs its class as much as all others together.
+
+    With the views P(a) of the class of anchor a but itself and the views N(a)
+    of other classes (Lin and Yuan, arXiv:2510.08836):
+
+        P_a = mean over P(a) of exp(z_a z_p / t)
+        Q_a = sum over N(a) of exp(z_a z_n / t) / M
+        l_a = softplus(-P_a) + softplus(Q_a).
+
+    M is the number of views in the global batch, 2 B, as in the authors' code,
+    or that of N(a). Where N(a) is empty Q_a is 0. One matrix product gives all
+    similarities.
+
+    Args:
+        temperature: t, at least 0.0125; below it exp(1 / t) is infinite.
+        negatives: `"batch"` divides by 2 B, `"others"` by |N(a)|.
+        reduction: as in `keras.losses.Loss`.
+        name: name of the loss.
+        dtype: dtype of the computation; 16-bit ones become float32.
+
+    Call arguments:
+        as those of `ContrastiveLoss`.
+
+    Raises:
+        ValueError: if an argument is out of its range or the embeddings have
+            another shape.
+
+    Example:
+    >>> loss = BalancedNegativeSampling()
+    >>> same = np.eye(2)[:, None].repeat(2, axis=1)
+    >>> round(float(loss(np.array([0, 1]), same)), 4)
+    0.9747
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        negatives: str = "batch",
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "balanced_negative_sampling",
+        dtype=None,
+    ):
+        super().__init__(temperature, reduction, name, dtype)
+        if temperature < _LOWEST_TEMPERATURE:
+            raise ValueError(
+                f"Expected temperature >= {_LOWEST_TEMPERATURE}. "
+                f"Received: temperature={temperature}"
+            )
+        if negatives not in ("batch", "others"):
+            raise ValueError(
+                'Expected negatives to be "batch" or "others". '
+                f"Received: negatives={negatives!r}"
+            )
+        self.negatives = negatives
+
+    def per_anchor(self, similarities, itself, positive, same):
+        del positive
+        exponentials = ops.exp(similarities)
+        positives = ops.cast(same & ~itself, exponentials.dtype)
+        others = ops.cast(~same, exponentials.dtype)
+        attraction = ops.sum(positives * exponentials, axis=1)
+        attraction = attraction / ops.sum(positives, axis=1)
+        repulsion = ops.sum(others * exponentials, axis=1)
+        if self.negatives == "batch":
+            repulsion = repulsion / ops.cast(
+                ops.shape(similarities)[1], repulsion.dtype
+            )
+        else:
+            repulsion = repulsion / ops.maximum(ops.sum(others, axis=1), 1.0)
+        return ops.softplus(-attraction) + ops.softplus(repulsion)
+
+    def get_config(self):
+        return {**super().get_config(), "negatives": self.negatives}
