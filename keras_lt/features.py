@@ -26,9 +26,9 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
 
     Args:
         model: A functional model whose last layer is the classifier, or a
-            `keras_lt.models.DualBranch`.
+            model of ours.
         layer: Name of the layer whose outputs are the features; None for what
-            the last layer takes.
+            the last layer takes, or the `features` of a model of ours.
 
     Returns:
         A functional model that shares the layers, to features (B, D); maps
@@ -42,7 +42,10 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
         >>> images_to_features = keras_lt.features.feature_model(model)
     """
     model = getattr(model, "classifier", model)  # of a DualBranch
-    if layer is None:
+    known = getattr(model, "features", None)
+    if layer is None and isinstance(known, keras.Model):
+        model, features = known, known.output
+    elif layer is None:
         features = model.layers[-1].input
     else:
         names = [each.name for each in model.layers]

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lt.models.backbones import PaddedShortcut, cifar_resnet
+from keras_lt.models.backbones import (
+    PaddedShortcut,
+    cifar_resnet,
+    cifar_resnet18,
+)
 from keras_lt.models.classifier import classifier
 
 
@@ -44,6 +48,24 @@ def test_published_number_of_parameters():
     assert size_of(backbone.non_trainable_variables) == 2_272
     model = classifier(backbone, 10)
     assert size_of(model.trainable_variables) == 464_154
+
+
+def test_resnet18():
+    model = cifar_resnet18(l2=0.5)
+    # That of torchvision with a 3x3 stem: 11,173,962 less the classifier's.
+    assert size_of(model.trainable_variables) == 11_173_962 - 513 * 10
+    assert model(np.zeros((2, 32, 32, 3), "uint8")).shape == (2, 512)
+    shapes = [
+        model.get_layer(f"stage{n}_block2_relu").output.shape for n in (1, 4)
+    ]
+    assert shapes == [(None, 32, 32, 64), (None, 4, 4, 512)]
+    squares = sum(float((v**2).numpy().sum()) for v in model.trainable_weights)
+    np.testing.assert_allclose(sum(model.losses), squares / 2, rtol=1e-5)
+    # The shortcut takes every other pixel from 0.
+    shortcut = model.get_layer("stage2_block1_shortcut_conv")
+    x = np.random.default_rng(0).normal(size=(1, 5, 6, 64)).astype("float32")
+    want = x[:, ::2, ::2] @ shortcut.kernel.numpy()[0, 0]
+    np.testing.assert_allclose(shortcut(x), want, rtol=1e-4, atol=1e-5)
 
 
 def test_width_and_channels():

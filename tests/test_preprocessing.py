@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from data import chi_square, chi_square_limit
 from PIL import Image, ImageEnhance, ImageOps
+from scipy import ndimage
 
 from keras_lt import preprocessing, seeding
 
@@ -119,9 +120,10 @@ def test_rotate_90_of_other_shapes():
 GREY = np.array([0.299, 0.587, 0.114])
 
 
-def simclr_reference(image, draws, min_area, strength):
-    """One image, by np.interp and colorsys."""
-    area, ratio, top, left, mirror, *colours, jittered, grey = draws
+def simclr_reference(image, draws, min_area, strength, blur=0.0):
+    """One image, by np.interp, colorsys and scipy."""
+    *draws, jittered, grey, blurred, deviation = draws
+    area, ratio, top, left, mirror, *colours = draws
     area = min_area + area * (1 - min_area)
     ratio = (4 / 3) ** (2 * ratio - 1)
     sizes = np.minimum([(area / ratio) ** 0.5, (area * ratio) ** 0.5], 1)
@@ -149,6 +151,13 @@ def simclr_reference(image, draws, min_area, strength):
             image[pixel] = colorsys.hsv_to_rgb(hue, saturation, value)
     if grey < 0.2:
         image = np.repeat((image @ GREY)[..., None], 3, axis=-1)
+    if blurred < blur:
+        deviation = 0.1 + 1.9 * deviation
+        for axis in (0, 1):
+            radius = max(1, image.shape[axis] // 20)
+            image = ndimage.gaussian_filter1d(
+                image, deviation, axis, mode="mirror", radius=radius
+            )
     return image
 
 
@@ -158,12 +167,14 @@ def simclr_reference(image, draws, min_area, strength):
         {"min_area": 0.3, "jitter": 0.5},
         {"min_area": 1.0, "jitter": 1.0},
         {"min_area": 0.1, "jitter": 0.0},
+        {"min_area": 0.4, "jitter": 0.2, "blur": 0.5},
     ],
     ids=str,
 )
 def test_simclr_is_the_reference(arguments):
-    images = pictures(40, (6, 9, 3), np.float32)
-    draws = seeding.uniform(seeds(40), 11).numpy().astype(np.float64)
+    shape = (6, 41, 3) if "blur" in arguments else (6, 9, 3)
+    images = pictures(40, shape, np.float32)
+    draws = seeding.uniform(seeds(40), 13).numpy().astype(np.float64)
     assert (draws[:, 10] < 0.2).any() and (draws[:, 9] > 0.8).any()
     got = preprocessing.simclr(**arguments)(images, seeds(40))
     for image, augmented, draw in zip(images, got, draws, strict=True):
@@ -207,12 +218,31 @@ def test_simclr_in_a_graph(jit_compile):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"min_area": 0.0}, {"min_area": 1.1}, {"jitter": -0.1}, {"jitter": 2.0}],
+    [
+        {"min_area": 0.0},
+        {"min_area": 1.1},
+        {"jitter": -0.1},
+        {"jitter": 2.0},
+        {"blur": 1.5},
+    ],
     ids=str,
 )
 def test_simclr_errors(arguments):
     with pytest.raises(ValueError, match=r"Expected min_area .* Received: "):
         preprocessing.simclr(**arguments)
+
+
+def test_two_views():
+    images, labels = pictures(12, (8, 8, 3)), tf.range(12)
+    augment = preprocessing.simclr()
+    views, kept = preprocessing.two_views(augment)(
+        images, labels, None, seeds(12)
+    )
+    np.testing.assert_array_equal(kept, labels)
+    for number, view in enumerate(views):
+        want = augment(images, seeding.fold_in(seeds(12), number))
+        np.testing.assert_array_equal(view, want)
+    assert (views[0] != views[1]).numpy().any(axis=(1, 2, 3)).all()
 
 
 def test_simclr_of_other_channels():

@@ -8,6 +8,7 @@ from keras_lt.models.auxiliary import (
     RotationTask,
 )
 from keras_lt.models.classifier import classifier, linear_head
+from keras_lt.models.contrastive import ContrastivePretrainer
 from keras_lt.models.dual_branch import DualBranch
 from keras_lt.models.two_stage import (
     TwoStage,
@@ -18,6 +19,7 @@ from keras_lt.models.two_stage import (
 __all__ = [
     "AuxiliaryTask",
     "ClassifierTask",
+    "ContrastivePretrainer",
     "ContrastiveTask",
     "DualBranch",
     "RotationTask",

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_lt import preprocessing, seeding
 from keras_lt.losses import NTXent, gather_over_replicas
-from keras_lt.models.classifier import linear_head
+from keras_lt.models.classifier import linear_head, projection_head
 
 
 class AuxiliaryTask(keras.layers.Layer):
@@ -263,24 +263,9 @@ class ContrastiveTask(AuxiliaryTask):
         self._views = augment or preprocessing.simclr()
 
     def build(self, features_shape: tuple[int | None, ...]) -> None:
-        regularizer = keras.regularizers.L2(self.l2) if self.l2 else None
-
-        def dense(units, **kwargs):
-            return keras.layers.Dense(
-                units,
-                kernel_regularizer=regularizer,
-                bias_regularizer=regularizer,
-                dtype=self.dtype_policy,
-                **kwargs,
-            )
-
-        self.head = keras.Sequential(
-            [
-                dense(features_shape[-1], activation="relu"),
-                dense(self.projection_dim),
-            ]
+        self.head = projection_head(
+            features_shape[-1], self.projection_dim, self.l2, self.dtype_policy
         )
-        self.head.build(features_shape)
 
     def examples(self, images: Any, labels: Any, seeds: Any) -> tuple[Any, Any]:
         views = [

@@ -112,6 +112,79 @@ def cifar_resnet(
         )
     if width < 1:
         raise ValueError(f"Expected width >= 1. Received: width={width}")
+
+    blocks = (depth - 2) // 6
+    return _resnet(
+        [(16 * width, blocks), (32 * width, blocks), (64 * width, blocks)],
+        padded_shortcuts=True,
+        input_shape=input_shape,
+        mean=mean,
+        variance=variance,
+        l2=l2,
+        batch_normalization=batch_normalization,
+        name=name or f"cifar_resnet{depth}",
+    )
+
+
+def cifar_resnet18(
+    *,
+    input_shape: Sequence[int | None] = (32, 32, 3),
+    mean: Sequence[float] | None = None,
+    variance: Sequence[float] | None = None,
+    l2: float = 0.0,
+    batch_normalization: type[keras.layers.Layer] = FusedBatchNormalization,
+    name: str = "cifar_resnet18",
+) -> keras.Model:
+    """ResNet-18 for small images, as contrastive learning uses it, no head.
+
+    The ResNet-18 of ImageNet (He et al., CVPR 2016), but with a 3x3 convolution
+    of stride 1 in front and no max-pooling (Chen et al., ICML 2020, B.9): four
+    stages of two basic blocks with 64, 128, 256 and 512 channels, shortcuts by
+    1x1 convolutions where the shape changes. It has 11,168,832 trainable
+    parameters.
+
+    Args:
+        input_shape: (H, W, C) of the images; H and W may be None.
+        mean: As in `cifar_resnet`.
+        variance: As in `cifar_resnet`.
+        l2: As in `cifar_resnet`.
+        batch_normalization: The layer class for batch normalisation.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images (B, H, W, C), uint8 or floating, to
+        features (B, 512).
+
+    Raises:
+        ValueError: If only one of mean and variance is given.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet18()
+    """
+    return _resnet(
+        [(64, 2), (128, 2), (256, 2), (512, 2)],
+        padded_shortcuts=False,
+        input_shape=input_shape,
+        mean=mean,
+        variance=variance,
+        l2=l2,
+        batch_normalization=batch_normalization,
+        name=name,
+    )
+
+
+def _resnet(
+    stages,
+    *,
+    padded_shortcuts,
+    input_shape,
+    mean,
+    variance,
+    l2,
+    batch_normalization,
+    name,
+):
+    """Basic blocks in stages of (filters, blocks) on a 3x3 convolution."""
     if (mean is None) != (variance is None):
         raise ValueError(
             "Expected both of mean and variance, or neither. "
@@ -122,12 +195,12 @@ def cifar_resnet(
         variance = [127.5**2] * input_shape[-1]
     regularizer = keras.regularizers.L2(l2) if l2 else None
 
-    def convolution(inputs, filters, strides, name):
-        if strides > 1:
+    def convolution(inputs, filters, strides, name, size=3):
+        if size > 1 and strides > 1:
             inputs = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(inputs)
         return keras.layers.Conv2D(
             filters,
-            3,
+            size,
             strides,
             padding="valid" if strides > 1 else "same",
             use_bias=False,
@@ -152,18 +225,24 @@ def cifar_resnet(
 
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = ImageNormalization(mean, variance, name="image_normalization")(images)
-    x = convolution(x, 16 * width, 1, "stem")
+    x = convolution(x, stages[0][0], 1, "stem")
     x = relu(normalization(x, "stem"), "stem")
-    for stage in range(3):
-        filters = (16 << stage) * width
-        for block in range((depth - 2) // 6):
-            strides = 2 if stage > 0 and block == 0 else 1
-            prefix = f"stage{stage + 1}_block{block + 1}"
+    for stage, (filters, blocks) in enumerate(stages, 1):
+        for block in range(1, blocks + 1):
+            strides = 2 if stage > 1 and block == 1 else 1
+            prefix = f"stage{stage}_block{block}"
             shortcut = x
             if x.shape[-1] != filters:
-                shortcut = PaddedShortcut(
-                    filters, strides, name=f"{prefix}_shortcut"
-                )(x)
+                shortcut_name = f"{prefix}_shortcut"
+                if padded_shortcuts:
+                    shortcut = PaddedShortcut(
+                        filters, strides, name=shortcut_name
+                    )(x)
+                else:
+                    shortcut = normalization(
+                        convolution(x, filters, strides, shortcut_name, 1),
+                        shortcut_name,
+                    )
             x = convolution(x, filters, strides, f"{prefix}_1")
             x = relu(normalization(x, f"{prefix}_1"), f"{prefix}_1")
             x = convolution(x, filters, 1, f"{prefix}_2")
@@ -171,4 +250,4 @@ def cifar_resnet(
             x = keras.layers.Add(name=f"{prefix}_add")([x, shortcut])
             x = relu(x, prefix)
     features = keras.layers.GlobalAveragePooling2D(name="features")(x)
-    return keras.Model(images, features, name=name or f"cifar_resnet{depth}")
+    return keras.Model(images, features, name=name)

@@ -1,4 +1,6 @@
-"""A backbone with a classifier: the single-branch model."""
+"""A backbone with a classifier, the single-branch model; heads of models."""
+
+from typing import Any
 
 import keras
 
@@ -110,4 +112,42 @@ def linear_head(
         bias_regularizer=keras.regularizers.L2(l2_bias) if l2_bias else None,
         dtype="float32",
         name=name,
+    )
+
+
+def projection_head(
+    features_dim: int,
+    projection_dim: int,
+    l2: float = 0.0,
+    dtype: Any = None,
+) -> keras.Sequential:
+    """SimCLR's head: a dense layer as wide as the features, ReLU, another.
+
+    Args:
+        features_dim: D.
+        projection_dim: P.
+        l2: Factor of the squared norm of its weights in the loss.
+        dtype: Its dtype policy; None for the global one.
+
+    Returns:
+        A built model from features (B, D) to embeddings (B, P).
+    """
+    regularizer = keras.regularizers.L2(l2) if l2 else None
+
+    def dense(units, **arguments):
+        return keras.layers.Dense(
+            units,
+            kernel_regularizer=regularizer,
+            bias_regularizer=regularizer,
+            dtype=dtype,
+            **arguments,
+        )
+
+    return keras.Sequential(
+        [
+            keras.Input((features_dim,)),
+            dense(features_dim, activation="relu"),
+            dense(projection_dim),
+        ],
+        name="projection",
     )

@@ -13,7 +13,11 @@ example was. It returns images and soft labels float32 (B, C).
 """
 
 from keras_lt.preprocessing.mixing import cutmix, mixup, remix
-from keras_lt.preprocessing.policies import rand_augment, simclr
+from keras_lt.preprocessing.policies import (
+    rand_augment,
+    simclr,
+    two_views,
+)
 from keras_lt.preprocessing.transforms import (
     chain,
     cutout,
@@ -31,4 +35,5 @@ __all__ = [
     "remix",
     "rotate_90",
     "simclr",
+    "two_views",
 ]

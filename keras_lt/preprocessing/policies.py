@@ -180,20 +180,26 @@ def _equalize(images):
     return tf.transpose(planes, [0, 2, 3, 1])
 
 
-def simclr(min_area: float = 0.2, jitter: float = 0.5) -> Callable:
+def simclr(
+    min_area: float = 0.2, jitter: float = 0.5, blur: float = 0.0
+) -> Callable:
     """SimCLR's augmentation for small images (Chen et al., ICML 2020, B.9).
 
     A crop of random size and place, resized to the image's, the mirror image
-    with probability 1/2, with probability 0.8 other colours, and with
-    probability 0.2 grey. As SimCLR does for CIFAR, nothing is blurred. In
-    units of `jitter` s the colours are: brightness and contrast by factors
-    from 1 - 0.8 s to 1 + 0.8 s, saturation likewise, hue by a shift of up to
-    0.2 s of the circle. All is drawn for each image, from its seed.
+    with probability 1/2, with probability 0.8 other colours, with probability
+    0.2 grey, and with probability `blur` blurred. In units of `jitter` s the
+    colours are: brightness and contrast by factors from 1 - 0.8 s to 1 + 0.8 s,
+    saturation likewise, hue by a shift of up to 0.2 s of the circle. The blur
+    is Gaussian, its kernel a tenth of the image wide (3 pixels at least), its
+    standard deviation uniform from 0.1 to 2 pixels. All is drawn for each
+    image, from its seed.
 
     Args:
         min_area: Smallest area of a crop as a part of the image's, in (0, 1].
             Its aspect ratio is from 3/4 to 4/3.
         jitter: s, from 0 to 1.
+        blur: Probability, from 0 to 1: 0 as SimCLR has it for CIFAR, 0.5 for
+            large images.
 
     Returns:
         A function of images (B, H, W, C), values from 0 to 255, C of 3 or (no
@@ -206,15 +212,15 @@ def simclr(min_area: float = 0.2, jitter: float = 0.5) -> Callable:
     Example:
         >>> view = keras_lt.preprocessing.simclr()(images, seeds)
     """
-    if not (0 < min_area <= 1 and 0 <= jitter <= 1):
+    if not (0 < min_area <= 1 and 0 <= jitter <= 1 and 0 <= blur <= 1):
         raise ValueError(
-            "Expected min_area in (0, 1] and jitter in [0, 1]. Received: "
-            f"min_area={min_area}, jitter={jitter}"
+            "Expected min_area in (0, 1], jitter and blur in [0, 1]. Received: "
+            f"min_area={min_area}, jitter={jitter}, blur={blur}"
         )
 
     def augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         _check_channels(images)
-        draws = tf.unstack(seeding.uniform(seeds, 11), axis=1)  # (B,)
+        draws = tf.unstack(seeding.uniform(seeds, 13), axis=1)  # (B,)
         dtype = tf.as_dtype(images.dtype)
         images = tf.cast(images, tf.float32)
         images = _resized_crop(images, min_area, *draws[:5])
@@ -222,11 +228,43 @@ def simclr(min_area: float = 0.2, jitter: float = 0.5) -> Callable:
         images = tf.where(per_image(draws[9] < 0.8), jittered, images)
         grey = _grey(images)
         images = tf.where(per_image(draws[10] < 0.2), grey, images)
+        if blur:
+            deviations = 0.1 + 1.9 * draws[12]
+            blurred = _gaussian_blur(images, deviations)
+            images = tf.where(per_image(draws[11] < blur), blurred, images)
         if dtype.is_integer:
             images = tf.round(images)
         return tf.cast(images, dtype)
 
     return augment
+
+
+def two_views(augment: Callable) -> Callable:
+    """Makes two views of each image, for contrastive learning.
+
+    Args:
+        augment: A function of images (B, H, W, C) and seeds uint64 (B,) to
+            images, such as `simclr` gives.
+
+    Returns:
+        A transform (see the module) to ((view_1, view_2), labels), for
+        `keras_lt.models.ContrastivePretrainer`.
+
+    Example:
+        >>> batches = keras_lt.streams.stream(
+        ...     train, sampling="random", batch_size=256, seed=0,
+        ...     transform=keras_lt.preprocessing.two_views(
+        ...         keras_lt.preprocessing.simclr()
+        ...     ),
+        ... )
+    """
+
+    def transform(images, labels, indices, seeds):
+        del indices
+        views = (augment(images, seeding.fold_in(seeds, i)) for i in range(2))
+        return tuple(views), labels
+
+    return transform
 
 
 def _check_channels(images):
@@ -279,6 +317,26 @@ def _jitter(images, strength, brightness, contrast, saturation, hue):
     shift = per_image(0.2 * strength * (2.0 * hue - 1.0))
     turned = tf.math.floormod(hsv[..., :1] + shift, 1.0)
     return 255.0 * tf.image.hsv_to_rgb(tf.concat([turned, hsv[..., 1:]], -1))
+
+
+def _gaussian_blur(images, deviations):
+    """Each image by a standard deviation of its own, mirrored at the border."""
+    for axis in (1, 2):
+        size = images.shape[axis]
+        radius = max(1, size // 20)
+        offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+        kernels = tf.nn.softmax(-0.5 * (offsets / deviations[:, None]) ** 2)
+        padding = [[0, 0]] * 4
+        padding[axis] = [radius, radius]
+        padded = tf.pad(images, padding, "REFLECT")
+        images = tf.add_n(
+            [
+                per_image(kernels[:, k])
+                * tf.gather(padded, tf.range(k, k + size), axis=axis)
+                for k in range(2 * radius + 1)
+            ]
+        )
+    return images
 
 
 def _grey(images: tf.Tensor) -> tf.Tensor:
