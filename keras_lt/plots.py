@@ -29,6 +29,8 @@ _MARKERS = "os^DvPX*<>"
 MAX_NAMED = 30
 _MAX_LABELLED = 12
 _MAX_LABEL = 44
+_SHEET_COLUMNS = 10
+_MAX_PIXELS = 96
 _RC = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -456,6 +458,154 @@ def trade_off(
     return axes.figure
 
 
+def contact_sheets(sheets: Mapping[str, tuple[np.ndarray, Sequence[float]]]):
+    """Small images side by side in sheets, each with a number beneath.
+
+    A sheet has rows of 10. An image of more than 96 pixels a side is shown
+    by means over blocks of pixels.
+
+    Args:
+        sheets: For each sheet (its title) images (n, H, W, C) from 0 to 255,
+            C being 1 or 3, and their n numbers. n may be 0.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no sheet; if images have another shape or
+            range, or not one number each; or if H, W differ between sheets.
+
+    Example:
+        >>> figure = keras_lt.plots.contact_sheets(
+        ...     {"drawn": (images[:9], p[:9]), "left out": (images[9:], p[9:])}
+        ... )
+    """
+    if not sheets:
+        raise ValueError(
+            f"Expected at least one sheet. Received: sheets={sheets!r}"
+        )
+    sizes = set()
+    for title, (images, values) in sheets.items():
+        shape = np.shape(images)
+        if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:]:
+            raise ValueError(
+                "Expected images of shape (n, H, W, 1 or 3). "
+                f"Received: shape {shape} in {title!r}"
+            )
+        if len(values) != shape[0]:
+            raise ValueError(
+                f"Expected a number for each of {shape[0]} images. "
+                f"Received: {len(values)} in {title!r}"
+            )
+        if shape[0] and not (np.min(images) >= 0 and np.max(images) <= 255):
+            raise ValueError(
+                "Expected images from 0 to 255. Received: values from "
+                f"{np.min(images)} to {np.max(images)} in {title!r}"
+            )
+        sizes.add(shape[1:3])
+    if len(sizes) > 1:
+        raise ValueError(
+            "Expected images of one height and width. "
+            f"Received: {sorted(sizes)}"
+        )
+    ((height, width),) = sizes
+    # In widths of an image: gaps, and what its number takes.
+    place, line = 1.1, height / width + 0.36
+    rows = max(1, *(-(-len(v) // _SHEET_COLUMNS) for _, v in sheets.values()))
+    right = place * _SHEET_COLUMNS - 0.1
+    each = 10 / len(sheets)
+    figure = _figure(10, 0.4 + each / right * line * rows)
+    figure.get_layout_engine().set(w_pad=0.12)
+    for number, (title, (images, values)) in enumerate(
+        zip(_method_labels(sheets), sheets.values(), strict=True), 1
+    ):
+        axes = figure.add_subplot(1, len(sheets), number)
+        for item, (image, value) in enumerate(
+            zip(_thumbnails(images), values, strict=True)
+        ):
+            row, column = divmod(item, _SHEET_COLUMNS)
+            left, bottom = place * column, line * row + height / width
+            axes.imshow(
+                image,
+                extent=(left, left + 1, bottom, line * row),
+                interpolation="none",
+            )
+            axes.text(
+                left + 0.5,
+                bottom + 0.05,
+                f"{value:.3f}",
+                ha="center",
+                va="top",
+                fontsize=7,
+                color=_INK,
+            )
+        axes.set(xlim=(0, right), ylim=(line * rows, 0), aspect="equal")
+        axes.set_title(title, loc="left", color=_INK, fontsize=10)
+        axes.set_axis_off()
+    return figure
+
+
+def share_histogram(
+    values: Mapping[str, Sequence[float]], x_label: str, bins: int = 20
+):
+    """Share of each set of values by bins of [0, 1].
+
+    Args:
+        values: For each set (its label) numbers from 0 to 1. A set without
+            one is flat.
+        x_label: What the numbers are.
+        bins: Bins of equal width.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no set, or a number is not in [0, 1].
+
+    Example:
+        >>> figure = keras_lt.plots.share_histogram(
+        ...     {"drawn": [0.1, 0.4], "left out": [0.9, 0.95, 0.99]}, "p"
+        ... )
+    """
+    if not values:
+        raise ValueError(
+            f"Expected at least one set. Received: values={values!r}"
+        )
+    axes = _axes(6, 3.4)
+    for number, (name, numbers) in enumerate(values.items()):
+        numbers = np.asarray(numbers, float)
+        if not ((numbers >= 0) & (numbers <= 1)).all():  # NaN too
+            raise ValueError(
+                f"Expected numbers from 0 to 1. Received: {name}={numbers}"
+            )
+        counts, edges = np.histogram(numbers, bins, (0, 1))
+        shares = counts / max(len(numbers), 1)
+        color = _LINES[number % len(_LINES)]
+        axes.stairs(shares, edges, fill=True, color=color, alpha=0.2)
+        axes.stairs(shares, edges, color=color, linewidth=1.6)
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(0)
+    axes.yaxis.set_major_formatter(_as_percent)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel("share of the images")
+    axes.grid(axis="y", color=_INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(
+        axes.patches[1::2],
+        _method_labels(values),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=9,
+        handlelength=1.4,
+        handleheight=0.9,
+        borderaxespad=0.2,
+    )
+    return axes.figure
+
+
 def to_png(figure, dpi: int = 110) -> bytes:
     """The figure as PNG on white."""
     buffer = io.BytesIO()
@@ -659,6 +809,19 @@ def _method_labels(methods):
         for name in methods
     )
     return [name.replace("$", r"\$") for name in names]
+
+
+def _thumbnails(images):
+    """Images as uint8 (n, h, w, 3), at most _MAX_PIXELS a side."""
+    images = np.asarray(images)
+    step = -(-max(images.shape[1:3]) // _MAX_PIXELS)
+    for axis in (1, 2):
+        starts = np.arange(0, images.shape[axis], step)
+        sizes = np.diff(starts, append=images.shape[axis])
+        images = np.add.reduceat(images, starts, axis, float)
+        images /= sizes.reshape([-1 if i == axis else 1 for i in range(4)])
+    images = np.rint(images).astype(np.uint8)
+    return np.repeat(images, 3 // images.shape[3], axis=3)
 
 
 def _running_mean(values, window):

@@ -41,6 +41,7 @@ ROOMS = (
     "keras_lt.callbacks",
     "keras_lt.report.result",
     "keras_lt.report.page",
+    "keras_lt.report.selection",
     "keras_lt.report.comparison",
     "keras_lt.report",
     "keras_lt.export",

@@ -195,6 +195,74 @@ def test_numbers_of_close_means_do_not_overlap():
     assert max(map(len, legend(figure))) == 44
 
 
+def test_contact_sheets():
+    images = np.zeros((12, 2, 4, 3), "uint8")
+    images[..., 0] = np.arange(12).reshape(-1, 1, 1)
+    p = np.arange(12) / 16
+    sheets = {"drawn": (images, p), "none": (images[:0], [])}
+    first, second = plots.contact_sheets(sheets).axes
+    assert first.get_title(loc="left") == "drawn"
+    assert second.get_title(loc="left") == "none"
+    assert not second.images and not second.texts
+    # Ten a row, of the images' own proportion, upright.
+    lefts, rights, bottoms, tops = np.transpose(
+        [image.get_extent() for image in first.images]
+    )
+    np.testing.assert_allclose(rights - lefts, 1)
+    np.testing.assert_allclose(bottoms - tops, 0.5)
+    np.testing.assert_allclose(lefts, 1.1 * np.array([*range(10), 0, 1]))
+    assert len(set(tops[:10])) == 1 and tops[10] == tops[11] > bottoms[0]
+    assert first.yaxis_inverted()
+    reds = [image.get_array()[0, 0, 0] for image in first.images]
+    assert reds == list(range(12))
+    shown = [text.get_text() for text in first.texts]
+    assert shown[:3] == ["0.000", "0.062", "0.125"] and len(shown) == 12
+    # A number stands under its image and above the next row.
+    places = np.array([text.get_position() for text in first.texts])
+    np.testing.assert_allclose(places[:, 0], lefts + 0.5)
+    assert (bottoms < places[:, 1]).all() and places[0, 1] < tops[10]
+
+
+def test_contact_sheets_are_upright():
+    image = np.zeros((1, 8, 8, 3), "uint8")
+    image[:, :4, :, 0] = image[:, 4:, :, 2] = 255
+    figure = plots.contact_sheets({"red over blue": (image, [1])})
+    pixels = tf.io.decode_png(plots.to_png(figure), channels=3).numpy()
+    red = np.argwhere((pixels == [255, 0, 0]).all(-1))
+    blue = np.argwhere((pixels == [0, 0, 255]).all(-1))
+    assert len(red) > 100 and red[:, 0].max() < blue[:, 0].min()
+
+
+def test_thumbnails_of_large_images():
+    # Means over 3 x 3 pixels, at the edge over those that there are.
+    image = np.arange(200.0)[None, :, None, None] + np.zeros((1, 1, 100, 1))
+    figure = plots.contact_sheets({"a": (image, [0.5])})
+    (shown,) = (image.get_array() for image in figure.axes[0].images)
+    assert shown.dtype == np.uint8
+    expected = np.rint([*range(1, 198, 3), 198.5])
+    np.testing.assert_array_equal(
+        shown, np.broadcast_to(expected[:, None, None], (67, 34, 3))
+    )
+
+
+def test_share_histogram():
+    figure = plots.share_histogram(
+        {"a": [0, 0.24, 0.25, 1], "b": [0.5, 0.6], "none": []}, "p", bins=4
+    )
+    axes = figure.axes[0]
+    shares = [patch.get_data().values for patch in axes.patches[1::2]]
+    np.testing.assert_array_equal(
+        shares, [[0.5, 0.25, 0, 0.25], [0, 0, 1, 0], [0, 0, 0, 0]]
+    )
+    edges = axes.patches[0].get_data().edges
+    np.testing.assert_array_equal(edges, [0, 0.25, 0.5, 0.75, 1])
+    assert legend(figure) == ["a", "b", "none"]
+    assert axes.get_xlabel() == "p"
+    twenty = plots.share_histogram({"a": [0.949, 0.951]}, "p").axes[0]
+    expected = [*[0] * 18, 0.5, 0.5]
+    np.testing.assert_array_equal(twenty.patches[0].get_data().values, expected)
+
+
 @pytest.mark.parametrize("num_classes", [1, 10, 100, 2000])
 def test_files_of_any_number_of_classes(num_classes):
     counts = np.arange(num_classes) + 1
@@ -246,6 +314,33 @@ def test_files_of_any_number_of_classes(num_classes):
         (lambda: plots.grouped_bars({}), "one method"),
         (lambda: plots.trade_off({}), "one method"),
         (lambda: plots.trade_off({"a": []}), "'a' without"),
+        (lambda: plots.contact_sheets({}), "one sheet"),
+        (
+            lambda: plots.contact_sheets({"a": (np.zeros((1, 2, 2, 4)), [1])}),
+            r"shape \(1, 2, 2, 4\) in 'a'",
+        ),
+        (
+            lambda: plots.contact_sheets({"a": (np.zeros((2, 2, 2, 3)), [1])}),
+            "of 2 images. Received: 1 in 'a'",
+        ),
+        (
+            lambda: plots.contact_sheets(
+                {"a": (np.full((1, 2, 2, 3), np.nan), [1])}
+            ),
+            "from 0 to 255. Received: values from nan",
+        ),
+        (
+            lambda: plots.contact_sheets(
+                {
+                    "a": (np.zeros((1, 2, 2, 3)), [1]),
+                    "b": (np.zeros((1, 2, 3, 3)), [1]),
+                }
+            ),
+            "one height and width",
+        ),
+        (lambda: plots.share_histogram({}, "p"), "one set"),
+        (lambda: plots.share_histogram({"a": [0.5, 1.5]}, "p"), "0 to 1.*a="),
+        (lambda: plots.share_histogram({"a": [np.nan]}, "p"), "0 to 1.*a="),
     ],
 )
 def test_rejects(draw, message):

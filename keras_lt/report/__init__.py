@@ -1,4 +1,4 @@
-"""What runs leave behind: a record and a page of each, a page of several."""
+"""What runs leave behind: records, and pages of one, several or a draw."""
 
 from keras_lt.report.comparison import write_comparison
 from keras_lt.report.page import write_html
@@ -11,6 +11,7 @@ from keras_lt.report.result import (
     record,
     write_record,
 )
+from keras_lt.report.selection import write_selection
 
 __all__ = [
     "SCHEMA",
@@ -22,4 +23,5 @@ __all__ = [
     "write_comparison",
     "write_html",
     "write_record",
+    "write_selection",
 ]
