@@ -235,11 +235,12 @@ def test_contact_sheets_are_upright():
 
 def test_thumbnails_of_large_images():
     # Means over 3 x 3 pixels, at the edge over those that there are.
-    image = np.arange(200.0)[None, :, None, None] + np.zeros((1, 1, 100, 1))
+    image = np.zeros((1, 200, 100, 1))
+    image += 1.25 * np.arange(200).reshape(1, -1, 1, 1)
     figure = plots.contact_sheets({"a": (image, [0.5])})
     (shown,) = (image.get_array() for image in figure.axes[0].images)
     assert shown.dtype == np.uint8
-    expected = np.rint([*range(1, 198, 3), 198.5])
+    expected = np.rint(1.25 * np.array([*range(1, 198, 3), 198.5]))
     np.testing.assert_array_equal(
         shown, np.broadcast_to(expected[:, None, None], (67, 34, 3))
     )
