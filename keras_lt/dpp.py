@@ -98,6 +98,70 @@ def sample(
             return chosen
 
 
+def balanced_subset(
+    labels,
+    k: int,
+    *,
+    seed: int | Sequence[int],
+    probabilities=None,
+    complements=None,
+    scale: str = "n2",
+) -> np.ndarray:
+    """Draws k images of each class; all, where a class has fewer.
+
+    Args:
+        labels: Label ids, integers (N,), at least 0.
+        k: Images a class, at least 1.
+        seed: As in `sample`; classes draw independently.
+        probabilities: True-class probabilities, float (N,), for draws by
+            `sample` within each class; None draws uniformly.
+        complements: As in `sample`.
+        scale: As in `sample`.
+
+    Returns:
+        Indices of images, int64, in order.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> chosen = keras_lt.dpp.balanced_subset(train.labels, 500, seed=0)
+        >>> subset = train.subset(chosen)
+    """
+    labels = np.asarray(labels)
+    if k < 1:
+        raise ValueError(f"Expected k >= 1. Received: k={k}")
+    for name, values in (
+        ("probabilities", probabilities),
+        ("complements", complements),
+    ):
+        if values is not None and np.shape(values) != labels.shape:
+            raise ValueError(
+                f"Expected one of {name} for each of {len(labels)} labels. "
+                f"Received: shape {np.shape(values)}"
+            )
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) > k:
+            p = np.zeros(len(members))  # equal ones are drawn uniformly
+            c = None
+            if probabilities is not None:
+                p = np.asarray(probabilities)[members]
+            if complements is not None:
+                c = np.asarray(complements)[members]
+            drawn = sample(
+                p,
+                k,
+                seed=[*np.atleast_1d(seed), label],
+                scale=scale,
+                complements=c,
+            )
+            members = members[drawn]
+        chosen.append(members)
+    return np.sort(np.concatenate(chosen)) if chosen else np.arange(0)
+
+
 def log_probability(
     subset, probabilities, *, scale: str = "n2", complements=None
 ) -> float:

@@ -449,6 +449,30 @@ def predict(
     return np.concatenate(logits), np.concatenate(labels)
 
 
+def true_class_probabilities(logits, labels) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax probabilities of the true classes, and what they lack to 1.
+
+    Args:
+        logits: float (N, C).
+        labels: Label ids, integers (N,).
+
+    Returns:
+        p and 1 - p, both float64 (N,) and exact where the other is close to 1.
+
+    Example:
+        >>> p, complements = true_class_probabilities([[0.0, 40.0]], [1])
+        >>> float(p[0]), float(complements[0])
+        (1.0, 4.248354255291589e-18)
+    """
+    logits = np.asarray(logits, np.float64)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    rows = np.arange(len(logits))
+    true = shares[rows, labels]
+    shares[rows, labels] = 0.0
+    others = shares.sum(axis=1)
+    return true / (true + others), others / (true + others)
+
+
 def evaluate(
     logits: np.ndarray,
     labels: np.ndarray,

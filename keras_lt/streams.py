@@ -369,12 +369,20 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.repeat().prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation(dataset: Dataset, batch_size: int) -> tf.data.Dataset:
+def evaluation(
+    dataset: Dataset,
+    batch_size: int,
+    transform: Callable | None = None,
+    seed: int = 0,
+) -> tf.data.Dataset:
     """Batches that hold every image exactly once, in order.
 
     Args:
         dataset: The images.
         batch_size: Size of all batches but the last.
+        transform: As in `stream`, for images as training sees them; None
+            leaves them as they are.
+        seed: Of the transform.
 
     Returns:
         A finite `tf.data.Dataset` of (images, labels); its last batch holds
@@ -391,10 +399,14 @@ def evaluation(dataset: Dataset, batch_size: int) -> tf.data.Dataset:
             f"Expected batch_size >= 1. Received: batch_size={batch_size}"
         )
     images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    key = seeding.key_from_seed(seed, "evaluation")
+
+    def batch(indices):
+        batch = tf.gather(images, indices), tf.gather(labels, indices)
+        if transform is None:
+            return batch
+        return transform(*batch, indices, seeding.fold_in(key, indices))
+
     return _pipeline(
-        tf.data.Dataset.range(len(dataset)).batch(batch_size),
-        lambda indices: (
-            tf.gather(images, indices),
-            tf.gather(labels, indices),
-        ),
+        tf.data.Dataset.range(len(dataset)).batch(batch_size), batch
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import rounds
 import workdir as workdirs
 from absl import flags
 
@@ -24,6 +25,7 @@ from keras_lt import (
     callbacks,
     counts,
     datasets,
+    dpp,
     export,
     features,
     layers,
@@ -35,6 +37,7 @@ from keras_lt import (
     streams,
 )
 from keras_lt.models import (
+    ContrastivePretrainer,
     DualBranch,
     TwoStage,
     backbones,
@@ -64,7 +67,22 @@ LOSS_ARGUMENTS = {
     "logit_adjusted": ("tau",),
     "label_aware_smoothing": ("head", "tail"),
 }
+# First stages that compare views of images, and their losses.
+CONTRASTIVE = {
+    "bns": losses.BalancedNegativeSampling,
+    "simclr": losses.NTXent,
+    "supcon": losses.SupervisedContrastive,
+}
+# The second stages that a method can have.
+CLASSIFIER_STAGES = ("none", "crt", "lws", "tau", "ncm")
+STAGES = {
+    "single": CLASSIFIER_STAGES,
+    "dual_branch": CLASSIFIER_STAGES,
+    "bns_ipdpp": rounds.KINDS,
+    "linear_probe": ("none",),
+}
 DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
+BACKBONES = (*DEPTHS, "cifar_resnet18")
 AUXILIARY_SCHEDULES = {
     "constant": lambda weight, steps: weight,
     "linear": lambda weight, steps: keras.optimizers.schedules.PolynomialDecay(
@@ -147,7 +165,11 @@ flags.DEFINE_float("mix_alpha", 1.0, "Of the Beta distribution of shares.")
 
 # Method
 flags.DEFINE_enum(
-    "method", "single", ["single", "dual_branch"], "How to train."
+    "method",
+    "single",
+    list(STAGES),
+    "How to train. bns_ipdpp: --stage1, then --stage2 on all weights; "
+    "linear_probe: --stage1, then a linear classifier on its features.",
 )
 flags.DEFINE_enum(
     "auxiliary",
@@ -227,21 +249,70 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "stage2",
     "none",
-    ["none", "crt", "lws", "tau", "ncm"],
-    "Another classifier on the trained features, which stay as they are: "
-    "re-trained, scaled by class, tau-normalised, or the nearest class mean.",
+    [*CLASSIFIER_STAGES, *rounds.KINDS],
+    "crt, lws, tau, ncm: another classifier on the trained features, which "
+    "stay as they are: re-trained, scaled by class, tau-normalised, or the "
+    "nearest class mean. Of --method=bns_ipdpp what the network trains on: "
+    "subsets by IP-DPP or at random, or all images, class-balanced or not.",
+)
+flags.DEFINE_enum(
+    "stage1",
+    "bns",
+    [*CONTRASTIVE, "ce"],
+    "How the features of bns_ipdpp and linear_probe are learned: by a "
+    "contrastive loss or as a classifier.",
 )
 flags.DEFINE_string(
-    "stage1",
+    "stage1_workdir",
     None,
-    "Workdir of a finished run to take the features from (default: train them "
-    "first).",
+    "Workdir of a finished run to take the first stage from (default: train "
+    "it first).",
 )
 flags.DEFINE_float(
-    "stage2_epochs", 10, "Epochs of crt and lws.", lower_bound=0.0
+    "temperature",
+    None,
+    "Of the contrastive loss (default: the loss's own).",
+    lower_bound=0.0,
+)
+flags.DEFINE_integer(
+    "projection_dim", 128, "Where views are compared.", lower_bound=1
+)
+flags.DEFINE_float("min_area", 0.2, "Smallest crop of a view.", lower_bound=0.0)
+flags.DEFINE_float("jitter", 0.5, "Strength of other colours in a view.")
+flags.DEFINE_float("blur", 0.0, "Part of the views that are blurred.")
+flags.DEFINE_float(
+    "stage2_epochs",
+    10,
+    "Epochs of a second stage that learns; whole ones for bns_ipdpp.",
+    lower_bound=0.0,
 )
 flags.DEFINE_float(
-    "stage2_learning_rate", 0.1, "Of crt and lws; falls to 0 as a cosine."
+    "stage2_learning_rate",
+    0.1,
+    "Of a second stage that learns; falls to 0 as a cosine.",
+)
+flags.DEFINE_float(
+    "stage2_warmup_epochs", 0, "Of bns_ipdpp's second.", lower_bound=0.0
+)
+flags.DEFINE_integer(
+    "stage2_batch_size", 64, "Of bns_ipdpp's second.", lower_bound=1
+)
+flags.DEFINE_bool(
+    "stage2_freeze", False, "Whether bns_ipdpp's trains its classifier alone."
+)
+flags.DEFINE_integer(
+    "subset_size", 500, "Images a class that are drawn.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "resample_epochs", 10, "Epochs from one draw to the next.", lower_bound=1
+)
+flags.DEFINE_enum(
+    "dpp_scale", "n2", list(dpp.SCALES), "Of IP-DPP: n2 as published, or n."
+)
+flags.DEFINE_bool(
+    "score_augmented",
+    False,
+    "Whether IP-DPP scores augmented images, as the authors' code does.",
 )
 flags.DEFINE_enum(
     "stage2_sampling",
@@ -254,9 +325,12 @@ flags.DEFINE_float(
 )
 
 # Model and optimisation
-flags.DEFINE_enum("backbone", "cifar_resnet32", list(DEPTHS), "Network.")
+flags.DEFINE_enum("backbone", "cifar_resnet32", BACKBONES, "Network.")
 flags.DEFINE_integer(
-    "width", 1, "Multiplies the network's channels.", lower_bound=1
+    "width",
+    1,
+    "Multiplies the channels of cifar_resnet20 to 56.",
+    lower_bound=1,
 )
 flags.DEFINE_integer("epochs", 200, "Epochs.", lower_bound=1)
 flags.DEFINE_integer(
@@ -272,7 +346,14 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_float("learning_rate", 0.1, "Rate after the warm-up.")
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adamw"], "Optimizer.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0)
+flags.DEFINE_float(
+    "weight_decay",
+    0.05,
+    "Of AdamW; not of biases and normalisations.",
+    lower_bound=0.0,
+)
 flags.DEFINE_float(
     "l2",
     1e-4,
@@ -327,11 +408,18 @@ flags.DEFINE_string(
 )
 
 FLAGS = flags.FLAGS
+# Flags that say nothing of a first stage.
+SECOND_STAGE = (
+    "subset_size",
+    "resample_epochs",
+    "dpp_scale",
+    "score_augmented",
+)
 # Flags that a run may change between its starts.
 NOT_COMPARED = (
     "data_dir",
     "workdir",
-    "stage1",
+    "stage1_workdir",
     "overwrite",
     "eval_only",
     "checkpoint",
@@ -353,6 +441,32 @@ def load_data():
     if not FLAGS.holdout:
         return train, None, test
     return *datasets.holdout(train, FLAGS.holdout, FLAGS.split_seed), test
+
+
+def check_stages() -> None:
+    allowed = STAGES[FLAGS.method]
+    if FLAGS.stage2 not in allowed:
+        raise ValueError(
+            f"Expected --stage2 to be one of {', '.join(allowed)} with "
+            f"--method={FLAGS.method}. Received: --stage2={FLAGS.stage2}"
+        )
+    if FLAGS.stage1_workdir is not None and second_stage_name() == "none":
+        raise ValueError(
+            "Expected a --stage2 with --stage1_workdir. Received: --stage2=none"
+        )
+
+
+def second_stage_name() -> str:
+    return "linear_probe" if FLAGS.method == "linear_probe" else FLAGS.stage2
+
+
+def first_stage_name(values=None) -> str:
+    """What the first stage is, by the flags in effect or those given."""
+    method = values["method"] if values else FLAGS.method
+    if method in ("single", "dual_branch"):
+        return method
+    stage1 = values["stage1"] if values else FLAGS.stage1
+    return "single" if stage1 == "ce" else stage1
 
 
 def steps_per_epoch(train) -> int:
@@ -403,33 +517,81 @@ def make_learning_rate(epoch_steps: int):
     def steps(epochs):
         return round(float(epochs) * epoch_steps)
 
-    warmup_steps = steps(FLAGS.warmup_epochs)
     if FLAGS.decay == "cosine":
-        return keras.optimizers.schedules.CosineDecay(
-            FLAGS.learning_rate / max(warmup_steps, 1),
-            decay_steps=max(1, steps(FLAGS.epochs) - warmup_steps),
-            warmup_target=FLAGS.learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
+        return cosine_decay(
+            FLAGS.learning_rate,
+            steps(FLAGS.warmup_epochs),
+            steps(FLAGS.epochs),
         )
     return schedules.WarmupStepDecay(
         FLAGS.learning_rate,
-        warmup_steps,
+        steps(FLAGS.warmup_epochs),
         [steps(epoch) for epoch in FLAGS.decay_epochs],
         [float(factor) for factor in FLAGS.decay_factors],
     )
 
 
-def make_model(train):
-    """Returns a compiled model."""
-    mean, variance = train.channel_statistics()
-    backbone = backbones.cifar_resnet(
-        DEPTHS[FLAGS.backbone],
-        FLAGS.width,
-        input_shape=train.image_shape,
-        mean=mean,
-        variance=variance,
-        l2=FLAGS.l2,
+def cosine_decay(learning_rate: float, warmup_steps: int, steps: int):
+    """Rises to the rate, then falls to 0 at the end of all steps."""
+    return keras.optimizers.schedules.CosineDecay(
+        learning_rate / max(warmup_steps, 1),
+        decay_steps=max(1, steps - warmup_steps),
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
     )
+
+
+def make_optimizer(learning_rate):
+    if FLAGS.optimizer == "sgd":
+        return keras.optimizers.SGD(learning_rate, FLAGS.momentum)
+    optimizer = keras.optimizers.AdamW(
+        learning_rate, FLAGS.weight_decay, beta_1=0.9, beta_2=0.95
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def make_backbone(train):
+    mean, variance = train.channel_statistics()
+    arguments = {
+        "input_shape": train.image_shape,
+        "mean": mean,
+        "variance": variance,
+        "l2": FLAGS.l2,
+    }
+    if FLAGS.backbone in DEPTHS:
+        return backbones.cifar_resnet(
+            DEPTHS[FLAGS.backbone], FLAGS.width, **arguments
+        )
+    if FLAGS.width != 1:
+        raise ValueError(
+            f"Expected --width=1 with --backbone={FLAGS.backbone}. "
+            f"Received: --width={FLAGS.width}"
+        )
+    return backbones.cifar_resnet18(**arguments)
+
+
+def make_pretrainer(train):
+    """Returns a compiled first stage that compares views."""
+    model = ContrastivePretrainer(
+        make_backbone(train), FLAGS.projection_dim, l2=FLAGS.l2
+    )
+    arguments = {}
+    if FLAGS.temperature is not None:
+        arguments["temperature"] = FLAGS.temperature
+    model.compile(
+        make_optimizer(make_learning_rate(steps_per_epoch(train))),
+        CONTRASTIVE[FLAGS.stage1](**arguments),
+        jit_compile=FLAGS.jit_compile,
+    )
+    return model
+
+
+def make_model(train):
+    """Returns a compiled model, or the first stage of one."""
+    if first_stage_name() in CONTRASTIVE:
+        return make_pretrainer(train)
+    backbone = make_backbone(train)
     head = make_head(train.num_classes)
     if FLAGS.method == "dual_branch":
         model = DualBranch(
@@ -447,20 +609,20 @@ def make_model(train):
     else:
         model = classifier(backbone, train.num_classes, head=head)
     model.compile(
-        keras.optimizers.SGD(
-            make_learning_rate(steps_per_epoch(train)), FLAGS.momentum
-        ),
+        make_optimizer(make_learning_rate(steps_per_epoch(train))),
         make_loss(train.class_counts),
         # Mixed labels have no accuracy.
-        metrics=None
-        if FLAGS.mix != "none"
-        else [
-            keras.metrics.SparseCategoricalAccuracy("top1"),
-            metrics.BalancedAccuracy(train.num_classes),
-        ],
+        metrics=None if FLAGS.mix != "none" else accuracies(train.num_classes),
         jit_compile=FLAGS.jit_compile,
     )
     return model
+
+
+def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
+    return [
+        keras.metrics.SparseCategoricalAccuracy("top1"),
+        metrics.BalancedAccuracy(num_classes),
+    ]
 
 
 def make_transform(image_shape):
@@ -485,6 +647,12 @@ def make_mix(train):
 
 def make_stream(train, start_step: int):
     """Returns the training batches from a step on."""
+    if first_stage_name() in CONTRASTIVE:
+        transform = preprocessing.two_views(
+            preprocessing.simclr(FLAGS.min_area, FLAGS.jitter, FLAGS.blur)
+        )
+    else:
+        transform = make_transform(train.image_shape)
 
     def stream(sampling, name=None, switch=None):
         return streams.stream(
@@ -492,7 +660,7 @@ def make_stream(train, start_step: int):
             sampling=sampling,
             batch_size=FLAGS.batch_size,
             seed=FLAGS.seed,
-            transform=make_transform(train.image_shape),
+            transform=transform,
             mix=make_mix(train),
             start_step=start_step,
             total_steps=FLAGS.epochs * steps_per_epoch(train),
@@ -500,7 +668,7 @@ def make_stream(train, start_step: int):
             name=name,
         )
 
-    if FLAGS.method == "single":
+    if FLAGS.method != "dual_branch":
         switch = None
         if FLAGS.drs_epoch is not None:
             step = FLAGS.drs_epoch * steps_per_epoch(train)
@@ -534,10 +702,14 @@ def fit(model, train, checkpointing, other_callbacks) -> int:
             steps_per_epoch=min(epoch_steps, last_step - step),
             callbacks=[*other_callbacks, checkpointing],
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=verbosity(),
         )
         epoch = until
     return last_step
+
+
+def verbosity() -> int:
+    return 1 if sys.stdout.isatty() else 2
 
 
 def score(model, test, class_counts) -> dict:
@@ -563,7 +735,8 @@ def summary(scores: dict) -> str:
 
 def training_facts(model, train, steps: int, checkpointing) -> dict:
     dual = FLAGS.method == "dual_branch" and FLAGS.auxiliary != "none"
-    images = steps * FLAGS.batch_size * (2 if dual else 1)
+    branches = 2 if dual or first_stage_name() in CONTRASTIVE else 1
+    images = steps * FLAGS.batch_size * branches
     seconds = sum(checkpointing.history["seconds"])
     return {
         "epochs": len(checkpointing.history["seconds"]),
@@ -579,45 +752,47 @@ def training_facts(model, train, steps: int, checkpointing) -> dict:
     }
 
 
-def read_stage1(run: workdirs.Workdir, class_counts) -> dict:
-    """The record of --stage1, if it is what this run's first stage would be."""
-    if FLAGS.stage2 == "none":
-        raise ValueError(
-            "Expected a --stage2 with --stage1. Received: --stage2=none"
-        )
-    record = report.read_record(Path(FLAGS.stage1) / "result.json")
-    for name, value in record["flags"].items():
-        if not name.startswith("stage2") and run.flags.get(name) != value:
+def read_stage1(run: workdirs.Workdir, class_counts) -> tuple:
+    """Model and record of --stage1_workdir, if it is this run's first stage."""
+    folder = Path(FLAGS.stage1_workdir)
+    record = report.read_record(folder / "result.json")
+    found = {name: FLAGS[name].default for name in run.flags}
+    found |= record["flags"]
+    for name, value in run.flags.items():
+        other = name.startswith("stage2") or name in SECOND_STAGE
+        if name in ("method", "stage1") or other:
+            continue
+        if found[name] != value:
             raise ValueError(
-                "Expected a --stage1 with the flags of this run. Received: "
-                f"--{name}={run.flags.get(name)} where {FLAGS.stage1} has "
-                f"--{name}={value}"
+                "Expected a --stage1_workdir with the flags of this run. "
+                f"Received: --{name}={value} where {folder} has "
+                f"--{name}={found[name]}"
             )
-    stage2 = record["flags"].get("stage2", "none")
-    if stage2 != "none":
+    if first_stage_name(found) != first_stage_name():
         raise ValueError(
-            "Expected a --stage1 without a second stage. "
-            f"Received: {FLAGS.stage1} with --stage2={stage2}"
+            f"Expected a --stage1_workdir with {first_stage_name()} as first "
+            f"stage. Received: {folder} with {first_stage_name(found)}"
         )
     if record["class_counts"] != class_counts.tolist():
         raise ValueError(
-            "Expected a --stage1 that was trained on as many images a class. "
-            f"Received: {FLAGS.stage1} with {record['class_counts']}"
+            "Expected a --stage1_workdir that was trained on as many images a "
+            f"class. Received: {folder} with {record['class_counts']}"
         )
-    return record
+    # A run with one stage keeps it as its model.
+    path = folder / "stage1.keras"
+    path = path if path.exists() else folder / "model.keras"
+    return keras.saving.load_model(path), record
 
 
-def second_stage(model, train) -> keras.Model:
+def other_classifier(model, train) -> keras.Model:
     """Returns a model with another classifier, on features computed once."""
-    # The same start whether the first stage was trained in this process.
-    keras.utils.set_random_seed(FLAGS.seed)
     num_classes = train.num_classes
     if FLAGS.stage2 == "tau":
         return tau_normalize(model, FLAGS.stage2_tau)
     extracted = features.extract(model, train)
     if FLAGS.stage2 == "ncm":
         return nearest_class_mean(model, extracted, num_classes)
-    if FLAGS.stage2 == "crt":
+    if FLAGS.stage2 != "lws":
         second = TwoStage.crt(model, num_classes, l2=FLAGS.l2)
     else:
         second = TwoStage.lws(model)
@@ -649,6 +824,44 @@ def second_stage(model, train) -> keras.Model:
     return second
 
 
+def subset_stage(model, train, run, checkpointing, others) -> tuple:
+    """Returns a model trained from the first stage's weights on, and how."""
+    if FLAGS.stage2_epochs != int(FLAGS.stage2_epochs):
+        raise ValueError(
+            f"Expected whole --stage2_epochs with --method={FLAGS.method}. "
+            f"Received: --stage2_epochs={FLAGS.stage2_epochs}"
+        )
+    plan = rounds.Rounds(
+        kind=FLAGS.stage2,
+        subset_size=FLAGS.subset_size,
+        scale=FLAGS.dpp_scale,
+        resample_epochs=FLAGS.resample_epochs,
+        epochs=int(FLAGS.stage2_epochs),
+        batch_size=FLAGS.stage2_batch_size,
+        seed=FLAGS.seed,
+        transform=make_transform(train.image_shape),
+        score_augmented=FLAGS.score_augmented,
+    )
+    steps = plan.steps_per_epoch(train.class_counts)
+    second = TwoStage.crt(
+        model, train.num_classes, freeze=FLAGS.stage2_freeze, l2=FLAGS.l2
+    )
+    second.compile(
+        make_optimizer(
+            cosine_decay(
+                FLAGS.stage2_learning_rate,
+                round(FLAGS.stage2_warmup_epochs * steps),
+                plan.epochs * steps,
+            )
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=accuracies(train.num_classes),
+        jit_compile=FLAGS.jit_compile,
+    )
+    plan.fit(second, train, run, checkpointing, others, verbose=verbosity())
+    return second, plan
+
+
 def train_and_report(run: workdirs.Workdir) -> None:
     environment = report.environment()
     train, held_out, test = load_data()
@@ -657,53 +870,83 @@ def train_and_report(run: workdirs.Workdir) -> None:
     groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
     sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
-    model = make_model(train)
-    checkpointing = callbacks.Checkpointing(
-        run.path / "checkpoints",
-        monitor="val_balanced" if held_out else None,
+    scored = {"val": held_out, "test_curve": FLAGS.test_curve and test}
+
+    def callbacks_of(stage: str, classifies: bool) -> tuple:
+        """Checkpointing, TensorBoard and the other callbacks of a stage."""
+        checkpointing = callbacks.Checkpointing(
+            run.path / "checkpoints" / stage,
+            monitor="val_balanced" if held_out and classifies else None,
+        )
+        tensorboard = callbacks.LongTailTensorBoard(
+            run.path / "tensorboard" / stage,
+            class_counts,
+            evaluations={
+                name: streams.evaluation(dataset, FLAGS.batch_size)
+                for name, dataset in scored.items()
+                if dataset and classifies
+            },
+            class_names=train.class_names,
+            many=FLAGS.many_shot,
+            few=FLAGS.few_shot,
+            flags=run.flags,
+            hparams=run.flags,
+        )
+        return (
+            checkpointing,
+            tensorboard,
+            [
+                callbacks.StopOnNonFinite(),
+                tensorboard,
+            ],
+        )
+
+    stage2 = second_stage_name()
+    checkpointing, tensorboard, others = callbacks_of(
+        "", first_stage_name() not in CONTRASTIVE
     )
-    curves = {"val": held_out, "test_curve": FLAGS.test_curve and test}
-    tensorboard = callbacks.LongTailTensorBoard(
-        run.path / "tensorboard",
-        class_counts,
-        evaluations={
-            name: streams.evaluation(dataset, FLAGS.batch_size)
-            for name, dataset in curves.items()
-            if dataset
-        },
-        class_names=train.class_names,
-        many=FLAGS.many_shot,
-        few=FLAGS.few_shot,
-        flags=run.flags,
-        hparams=run.flags,
-    )
-    others = [callbacks.StopOnNonFinite(), tensorboard]
-    if FLAGS.drw_epoch is not None:
-        others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
-    if FLAGS.stage1 is None:
+    if FLAGS.stage1_workdir is None:
+        model = make_model(train)
+        if FLAGS.drw_epoch is not None:
+            others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
         steps = fit(model, train, checkpointing, others)
         history = checkpointing.history
         facts = training_facts(model, train, steps, checkpointing)
+        if stage2 != "none":
+            run.write("stage1.keras", model.save)
     else:
-        stage1 = read_stage1(run, class_counts)
-        model = keras.saving.load_model(Path(FLAGS.stage1) / "model.keras")
+        model, stage1 = read_stage1(run, class_counts)
         history, facts = stage1["history"], stage1["train"]
-    trained = model
-    if FLAGS.stage2 != "none":
+    epochs = facts["epochs"]
+    if stage2 != "none":
+        # The same start whether the first stage was trained in this process.
+        keras.utils.set_random_seed(FLAGS.seed)
         begin = time.perf_counter()
-        model = second_stage(model, train)
+        if FLAGS.method == "bns_ipdpp":
+            checkpointing, tensorboard, others = callbacks_of("stage2", True)
+            model, plan = subset_stage(model, train, run, checkpointing, others)
+            epochs = plan.epochs
+            seconds = sum(checkpointing.history["seconds"])
+            history = {
+                **history,
+                **{f"stage2_{k}": v for k, v in checkpointing.history.items()},
+            }
+            facts = {**facts, **plan.record(train, run)}
+        else:
+            checkpointing = None  # the classifier is what it is at the end
+            model = other_classifier(model, train)
+            seconds = time.perf_counter() - begin
         facts = {
             **facts,
             "num_parameters": model.count_params(),
-            "stage2_seconds": time.perf_counter() - begin,
+            "stage2_seconds": seconds,
         }
 
-    epochs = facts["epochs"]
     results = {"last": {**score(model, test, class_counts), "epoch": epochs}}
     run.discard_results()
     export.save(model, run.path / "saved_model", test.images[:16])
     run.write("model.keras", model.save)
-    if model is trained and (best := checkpointing.best):
+    if checkpointing and (best := checkpointing.best):
         model.load_weights(best["path"])
         results["best"] = {
             **score(model, test, class_counts),
@@ -711,8 +954,10 @@ def train_and_report(run: workdirs.Workdir) -> None:
             "chosen_by": checkpointing.monitor,
         }
     method = FLAGS.method
-    if FLAGS.stage2 != "none":
-        method += f", {FLAGS.stage2}"
+    if method in ("bns_ipdpp", "linear_probe"):
+        method = FLAGS.stage1
+    if stage2 != "none":
+        method += f", {stage2}"
     record = report.record(
         name=run.name,
         dataset=FLAGS.dataset,
@@ -769,6 +1014,7 @@ def evaluate_only() -> None:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise ValueError(f"Expected flags only. Received: {argv[1:]}")
+    check_stages()
     keras.config.set_dtype_policy(PRECISIONS[FLAGS.mixed_precision])
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.eval_only:

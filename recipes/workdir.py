@@ -115,6 +115,9 @@ class Workdir:
         "report.html",
         "model.keras",
         "saved_model",
+        "selection.html",
+        "stage1.keras",
+        "draws",
         "checkpoints",
         "tensorboard",
         "flags.cfg",
@@ -220,9 +223,11 @@ class Workdir:
 
     def write(self, name: str, write: Callable[[Path], Any]) -> None:
         """Writes a file by `write(path)`, at once or not at all."""
-        part = self.path / f"part-{name}"
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_name(f"part-{path.name}")
         write(part)
-        os.replace(part, self.path / name)
+        os.replace(part, path)
 
     def say_where(self) -> None:
         for title, name in (

@@ -225,6 +225,41 @@ def test_a_draw_is_a_function_of_its_seed():
     assert (np.diff(first) > 0).all() and len(first) == 9
 
 
+def test_balanced_subset():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 3], 40))
+    labels = np.append(labels, [2, 2, 4])
+    p = np.random.default_rng(1).random(len(labels))
+    for scores in ({}, {"probabilities": p, "scale": "n"}):
+        chosen = dpp.balanced_subset(labels, 6, seed=[3, 1], **scores)
+        counts = np.bincount(labels[chosen], minlength=5)
+        np.testing.assert_array_equal(counts, [6, 6, 2, 6, 1])
+        assert (np.diff(chosen) > 0).all()
+    # Within a class it is `sample`, with a seed of the class' own.
+    members = np.flatnonzero(labels == 3)
+    drawn = dpp.sample(p[members], 6, seed=[3, 1, 3], scale="n")
+    np.testing.assert_array_equal(chosen[labels[chosen] == 3], members[drawn])
+    again = dpp.balanced_subset(
+        labels,
+        6,
+        seed=[3, 1],
+        probabilities=p,
+        complements=1 - p,
+        scale="n",
+    )
+    np.testing.assert_array_equal(chosen, again)
+    assert len(dpp.balanced_subset([], 5, seed=0)) == 0
+
+
+def test_balanced_subset_without_scores_is_uniform():
+    labels = np.repeat([0, 1], [5, 2])
+    pairs = list(itertools.combinations(range(5), 2))
+    draws = (
+        dpp.balanced_subset(labels, 2, seed=seed)[:2] for seed in range(5_000)
+    )
+    observed = frequencies(draws, pairs)
+    assert chi_square(observed, 500) < chi_square_limit(9)
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -243,6 +278,11 @@ def test_a_draw_is_a_function_of_its_seed():
         (lambda: dpp.log_probability([1, 1], [0.5, 0.2, 0.1]), "distinct"),
         (lambda: dpp.log_probability([3], [0.5, 0.2, 0.1]), "from 0 to 2"),
         (lambda: dpp.inclusion_probabilities([0.5], 2), "k=2"),
+        (lambda: dpp.balanced_subset([0, 0], 0, seed=0), "k=0"),
+        (
+            lambda: dpp.balanced_subset([0, 0], 1, seed=0, probabilities=[1]),
+            r"each of 2 labels.* shape \(1,\)",
+        ),
         (
             lambda: dpp.sample_features(np.eye(3)[:, :2], 3, seed=0),
             "the rank of the kernel.* k=3",

@@ -307,3 +307,19 @@ def test_evaluate_rejects(change, message):
 def test_metrics_reject(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_true_class_probabilities():
+    logits = np.array([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0], [0.0, -800.0, 90.0]])
+    for label in range(3):
+        shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
+        p, complements = metrics.true_class_probabilities(logits, [label] * 3)
+        assert p.dtype == complements.dtype == np.float64
+        np.testing.assert_allclose(p[:2], [shares[label], 1 / 3])
+        np.testing.assert_allclose(complements[:2], 1 - p[:2])
+    # What float64 can't tell from 1 is known by what it lacks.
+    assert p[2] == 1.0
+    np.testing.assert_allclose(complements[2], np.exp(-90.0))
+    p, complements = metrics.true_class_probabilities(logits, [0, 1, 0])
+    np.testing.assert_allclose(p[2], np.exp(-90.0))
+    assert complements[2] == 1.0

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import recipe
+import rounds
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
@@ -199,7 +200,10 @@ def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
     arguments = (*TINY, f"--stage2={stage2}")
     workdir = tmp_path / "apart"
     assert not recipe.run(
-        monkeypatch, *arguments, f"--stage1={stage1}", f"--workdir={workdir}"
+        monkeypatch,
+        *arguments,
+        f"--stage1_workdir={stage1}",
+        f"--workdir={workdir}",
     )
     first = report.read_record(stage1 / "result.json")
     record = report.read_record(workdir / "result.json")
@@ -223,9 +227,9 @@ def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
 def test_first_stage_of_other_flags(stage1, tmp_path, monkeypatch, capsys):
     for more, message in (
         (["--stage2=crt", "--seed=1"], "--seed=1 where"),
-        ([], "Expected a --stage2 with --stage1"),
+        ([], "Expected a --stage2 with --stage1_workdir"),
     ):
-        more += [f"--stage1={stage1}", f"--workdir={tmp_path / 'run'}"]
+        more += [f"--stage1_workdir={stage1}", f"--workdir={tmp_path / 'run'}"]
         assert recipe.run(monkeypatch, *TINY, *more, "--overwrite")
         assert message in capsys.readouterr().err
 
@@ -237,9 +241,11 @@ def effective(name: str, *more: str) -> flags.FlagValues:
 
 
 NAMES = sorted(path.stem for path in FLAG_FILES.glob("cifar10*.cfg"))
+# Those of contrastive pre-training have settings of their own.
+PRETRAINED = [name for name in NAMES if "_bns" in name or name.endswith("_cpu")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*PRETRAINED}))
 def test_flag_file(name):
     with flagsaver.flagsaver():
         values = effective(name)
@@ -278,9 +284,11 @@ def test_flag_file(name):
             "joint_forward": False,
             "drs_epoch": None,
             "augment": "standard",
+            "optimizer": "sgd",
             "mix": "none",
             "mix_alpha": 1.0,
-            "stage1": None,
+            "stage1": "bns",
+            "stage1_workdir": None,
             "stage2": "none",
             "stage2_tau": 1.0,
         }.items():
@@ -316,6 +324,43 @@ def test_flag_file(name):
         assert values.drw_epoch == drw
 
 
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_flag_file_of_pretraining(name):
+    with flagsaver.flagsaver():
+        values = effective(name)
+        small = name.endswith("_cpu")
+        wanted = {
+            "backbone": "cifar_resnet32" if small else "cifar_resnet18",
+            "optimizer": "adamw",
+            "weight_decay": 0.05,
+            "l2": 0.0,
+            "epochs": 50 if small else 1000,
+            "batch_size": 256 if small else 1024,
+            "warmup_epochs": 5 if small else 20,
+            "decay": "cosine",
+            "temperature": None,
+            "projection_dim": 128,
+            "stage2_epochs": 40 if small else 100,
+            "stage2_batch_size": 64,
+            "stage2_learning_rate": 1e-3 * 64 / 256,
+            "stage2_warmup_epochs": 2 if small else 5,
+            "stage2_freeze": False,
+            "subset_size": 500,
+            "resample_epochs": 10,
+            "score_augmented": False,
+            "dpp_scale": "n" if "ipdpp_n" in name else "n2",
+            "stage1": name.split("_")[2],
+            "stage2": next(
+                (kind for kind in rounds.KINDS if kind in name),
+                "none" if "probe" in name else "ip_dpp",
+            ),
+            "method": "linear_probe" if "probe" in name else "bns_ipdpp",
+        }
+        assert {flag: values[flag].value for flag in wanted} == wanted
+        assert values.learning_rate == 1e-3 * values.batch_size / 256
+        recipe.cifar_lt.check_stages()
+
+
 @pytest.mark.parametrize("mix", ["mixup", "remix", "cutmix"])
 def test_mixed_training(mix, tmp_path, monkeypatch):
     loss = "class_balanced" if mix == "remix" else "crossentropy"
@@ -337,6 +382,8 @@ def test_auxiliary_schedules():
     assert halfway == {"linear": 1.0, "cumulative": 1.5}
 
 
+# Flags of older records that are no more, and what did nothing.
+GONE = {"cutout": 0}
 RECORDS = sorted((recipe.REPO / "recipes" / "results").glob("*/seed*.json"))
 
 
@@ -353,7 +400,8 @@ def test_kept_record_is_of_its_flag_file(path):
     with flagsaver.flagsaver():
         values = effective(record["name"], f"--seed={record['seed']}")
         for name, value in record["flags"].items():
-            assert values[name].value == value, name
+            found = GONE[name] if name in GONE else values[name].value
+            assert found == value, name
 
 
 def test_real_cifar_smoke(tmp_path, monkeypatch):

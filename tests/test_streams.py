@@ -498,3 +498,22 @@ def test_replicas_get_slices_of_the_same_batch(two_replicas):
         parts = two_replicas.experimental_local_results(split)
         assert [len(part) for part in parts] == [3, 3]
         np.testing.assert_array_equal(np.concatenate(parts), labels)
+
+
+def test_evaluation_of_augmented_images():
+    data = numbered([20, 5], (6, 6, 1))
+    transform = preprocessing.pad_crop_flip(2)
+
+    def images(*arguments):
+        batches = streams.evaluation(data, *arguments)
+        found, labels = zip(*batches, strict=True)
+        np.testing.assert_array_equal(np.concatenate(labels), data.labels)
+        return np.concatenate(found)
+
+    moved = images(10, transform)
+    # Each image's own, whatever the batch; padding is black, its number not.
+    np.testing.assert_array_equal(images(7, transform), moved)
+    assert (images(10, transform, 1) != moved).any()
+    np.testing.assert_array_equal(moved.max(axis=(1, 2, 3)), np.arange(25.0))
+    assert (moved[1:].min(axis=(1, 2, 3)) == 0).mean() > 0.8
+    np.testing.assert_array_equal(images(10), data.images)

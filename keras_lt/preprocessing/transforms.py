@@ -48,6 +48,7 @@ def _crop(
     images: tf.Tensor, padding: int, offsets: tf.Tensor, mirrored: tf.Tensor
 ) -> tf.Tensor:
     batch, height, width, channels = images.shape
+    batch = batch or tf.shape(images)[0]  # of the last batch of a data set
     padded_height, padded_width = height + 2 * padding, width + 2 * padding
     padded = tf.pad(images, [[0, 0], [padding] * 2, [padding] * 2, [0, 0]])
     columns = tf.range(width)

@@ -119,8 +119,16 @@ def _parts(record: dict) -> list[str]:
                 "of the diagonal went to classes with more training images.",
             )
         )
-    if record["history"]:
-        parts.append(picture("Training", plots.curves(record["history"])))
+    second = "stage2_"
+    histories = {"Training": {}, "Second stage": {}}
+    for name, values in record["history"].items():
+        stage = "Second stage" if name.startswith(second) else "Training"
+        histories[stage][name.removeprefix(second)] = values
+    parts += [
+        picture(stage, plots.curves(history))
+        for stage, history in histories.items()
+        if history
+    ]
     return [
         *parts,
         details("Every class", _class_table(record)),

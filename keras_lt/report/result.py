@@ -68,7 +68,7 @@ SCHEMA = {
         "num_parameters": "parameters of the model, moving statistics too",
         "resumed": "number of times the run was resumed",
     },
-    "history": "{metric: one value an epoch}",
+    "history": "{metric: one value an epoch}, stage2_... of a second stage",
     "test": {"last": _SCORES},
 }
 """Required keys of a record and what they hold. `test` may also hold `best`,

@@ -1,0 +1,208 @@
+"""Second stages on subsets of the training set: one `fit` a round.
+
+A round draws its subset anew, from what the model then thinks of the images.
+Draws are kept, so that a run that was cut within a round goes on with its
+subset.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import workdir as workdirs
+
+from keras_lt import datasets, dpp, metrics, report, streams
+
+KINDS = ("ip_dpp", "random_balanced", "class_balanced", "instance")
+
+
+class Rounds(NamedTuple):
+    """What the second stage trains on.
+
+    Attributes:
+        kind: One of KINDS: subsets of `subset_size` images a class, by IP-DPP
+            or at random, or all images, in class-balanced or random order.
+        subset_size: Images a class. It sets the steps of an epoch of any kind.
+        scale: Of IP-DPP's kernel.
+        resample_epochs: Epochs of a round.
+        epochs: Epochs of the stage.
+        batch_size: Images a step.
+        seed: Of draws and streams.
+        transform: Augmentation.
+        score_augmented: Whether draws score augmented images.
+    """
+
+    kind: str
+    subset_size: int
+    scale: str
+    resample_epochs: int
+    epochs: int
+    batch_size: int
+    seed: int
+    transform: Callable
+    score_augmented: bool
+
+    def steps_per_epoch(self, class_counts: np.ndarray) -> int:
+        size = np.minimum(class_counts, self.subset_size).sum()
+        return max(1, round(size / self.batch_size))
+
+    def fit(
+        self,
+        model: keras.Model,
+        train: datasets.Dataset,
+        run: workdirs.Workdir,
+        checkpointing: keras.callbacks.Callback,
+        callbacks: Sequence[keras.callbacks.Callback],
+        **arguments: Any,
+    ) -> None:
+        """Trains to the end, from the latest checkpoint."""
+        steps = self.steps_per_epoch(train.class_counts)
+        epoch = checkpointing.restore(model)
+        while epoch < self.epochs:
+            until = self.epochs
+            subset = train
+            if self.kind in ("ip_dpp", "random_balanced"):
+                number = epoch // self.resample_epochs
+                until = min(until, (number + 1) * self.resample_epochs)
+                subset = train.subset(self.draw(model, train, run, number))
+            sampling = self.kind if self.kind == "class_balanced" else "random"
+            batches = streams.stream(
+                subset,
+                sampling=sampling,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                transform=self.transform,
+                start_step=epoch * steps,
+                name="stage2",
+            )
+            model.fit(
+                batches,
+                initial_epoch=epoch,
+                epochs=until,
+                steps_per_epoch=steps,
+                callbacks=[*callbacks, checkpointing],
+                shuffle=False,
+                **arguments,
+            )
+            epoch = until
+
+    def draw(
+        self,
+        model: keras.Model,
+        train: datasets.Dataset,
+        run: workdirs.Workdir,
+        number: int,
+    ) -> np.ndarray:
+        """Indices of a round's images, drawn now or by an earlier start."""
+        name = f"draws/round-{number:03}.npz"
+        if (run.path / name).exists():
+            return read_draw(run, number)["indices"]
+        begin = time.perf_counter()
+        scores = {}
+        if self.kind == "ip_dpp":
+            batches = streams.evaluation(
+                train,
+                256,
+                self.transform if self.score_augmented else None,
+                self.seed + number,
+            )
+            p, complements = metrics.true_class_probabilities(
+                *metrics.predict(model, batches)
+            )
+            scores = {"probabilities": p, "complements": complements}
+        indices = dpp.balanced_subset(
+            train.labels,
+            self.subset_size,
+            seed=[self.seed, number],
+            scale=self.scale,
+            **scores,
+        )
+        seconds = time.perf_counter() - begin
+
+        def write(path):
+            with open(path, "wb") as file:
+                np.savez(file, indices=indices, seconds=seconds, **scores)
+
+        run.write(name, write)
+        self._log(train, run, number)
+        return indices
+
+    def facts(
+        self, train: datasets.Dataset, run: workdirs.Workdir, number: int
+    ) -> dict[str, Any]:
+        """What a round drew, in figures.
+
+        The mean p of drawn and of left-out images are means over the classes
+        that leave images out.
+        """
+        drawn = read_draw(run, number)
+        indices = drawn["indices"]
+        sizes = np.bincount(train.labels[indices], minlength=train.num_classes)
+        facts = {
+            "epoch": number * self.resample_epochs,
+            "seconds": float(drawn["seconds"]),
+            "class_sizes": sizes.tolist(),
+        }
+        if "probabilities" in drawn:
+            p, is_drawn = drawn["probabilities"], np.zeros(len(train), bool)
+            is_drawn[indices] = True
+            means = [
+                (p[own & is_drawn].mean(), p[own & ~is_drawn].mean())
+                for label in np.flatnonzero(sizes < train.class_counts)
+                for own in [train.labels == label]
+            ]
+            if means:
+                facts["mean_p_drawn"], facts["mean_p_left_out"] = np.mean(
+                    means, axis=0
+                )
+        return facts
+
+    def record(
+        self, train: datasets.Dataset, run: workdirs.Workdir
+    ) -> dict[str, Any]:
+        """What a record says of the stage; writes the page of its last draw."""
+        count = len(list((run.path / "draws").glob("round-*.npz")))
+        if self.kind == "ip_dpp":
+            drawn = read_draw(run, count - 1)
+            report.write_selection(
+                run.path / "selection.html",
+                train.images,
+                train.labels,
+                drawn["probabilities"],
+                drawn["indices"],
+                train.class_names,
+                title=f"Round {count} of IP-DPP, scale {self.scale}",
+            )
+        return {
+            "stage2_epochs": self.epochs,
+            "stage2_steps": self.epochs
+            * self.steps_per_epoch(train.class_counts),
+            "draws": [self.facts(train, run, n) for n in range(count)],
+        }
+
+    def _log(
+        self, train: datasets.Dataset, run: workdirs.Workdir, number: int
+    ) -> None:
+        facts = self.facts(train, run, number)
+        sizes = facts.pop("class_sizes")
+        epoch = facts.pop("epoch")
+        with tf.summary.create_file_writer(
+            str(run.path / "tensorboard" / "draws")
+        ).as_default(step=epoch):
+            for name, value in facts.items():
+                tf.summary.scalar(f"draws/{name}", value)
+            tf.summary.histogram("draws/class_sizes", sizes)
+        shown = ", ".join(
+            f"{name} {value:.3f}" for name, value in facts.items()
+        )
+        print(f"Drew {sum(sizes):,} images before epoch {epoch + 1}: {shown}")
+
+
+def read_draw(run: workdirs.Workdir, number: int) -> dict[str, np.ndarray]:
+    """`indices`, and for IP-DPP `probabilities` and `complements`."""
+    path = run.path / "draws" / f"round-{number:03}.npz"
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
