@@ -63,7 +63,6 @@ LOSSES = {
 LOSS_ARGUMENTS = {
     "class_balanced_focal": ("gamma",),
     "focal": ("gamma",),
-    "ldam": ("max_margin", "scale"),
     "logit_adjusted": ("tau",),
     "label_aware_smoothing": ("head", "tail"),
 }
@@ -486,6 +485,9 @@ def make_loss(class_counts):
     arguments = {
         name: FLAGS[name].value for name in LOSS_ARGUMENTS.get(FLAGS.loss, ())
     }
+    if FLAGS.loss == "ldam":  # the classifier scales its cosines itself
+        arguments["max_margin"] = FLAGS.max_margin * FLAGS.scale
+        arguments["scale"] = 1.0
     if FLAGS.loss.startswith("class_balanced") or FLAGS.drw_epoch is not None:
         arguments["beta"] = FLAGS.beta
     if FLAGS.normalizer is not None:
@@ -498,6 +500,7 @@ def make_head(num_classes: int):
     if FLAGS.loss == "ldam":
         return layers.CosineClassifier(
             num_classes,
+            scale=FLAGS.scale,
             kernel_regularizer=keras.regularizers.L2(FLAGS.l2),
             name="logits",
         )

@@ -361,6 +361,18 @@ def test_flag_file_of_pretraining(name):
         recipe.cifar_lt.check_stages()
 
 
+def test_ldam_of_the_recipe_is_that_of_cosines():
+    with flagsaver.flagsaver(loss="ldam", l2=0.0, max_margin=0.4, scale=20.0):
+        loss = recipe.cifar_lt.make_loss([90, 9, 1])
+        head = recipe.cifar_lt.make_head(3)
+    features = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    logits, labels = head(features), np.arange(8) % 3
+    want = losses.LDAM([90, 9, 1], max_margin=0.4, scale=20.0)
+    np.testing.assert_allclose(
+        loss(labels, logits), want(labels, logits / 20), rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("mix", ["mixup", "remix", "cutmix"])
 def test_mixed_training(mix, tmp_path, monkeypatch):
     loss = "class_balanced" if mix == "remix" else "crossentropy"

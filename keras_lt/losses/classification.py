@@ -390,9 +390,11 @@ class LDAM(ClassWeightedLoss):
 
     Cross-entropy of `s * (x_c - y_c * m_c)` with margins
     `m_c = max_margin * n_c^(-1/4) / max_k n_k^(-1/4)` (Cao et al., NeurIPS
-    2019, https://arxiv.org/abs/1906.07413, equation 13). The logits are the
-    cosines of `keras_lt.layers.CosineClassifier(scale=1)`; the scale is part of
-    the loss alone. A class without images has margin 0.
+    2019, https://arxiv.org/abs/1906.07413, equation 13). The logits x are the
+    cosines of `keras_lt.layers.CosineClassifier(scale=1)`. A classifier that
+    scales them itself, and so gives logits of calibrated size, learns the same
+    by `LDAM(max_margin=scale * max_margin, scale=1)`. A class without images
+    has margin 0.
 
     Args:
         class_counts: `(C,)` training images per class.
