@@ -6,7 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lt import datasets, features, losses, preprocessing, streams
+from keras_lt import (
+    datasets,
+    dpp,
+    features,
+    losses,
+    metrics,
+    preprocessing,
+    streams,
+)
 from keras_lt.models import (
     ContrastivePretrainer,
     TwoStage,
@@ -147,6 +155,51 @@ def test_two_replicas_equal_one_device(digits, set_policy, two_replicas):
     np.testing.assert_allclose(got_loss, want_loss, rtol=1e-6)
     for got, want in zip(got_weights, want_weights, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-12)
+
+
+def test_both_stages_of_a_vision_transformer(digits, tmp_path):
+    keras_hub = pytest.importorskip("keras_hub")
+    transformer = keras_hub.models.ViTBackbone(
+        image_shape=(8, 8, 3),
+        patch_size=4,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        mlp_dim=32,
+    )
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 128, offset=-1)(images)
+    x = transformer(keras.layers.Concatenate()([x, x, x]))[:, 0]
+    model = compiled(ContrastivePretrainer(keras.Model(images, x), 8))
+    model.fit(batches(digits), steps_per_epoch=2, shuffle=False, verbose=0)
+    second = TwoStage.crt(model, 10, freeze=False)
+    second.compile(
+        keras.optimizers.AdamW(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    p, complements = metrics.true_class_probabilities(
+        *metrics.predict(second, streams.evaluation(digits, 256))
+    )
+    drawn = dpp.balanced_subset(
+        digits.labels,
+        20,
+        seed=0,
+        probabilities=p,
+        complements=complements,
+        scale="n",
+    )
+    subset = streams.stream(
+        digits.subset(drawn), sampling="random", batch_size=50, seed=0
+    )
+    second.fit(subset, steps_per_epoch=4, shuffle=False, verbose=0)
+    second.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    few = digits.images[:9]
+    np.testing.assert_allclose(
+        loaded.predict(few, verbose=0), second.predict(few, verbose=0), 1e-5
+    )
+    before = model.features(few), second.features(few)
+    assert np.abs(before[0] - before[1]).max() > 1e-3
 
 
 def test_errors():

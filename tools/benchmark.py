@@ -3,6 +3,7 @@
     python tools/benchmark.py train            # training step of ResNet-32
     python tools/benchmark.py train --method=dual_branch
     python tools/benchmark.py stage2           # classifier re-training
+    python tools/benchmark.py bns              # BNS loss and gradient
     python tools/benchmark.py dpp              # draws of IP-DPP
     python tools/benchmark.py input --json     # input pipeline
 
@@ -312,6 +313,71 @@ def stage2(rounds: int) -> dict:
     }
 
 
+def bns_step(size: int, expanded: bool) -> Callable[[int], None]:
+    """BNS and its gradient on `size` pairs of views with 128 dimensions."""
+    import tensorflow as tf
+
+    from keras_lt import losses
+
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(size, 2, 128)).astype(np.float32)
+    embeddings = tf.constant(embeddings)
+    labels = tf.constant(generator.integers(0, 10, size))
+    ours = losses.BalancedNegativeSampling()
+
+    def by_expansion(labels, embeddings):
+        """All pairs of views side by side, as in the authors' code."""
+        views = tf.concat(tf.unstack(embeddings, axis=1), axis=0)
+        views = tf.math.l2_normalize(views, axis=1)
+        labels = tf.tile(labels, [2])
+        first = tf.tile(views[:, None], [1, 2 * size, 1])  # (2 B, 2 B, D)
+        second = tf.tile(views[None], [2 * size, 1, 1])
+        scores = tf.exp(tf.reduce_sum(first * second, axis=2) / 0.5)
+        same = tf.cast(labels[:, None] == labels, tf.float32)
+        positive = same - tf.eye(2 * size)
+        attraction = tf.reduce_sum(positive * scores, axis=1)
+        attraction /= tf.reduce_sum(positive, axis=1)
+        repulsion = tf.reduce_mean((1.0 - same) * scores, axis=1)
+        return tf.reduce_mean(
+            tf.nn.softplus(-attraction) + tf.nn.softplus(repulsion)
+        )
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            loss = (by_expansion if expanded else ours)(labels, embeddings)
+        return loss, tape.gradient(loss, embeddings)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            step()
+
+    return run
+
+
+def bns(rounds: int) -> dict:
+    """BNS and its gradient at B = 1,024: one product or all pairs expanded."""
+    variants = {
+        name: Variant(bns_step, 1_024, name == "expanded")
+        for name in ("keras_lt", "expanded")
+    }
+    speeds = take_turns(variants, rounds, steps=5)
+    imported = Variant(bns_step, 2, False).megabytes
+    figures = {}
+    for name, variant in variants.items():
+        seconds = BATCH / statistics.median(speeds[name])
+        figures[f"milliseconds_{name}"] = 1e3 * seconds
+        figures[f"megabytes_{name}"] = variant.megabytes - imported
+    figures["ratio_time_expanded_over_keras_lt"] = ratio(
+        speeds, "keras_lt", "expanded"
+    )
+    figures["ratio_megabytes_expanded_over_keras_lt"] = (
+        figures["megabytes_expanded"] / figures["megabytes_keras_lt"]
+    )
+    return figures
+
+
 def draws(size: int, k: int) -> Callable[[int], None]:
     """Draws of `k` of `size` images by IP-DPP."""
     from keras_lt import dpp
@@ -424,6 +490,7 @@ SUBJECTS = {
     ("train", "single"): train,
     ("train", "dual_branch"): train_dual_branch,
     ("stage2", "single"): stage2,
+    ("bns", "single"): bns,
     ("dpp", "single"): dpp_,
     ("input", "single"): input_,
 }
@@ -433,7 +500,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("subject", choices=["train", "stage2", "dpp", "input"])
+    parser.add_argument(
+        "subject", choices=["train", "stage2", "bns", "dpp", "input"]
+    )
     parser.add_argument(
         "--method",
         choices=["single", "dual_branch"],
