@@ -145,15 +145,7 @@ def _sampler(
     if isinstance(sampling, str) and sampling == "random":
         return lambda key, positions: _permuted(key, positions, len(dataset))
     counts = dataset.class_counts
-    order = tf.constant(np.argsort(dataset.labels, kind="stable"))
-    offsets = tf.constant(np.cumsum(counts) - counts)
-    class_counts = tf.constant(counts)
-
-    def member(keys: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        ranks = seeding.integers(
-            seeding.fold_in(keys, 1), tf.gather(class_counts, classes)
-        )
-        return tf.gather(order, tf.gather(offsets, classes) + ranks)
+    member = _members(dataset)
 
     def classes(keys: tf.Tensor, cumulative: tf.Tensor) -> tf.Tensor:
         draws = seeding.uniform(seeding.fold_in(keys, 2), 1, tf.float64)
@@ -201,6 +193,22 @@ def _sampler(
         return member(keys, classes(keys, cumulative))
 
     return weighted
+
+
+def _members(dataset: Dataset) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns the function (keys (B,), classes (B,)) -> a member of each."""
+    counts = dataset.class_counts
+    order = tf.constant(np.argsort(dataset.labels, kind="stable"))
+    offsets = tf.constant(np.cumsum(counts) - counts)
+    class_counts = tf.constant(counts)
+
+    def member(keys: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        ranks = seeding.integers(
+            seeding.fold_in(keys, 1), tf.gather(class_counts, classes)
+        )
+        return tf.gather(order, tf.gather(offsets, classes) + ranks)
+
+    return member
 
 
 def _switched(first: Callable, second: Callable, position: int) -> Callable:
@@ -298,6 +306,71 @@ def _pipeline(steps: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
         .prefetch(2)
         .with_options(options)
     )
+
+
+def pairs(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    name: str = "pairs",
+) -> tf.data.Dataset:
+    """Streams pairs of samples of different classes, for ever.
+
+    For each pair two different classes are drawn, all ordered pairs of classes
+    that have samples being equally likely, and a sample of each. What stands at
+    a position depends on nothing but seed, name and position.
+
+    Args:
+        dataset: Samples of two classes at least.
+        batch_size: Pairs a batch.
+        seed: Seed of the run.
+        start_step: The first batch.
+        name: Pairs of other names are independent.
+
+    Returns:
+        An endless `tf.data.Dataset` of ((images, labels), (images, labels)).
+
+    Raises:
+        ValueError: If an argument is out of its range or there are fewer than
+            two classes.
+
+    Example:
+        >>> batches = keras_lt.streams.pairs(train, batch_size=256, seed=0)
+    """
+    if batch_size < 1 or start_step < 0:
+        raise ValueError(
+            "Expected batch_size >= 1 and start_step >= 0. Received: "
+            f"batch_size={batch_size}, start_step={start_step}"
+        )
+    present = np.flatnonzero(dataset.class_counts)
+    if len(present) < 2:
+        raise ValueError(
+            "Expected samples of two classes or more. "
+            f"Received: class_counts={dataset.class_counts.tolist()}"
+        )
+    images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    classes, member = tf.constant(present), _members(dataset)
+    key = seeding.key_from_seed(seed, name)
+
+    def batch(step: tf.Tensor) -> Any:
+        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        keys = seeding.fold_in(key, positions)
+        first = seeding.integers(seeding.fold_in(keys, 2), len(present))
+        shift = seeding.integers(seeding.fold_in(keys, 3), len(present) - 1)
+        second = (first + 1 + shift) % len(present)
+        drawn = [
+            member(seeding.fold_in(keys, 4 + i), tf.gather(classes, which))
+            for i, which in enumerate((first, second))
+        ]
+        return tuple(
+            (tf.gather(images, indices), tf.gather(labels, indices))
+            for indices in drawn
+        )
+
+    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
+    return _pipeline(steps, batch)
 
 
 def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -425,8 +426,15 @@ NOT_COMPARED = (
 )
 
 
-def load_data():
-    """Returns the training, held-out (or None) and test sets."""
+class Data(NamedTuple):
+    """The data sets of a run; `held_out` is None without --holdout."""
+
+    train: datasets.Dataset
+    held_out: datasets.Dataset | None
+    test: datasets.Dataset
+
+
+def load_data() -> Data:
     train = datasets.load(FLAGS.dataset, split="train", data_dir=FLAGS.data_dir)
     test = datasets.load(FLAGS.dataset, split="test", data_dir=FLAGS.data_dir)
     if FLAGS.imbalance_factor is not None:
@@ -437,9 +445,12 @@ def load_data():
             seed=FLAGS.split_seed,
             selection=FLAGS.selection,
         )
-    if not FLAGS.holdout:
-        return train, None, test
-    return *datasets.holdout(train, FLAGS.holdout, FLAGS.split_seed), test
+    held_out = None
+    if FLAGS.holdout:
+        train, held_out = datasets.holdout(
+            train, FLAGS.holdout, FLAGS.split_seed
+        )
+    return Data(train, held_out, test)
 
 
 def check_stages() -> None:
@@ -827,13 +838,106 @@ def other_classifier(model, train) -> keras.Model:
     return second
 
 
-def subset_stage(model, train, run, checkpointing, others) -> tuple:
-    """Returns a model trained from the first stage's weights on, and how."""
+class Stage(NamedTuple):
+    """A trained model, and what there is to say of its training.
+
+    Attributes:
+        model: The model.
+        epochs: Epochs of the stage that was trained last.
+        history: Curves, of two stages the second's as `stage2_...`.
+        facts: Of the record's `train`.
+        checkpointing: Holds the best weights; None where there are none.
+        tensorboard: For the final scores.
+    """
+
+    model: keras.Model
+    epochs: int
+    history: dict
+    facts: dict
+    checkpointing: callbacks.Checkpointing | None
+    tensorboard: callbacks.LongTailTensorBoard
+
+
+def make_callbacks(
+    run, data, stage: str = "", classifies: bool = True
+) -> tuple:
+    """Checkpointing and TensorBoard of a stage."""
+    train = data.train
+    scored = {
+        "val": data.held_out,
+        "test_curve": FLAGS.test_curve and data.test,
+    }
+    monitored = data.held_out and classifies
+    return (
+        callbacks.Checkpointing(
+            run.path / "checkpoints" / stage,
+            monitor="val_balanced" if monitored else None,
+        ),
+        callbacks.LongTailTensorBoard(
+            run.path / "tensorboard" / stage,
+            train.class_counts,
+            evaluations={
+                name: streams.evaluation(dataset, FLAGS.batch_size)
+                for name, dataset in scored.items()
+                if dataset and classifies
+            },
+            class_names=train.class_names,
+            many=FLAGS.many_shot,
+            few=FLAGS.few_shot,
+            flags=run.flags,
+            hparams=run.flags,
+        ),
+    )
+
+
+def first_stage(run, data) -> Stage:
+    checkpointing, tensorboard = make_callbacks(
+        run, data, classifies=first_stage_name() not in CONTRASTIVE
+    )
+    if FLAGS.stage1_workdir is not None:
+        model, record = read_stage1(run, data.train.class_counts)
+        history, facts = record["history"], record["train"]
+    else:
+        model = make_model(data.train)
+        others = [callbacks.StopOnNonFinite(), tensorboard]
+        if FLAGS.drw_epoch is not None:
+            others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
+        steps = fit(model, data.train, checkpointing, others)
+        history = checkpointing.history
+        facts = training_facts(model, data.train, steps, checkpointing)
+        if second_stage_name() != "none":
+            run.write("stage1.keras", model.save)
+    return Stage(
+        model, facts["epochs"], history, facts, checkpointing, tensorboard
+    )
+
+
+def second_stage(first: Stage, run, data) -> Stage:
+    # The same start whether the first stage was trained in this process.
+    keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.method == "bns_ipdpp":
+        return subset_stage(first, run, data)
+    begin = time.perf_counter()
+    model = other_classifier(first.model, data.train)
+    return first._replace(
+        model=model,
+        facts={
+            **first.facts,
+            "num_parameters": model.count_params(),
+            "stage2_seconds": time.perf_counter() - begin,
+        },
+        checkpointing=None,
+    )
+
+
+def subset_stage(first: Stage, run, data) -> Stage:
+    """Trains on subsets, from the weights of the first stage on."""
     if FLAGS.stage2_epochs != int(FLAGS.stage2_epochs):
         raise ValueError(
             f"Expected whole --stage2_epochs with --method={FLAGS.method}. "
             f"Received: --stage2_epochs={FLAGS.stage2_epochs}"
         )
+    train = data.train
     plan = rounds.Rounds(
         kind=FLAGS.stage2,
         subset_size=FLAGS.subset_size,
@@ -846,10 +950,10 @@ def subset_stage(model, train, run, checkpointing, others) -> tuple:
         score_augmented=FLAGS.score_augmented,
     )
     steps = plan.steps_per_epoch(train.class_counts)
-    second = TwoStage.crt(
-        model, train.num_classes, freeze=FLAGS.stage2_freeze, l2=FLAGS.l2
+    model = TwoStage.crt(
+        first.model, train.num_classes, freeze=FLAGS.stage2_freeze, l2=FLAGS.l2
     )
-    second.compile(
+    model.compile(
         make_optimizer(
             cosine_decay(
                 FLAGS.stage2_learning_rate,
@@ -861,106 +965,54 @@ def subset_stage(model, train, run, checkpointing, others) -> tuple:
         metrics=accuracies(train.num_classes),
         jit_compile=FLAGS.jit_compile,
     )
-    plan.fit(second, train, run, checkpointing, others, verbose=verbosity())
-    return second, plan
+    checkpointing, tensorboard = make_callbacks(run, data, "stage2")
+    others = [callbacks.StopOnNonFinite(), tensorboard]
+    plan.fit(model, train, run, checkpointing, others, verbose=verbosity())
+    curves = checkpointing.history
+    return Stage(
+        model,
+        plan.epochs,
+        {**first.history, **{f"stage2_{k}": v for k, v in curves.items()}},
+        {
+            **first.facts,
+            "num_parameters": model.count_params(),
+            "stage2_seconds": sum(curves["seconds"]),
+            **plan.record(train, run),
+        },
+        checkpointing,
+        tensorboard,
+    )
 
 
 def train_and_report(run: workdirs.Workdir) -> None:
     environment = report.environment()
-    train, held_out, test = load_data()
+    data = load_data()
+    train, _, test = data
     class_counts = train.class_counts
     print(f"{len(train)} training images, by class: {class_counts.tolist()}")
     groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
     sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
-    scored = {"val": held_out, "test_curve": FLAGS.test_curve and test}
+    stage = first_stage(run, data)
+    method = first_stage_name()
+    if second_stage_name() != "none":
+        stage = second_stage(stage, run, data)
+        method += f", {second_stage_name()}"
 
-    def callbacks_of(stage: str, classifies: bool) -> tuple:
-        """Checkpointing, TensorBoard and the other callbacks of a stage."""
-        checkpointing = callbacks.Checkpointing(
-            run.path / "checkpoints" / stage,
-            monitor="val_balanced" if held_out and classifies else None,
-        )
-        tensorboard = callbacks.LongTailTensorBoard(
-            run.path / "tensorboard" / stage,
-            class_counts,
-            evaluations={
-                name: streams.evaluation(dataset, FLAGS.batch_size)
-                for name, dataset in scored.items()
-                if dataset and classifies
-            },
-            class_names=train.class_names,
-            many=FLAGS.many_shot,
-            few=FLAGS.few_shot,
-            flags=run.flags,
-            hparams=run.flags,
-        )
-        return (
-            checkpointing,
-            tensorboard,
-            [
-                callbacks.StopOnNonFinite(),
-                tensorboard,
-            ],
-        )
-
-    stage2 = second_stage_name()
-    checkpointing, tensorboard, others = callbacks_of(
-        "", first_stage_name() not in CONTRASTIVE
-    )
-    if FLAGS.stage1_workdir is None:
-        model = make_model(train)
-        if FLAGS.drw_epoch is not None:
-            others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
-        steps = fit(model, train, checkpointing, others)
-        history = checkpointing.history
-        facts = training_facts(model, train, steps, checkpointing)
-        if stage2 != "none":
-            run.write("stage1.keras", model.save)
-    else:
-        model, stage1 = read_stage1(run, class_counts)
-        history, facts = stage1["history"], stage1["train"]
-    epochs = facts["epochs"]
-    if stage2 != "none":
-        # The same start whether the first stage was trained in this process.
-        keras.utils.set_random_seed(FLAGS.seed)
-        begin = time.perf_counter()
-        if FLAGS.method == "bns_ipdpp":
-            checkpointing, tensorboard, others = callbacks_of("stage2", True)
-            model, plan = subset_stage(model, train, run, checkpointing, others)
-            epochs = plan.epochs
-            seconds = sum(checkpointing.history["seconds"])
-            history = {
-                **history,
-                **{f"stage2_{k}": v for k, v in checkpointing.history.items()},
-            }
-            facts = {**facts, **plan.record(train, run)}
-        else:
-            checkpointing = None  # the classifier is what it is at the end
-            model = other_classifier(model, train)
-            seconds = time.perf_counter() - begin
-        facts = {
-            **facts,
-            "num_parameters": model.count_params(),
-            "stage2_seconds": seconds,
-        }
-
-    results = {"last": {**score(model, test, class_counts), "epoch": epochs}}
+    model = stage.model
+    results = {
+        "last": {**score(model, test, class_counts), "epoch": stage.epochs}
+    }
     run.discard_results()
     export.save(model, run.path / "saved_model", test.images[:16])
     run.write("model.keras", model.save)
-    if checkpointing and (best := checkpointing.best):
+    if stage.checkpointing and (best := stage.checkpointing.best):
         model.load_weights(best["path"])
         results["best"] = {
             **score(model, test, class_counts),
             "epoch": best["epoch"],
-            "chosen_by": checkpointing.monitor,
+            "chosen_by": stage.checkpointing.monitor,
         }
-    method = FLAGS.method
-    if method in ("bns_ipdpp", "linear_probe"):
-        method = FLAGS.stage1
-    if stage2 != "none":
-        method += f", {stage2}"
     record = report.record(
         name=run.name,
         dataset=FLAGS.dataset,
@@ -982,12 +1034,12 @@ def train_and_report(run: workdirs.Workdir) -> None:
         flags=run.flags,
         seed=FLAGS.seed,
         environment=environment,
-        train=facts,
-        history=history,
+        train=stage.facts,
+        history=stage.history,
         test=results,
     )
     for which, scores in results.items():
-        tensorboard.write_test(scores, f"test_{which}", epochs)
+        stage.tensorboard.write_test(scores, f"test_{which}", stage.epochs)
         print(f"test, {which} epoch ({scores['epoch']}): {summary(scores)}")
     report.write_html(run.path / "report.html", record)
     report.write_record(run.path / "result.json", record)

@@ -22,6 +22,7 @@ ROOMS = (
     "keras_lt.losses.base",
     "keras_lt.losses.classification",
     "keras_lt.losses.contrastive",
+    "keras_lt.losses.division",
     "keras_lt.losses",
     "keras_lt.layers",
     "keras_lt.features",

@@ -517,3 +517,63 @@ def test_evaluation_of_augmented_images():
     np.testing.assert_array_equal(moved.max(axis=(1, 2, 3)), np.arange(25.0))
     assert (moved[1:].min(axis=(1, 2, 3)) == 0).mean() > 0.8
     np.testing.assert_array_equal(images(10), data.images)
+
+
+def test_pairs_are_of_two_classes_drawn_uniformly():
+    counts = [30, 0, 4, 1]
+    data = numbered(counts)
+    batches = streams.pairs(data, batch_size=500, seed=0)
+    drawn = [[], []]
+    for batch in batches.take(60):
+        for into, (images, labels) in zip(drawn, batch, strict=True):
+            indices = images.numpy().astype(int).reshape(-1)
+            np.testing.assert_array_equal(data.labels[indices], labels)
+            into.append(indices)
+    first, second = (np.concatenate(indices) for indices in drawn)
+    classes = data.labels[first] * 4 + data.labels[second]
+    observed = np.bincount(classes, minlength=16)
+    expected = np.zeros(16)
+    for a, b in [(0, 2), (0, 3), (2, 0), (2, 3), (3, 0), (3, 2)]:
+        expected[4 * a + b] = 30_000 / 6
+    assert chi_square(observed, expected) < chi_square_limit(5)
+    for indices in (first, second):  # uniform within a class
+        members = np.bincount(indices, minlength=35)
+        want = 10_000 / np.array(counts)[data.labels]
+        assert chi_square(members, want) < chi_square_limit(32)
+    # The two of a pair are independent: 30 x 4 combinations.
+    both = (data.labels[first] == 0) & (data.labels[second] == 2)
+    table = np.histogram2d(first[both], second[both], bins=[35, 35])[0]
+    table = table[table.any(axis=1)][:, table.any(axis=0)]
+    assert table.shape == (30, 4)
+    assert chi_square(table, both.sum() / 120) < chi_square_limit(119)
+
+
+def test_pairs_seek():
+    data = numbered([9, 5, 3])
+
+    def take(count, **arguments):
+        batches = streams.pairs(data, batch_size=7, **arguments)
+        return [
+            np.stack([part[0].numpy().ravel() for part in batch])
+            for batch in batches.take(count)
+        ]
+
+    whole = take(5, seed=0)
+    np.testing.assert_array_equal(take(2, seed=0, start_step=3), whole[3:])
+    assert (np.array(take(5, seed=1)) != np.array(whole)).any()
+    assert (np.array(take(5, seed=0, name="level 2")) != np.array(whole)).any()
+
+
+@pytest.mark.parametrize(
+    "counts, arguments, message",
+    [
+        ([5, 0], {}, r"two classes .* class_counts=\[5, 0\]"),
+        ([5, 1], {"batch_size": 0}, "batch_size=0"),
+        ([5, 1], {"start_step": -1}, "start_step=-1"),
+    ],
+)
+def test_pairs_errors(counts, arguments, message):
+    with pytest.raises(ValueError, match=f"Expected .*{message}"):
+        streams.pairs(
+            numbered(counts), **{"batch_size": 2, "seed": 0, **arguments}
+        )

@@ -1,4 +1,4 @@
-"""Losses, per example: of classes from logits, of views from embeddings."""
+"""Losses, per example: of classes, of views, terms of a division."""
 
 from keras_lt.losses.base import gather_over_replicas
 from keras_lt.losses.classification import (
@@ -19,6 +19,13 @@ from keras_lt.losses.contrastive import (
     NTXent,
     SupervisedContrastive,
 )
+from keras_lt.losses.division import (
+    cluster_balance,
+    cluster_contrast,
+    reversed_weights,
+    running_posterior,
+    weighted_likelihood,
+)
 
 __all__ = [
     "LDAM",
@@ -35,5 +42,10 @@ __all__ = [
     "LogitAdjusted",
     "NTXent",
     "SupervisedContrastive",
+    "cluster_balance",
+    "cluster_contrast",
     "gather_over_replicas",
+    "reversed_weights",
+    "running_posterior",
+    "weighted_likelihood",
 ]
