@@ -948,6 +948,7 @@ def subset_stage(first: Stage, run, data) -> Stage:
         seed=FLAGS.seed,
         transform=make_transform(train.image_shape),
         score_augmented=FLAGS.score_augmented,
+        max_steps=FLAGS.max_steps,
     )
     steps = plan.steps_per_epoch(train.class_counts)
     model = TwoStage.crt(
@@ -969,13 +970,15 @@ def subset_stage(first: Stage, run, data) -> Stage:
     others = [callbacks.StopOnNonFinite(), tensorboard]
     plan.fit(model, train, run, checkpointing, others, verbose=verbosity())
     curves = checkpointing.history
+    epochs = len(curves["seconds"])
     return Stage(
         model,
-        plan.epochs,
+        epochs,
         {**first.history, **{f"stage2_{k}": v for k, v in curves.items()}},
         {
             **first.facts,
             "num_parameters": model.count_params(),
+            "stage2_epochs": epochs,
             "stage2_seconds": sum(curves["seconds"]),
             **plan.record(train, run),
         },

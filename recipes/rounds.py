@@ -33,6 +33,7 @@ class Rounds(NamedTuple):
         seed: Of draws and streams.
         transform: Augmentation.
         score_augmented: Whether draws score augmented images.
+        max_steps: Where a smoke run stops, or None.
     """
 
     kind: str
@@ -44,10 +45,15 @@ class Rounds(NamedTuple):
     seed: int
     transform: Callable
     score_augmented: bool
+    max_steps: int | None
 
     def steps_per_epoch(self, class_counts: np.ndarray) -> int:
         size = np.minimum(class_counts, self.subset_size).sum()
         return max(1, round(size / self.batch_size))
+
+    def last_step(self, class_counts: np.ndarray) -> int:
+        steps = self.epochs * self.steps_per_epoch(class_counts)
+        return min(steps, self.max_steps or steps)
 
     def fit(
         self,
@@ -60,9 +66,12 @@ class Rounds(NamedTuple):
     ) -> None:
         """Trains to the end, from the latest checkpoint."""
         steps = self.steps_per_epoch(train.class_counts)
+        last_step = self.last_step(train.class_counts)
         epoch = checkpointing.restore(model)
-        while epoch < self.epochs:
-            until = self.epochs
+        while (step := epoch * steps) < last_step:
+            # Whole epochs, then what is left of max_steps.
+            whole = last_step // steps
+            until = whole if epoch < whole else epoch + 1
             subset = train
             if self.kind in ("ip_dpp", "random_balanced"):
                 number = epoch // self.resample_epochs
@@ -75,14 +84,14 @@ class Rounds(NamedTuple):
                 batch_size=self.batch_size,
                 seed=self.seed,
                 transform=self.transform,
-                start_step=epoch * steps,
+                start_step=step,
                 name="stage2",
             )
             model.fit(
                 batches,
                 initial_epoch=epoch,
                 epochs=until,
-                steps_per_epoch=steps,
+                steps_per_epoch=min(steps, last_step - step),
                 callbacks=[*callbacks, checkpointing],
                 shuffle=False,
                 **arguments,
@@ -177,9 +186,7 @@ class Rounds(NamedTuple):
                 title=f"Round {count} of IP-DPP, scale {self.scale}",
             )
         return {
-            "stage2_epochs": self.epochs,
-            "stage2_steps": self.epochs
-            * self.steps_per_epoch(train.class_counts),
+            "stage2_steps": self.last_step(train.class_counts),
             "draws": [self.facts(train, run, n) for n in range(count)],
         }
 
