@@ -127,15 +127,51 @@ def stream(
         ...     features, 10, sampling="class_balanced", batch_size=128, seed=0
         ... )
     """
-    dataset = Dataset(
-        features.features[:, None, None], features.labels, range(num_classes)
-    )
 
     def squeeze(images, labels, indices, seeds):
         del indices, seeds
         return images[:, 0, 0], labels
 
-    return streams.stream(dataset, transform=squeeze, **arguments)
+    return streams.stream(
+        _dataset(features, num_classes), transform=squeeze, **arguments
+    )
+
+
+def pairs(
+    features: Features, num_classes: int, **arguments: Any
+) -> tf.data.Dataset:
+    """Streams pairs of features, as `keras_lt.streams.pairs` does images.
+
+    Args:
+        features: What `extract` gave.
+        num_classes: C.
+        **arguments: Those of `keras_lt.streams.pairs`.
+
+    Returns:
+        An endless `tf.data.Dataset` of ((features (B, D), labels (B,)),
+        (features, labels)), the classes of a pair being different.
+
+    Raises:
+        ValueError: As `keras_lt.streams.pairs`.
+
+    Example:
+        >>> batches = keras_lt.features.pairs(
+        ...     features, 10, batch_size=1024, seed=0
+        ... )
+    """
+    drawn = streams.pairs(_dataset(features, num_classes), **arguments)
+    return drawn.map(
+        lambda *pair: tuple(
+            (images[:, 0, 0], labels) for images, labels in pair
+        )
+    )
+
+
+def _dataset(features: Features, num_classes: int) -> Dataset:
+    """Features as images of one pixel."""
+    return Dataset(
+        features.features[:, None, None], features.labels, range(num_classes)
+    )
 
 
 def write(path: str | os.PathLike, features: Features) -> None:

@@ -1,4 +1,4 @@
-"""Layers that the models share: normalisations and classifiers."""
+"""Layers that the models share: normalisations, classifiers, masked ones."""
 
 import math
 from collections.abc import Sequence
@@ -549,4 +549,84 @@ class NearestClassMean(keras.layers.Layer):
             "num_classes": self.num_classes,
             "normalization": self.normalization,
             "similarity": self.similarity,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class MaskedDense(keras.layers.Layer):
+    """A dense layer without the connections that its units' degrees forbid.
+
+    y = x (kernel * mask) + bias, where output o sees input i if its degree is
+    at least that of i (Germain et al., ICML 2015, equation 8; for layers of
+    an autoregressive network the outputs of the last one have their degree
+    less 1). The mask is made from the degrees whenever it is needed: of D x D
+    numbers it would be as large as the kernel in every graph and SavedModel.
+
+    Kernel and bias start uniform within 1 / sqrt(D), masked inputs counted,
+    as PyTorch's linear layer does.
+
+    Args:
+        input_degrees: Degrees of the inputs (D,), integers.
+        output_degrees: Degrees of the outputs (P,), integers.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape: (B, D). Output shape: (B, P).
+
+    Raises:
+        ValueError: If there are no degrees on a side, or the input has another
+            rank or width.
+
+    Example:
+        >>> layer = keras_lt.layers.MaskedDense([0, 1], [-1, 0])
+        >>> outputs = layer(np.ones((8, 2)))  # of the bias, and of x_0
+    """
+
+    def __init__(
+        self,
+        input_degrees: Sequence[int],
+        output_degrees: Sequence[int],
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.input_degrees = [int(degree) for degree in input_degrees]
+        self.output_degrees = [int(degree) for degree in output_degrees]
+        if not self.input_degrees or not self.output_degrees:
+            raise ValueError(
+                "Expected a degree for each input and output. Received: "
+                f"input_degrees={self.input_degrees}, "
+                f"output_degrees={self.output_degrees}"
+            )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = len(self.input_degrees), len(self.output_degrees)
+        if len(input_shape) != 2 or input_shape[-1] != shape[0]:
+            raise ValueError(
+                f"Expected inputs of shape (B, {shape[0]}), a degree for "
+                f"each. Received: shape={tuple(input_shape)}"
+            )
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: shape[0]})
+        limit = shape[0] ** -0.5
+        self.kernel, self.bias = (
+            self.add_weight(
+                name=name,
+                shape=weight_shape,
+                initializer=keras.initializers.RandomUniform(-limit, limit),
+            )
+            for name, weight_shape in (("kernel", shape), ("bias", shape[1:]))
+        )
+
+    def call(self, inputs: Any) -> Any:
+        ops = keras.ops
+        below = ops.expand_dims(np.asarray(self.input_degrees, "int32"), 1)
+        mask = ops.less_equal(below, np.asarray(self.output_degrees, "int32"))
+        return ops.matmul(inputs, ops.where(mask, self.kernel, 0)) + self.bias
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return (input_shape[0], len(self.output_degrees))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "input_degrees": self.input_degrees,
+            "output_degrees": self.output_degrees,
         }

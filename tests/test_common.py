@@ -93,6 +93,11 @@ TABLE = {
         (LOGITS,),
         lambda: layers.LogitAdjustment([1, 2])(LOGITS),
     ),
+    layers.MaskedDense: Case(
+        {"input_degrees": [*range(8)], "output_degrees": [0, 3, 7, -1]},
+        (FEATURES,),
+        lambda: layers.MaskedDense([0, 1], [0])(FEATURES),
+    ),
     backbones.PaddedShortcut: Case(
         {"filters": 8, "strides": 2},
         (MAPS,),

@@ -9,7 +9,12 @@ from keras_lt.models.auxiliary import (
 )
 from keras_lt.models.classifier import classifier, linear_head
 from keras_lt.models.contrastive import ContrastivePretrainer
+from keras_lt.models.dlsa import DLSA, stack
 from keras_lt.models.dual_branch import DualBranch
+from keras_lt.models.flows import (
+    FlowGaussianMixture,
+    MaskedAutoregressiveFlow,
+)
 from keras_lt.models.two_stage import (
     TwoStage,
     nearest_class_mean,
@@ -17,16 +22,20 @@ from keras_lt.models.two_stage import (
 )
 
 __all__ = [
+    "DLSA",
     "AuxiliaryTask",
     "ClassifierTask",
     "ContrastivePretrainer",
     "ContrastiveTask",
     "DualBranch",
+    "FlowGaussianMixture",
+    "MaskedAutoregressiveFlow",
     "RotationTask",
     "TwoStage",
     "backbones",
     "classifier",
     "linear_head",
     "nearest_class_mean",
+    "stack",
     "tau_normalize",
 ]

@@ -1,0 +1,778 @@
+"""DLSA: features are divided level by level, each part with its classifier."""
+
+import json
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_lt import features as features_lib
+from keras_lt import losses
+from keras_lt.features import Features
+from keras_lt.layers import CosineClassifier
+from keras_lt.models.base import TrainingModel
+from keras_lt.models.flows import (
+    FlowGaussianMixture,
+    MaskedAutoregressiveFlow,
+)
+
+LATENTS = ("latent", "features")
+CLASSIFIERS = ("linear", "cosine")
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class DLSA(keras.Model):
+    """Divides the label space of features by flows, and classifies each part.
+
+    "Constructing Balance from Imbalance for Long-tailed Image Recognition" (Xu
+    et al., ECCV 2022, arXiv:2208.02567). Level by level a flow with a Gaussian
+    mixture as prior learns clusters of one class each. The training samples of
+    the highest likelihood go to this level's classifier, which knows the class
+    frequencies of their cluster; the others go down to the next level, and from
+    the last one to a classifier of what is left.
+
+    `fit_features` trains it, not `fit`. What results is one Keras model from
+    features (B, D) to logits (B, C): flows, thresholds, class frequencies of
+    clusters and classifiers are its weights, and samples find their way without
+    a loop. `keras_lt.models.stack` puts it on a backbone.
+
+    Args:
+        num_classes: C, at least 2.
+        features_dim: D.
+        depth: Levels, at least 1.
+        num_clusters: K of each level's mixture.
+        llh_proportion: Part of the training samples that a level keeps, in
+            (0, 1).
+        center_std: Standard deviation of the cluster centres.
+        num_blocks: MADE blocks of a flow.
+        hidden_units: Of a MADE; None for D.
+        hidden_layers: Of a MADE.
+        classifier: "linear" or "cosine": what f and g are in the logits
+            f(x) + g([z, frequencies]).
+        z: What classifiers take beside the features: the flow's "latent"
+            variable as in the paper, or the "features" again, as the authors'
+            code has it in fact.
+        seed: Of cluster centres and the order of samples; other weights start
+            by `keras.utils.set_random_seed`.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> features = keras_lt.features.extract(stage1, train)
+        >>> dlsa = keras_lt.models.DLSA(10, 64, num_clusters=100)
+        >>> dlsa.fit_features(*features)
+        >>> model = keras_lt.models.stack(stage1, dlsa)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        features_dim: int,
+        *,
+        depth: int = 1,
+        num_clusters: int = 100,
+        llh_proportion: float = 0.3,
+        center_std: float = 0.05,
+        num_blocks: int = 2,
+        hidden_units: int | None = None,
+        hidden_layers: int = 1,
+        classifier: str = "linear",
+        z: str = "latent",
+        seed: int = 0,
+        name: str = "dlsa",
+    ):
+        super().__init__(name=name)
+        if depth < 1 or num_clusters < 2 or not 0 < llh_proportion < 1:
+            raise ValueError(
+                "Expected depth >= 1, num_clusters >= 2 and llh_proportion in "
+                f"(0, 1). Received: depth={depth}, num_clusters={num_clusters},"
+                f" llh_proportion={llh_proportion}"
+            )
+        if z not in LATENTS:
+            raise ValueError(
+                f"Expected z to be one of {LATENTS}. Received: z={z!r}"
+            )
+        self._config = {
+            "num_classes": num_classes,
+            "features_dim": features_dim,
+            "depth": depth,
+            "num_clusters": num_clusters,
+            "llh_proportion": llh_proportion,
+            "center_std": center_std,
+            "num_blocks": num_blocks,
+            "hidden_units": hidden_units,
+            "hidden_layers": hidden_layers,
+            "classifier": classifier,
+            "z": z,
+            "seed": seed,
+            "name": name,
+        }
+        self.num_classes = num_classes
+        self.num_clusters = num_clusters
+        self.llh_proportion = llh_proportion
+        self.z = z
+        self.seed = seed
+        self.levels = [
+            _Level(
+                FlowGaussianMixture(
+                    num_clusters,
+                    center_std,
+                    MaskedAutoregressiveFlow(
+                        num_blocks, hidden_units, hidden_layers
+                    ),
+                    seed=seed + level,
+                ),
+                _ClusterAidedClassifier(num_classes, classifier),
+                z,
+                name=f"level_{level}",
+            )
+            for level in range(depth)
+        ]
+        self.last = _ClusterAidedClassifier(
+            num_classes, classifier, name="last_classifier"
+        )
+        self.build((None, features_dim))
+
+    def build(self, input_shape: Any) -> None:
+        if self.built:
+            return
+        for level in self.levels:
+            level.build(input_shape)
+        self.last.build([input_shape, input_shape])
+        self.built = True
+
+    def call(self, features: Any, training: bool | None = None) -> Any:
+        del training  # batch statistics are those of `fit_features`
+        found = [level(features) for level in self.levels]
+        latent = found[-1][2]
+        logits = self.last([features, latent])
+        # The deepest first: a level keeps what those above it let down.
+        for here, keep, _ in reversed(found):
+            logits = ops.where(keep[:, None], here, logits)
+        return logits
+
+    def route(self, features: np.ndarray) -> np.ndarray:
+        """The level that classifies each sample, `depth` below all levels.
+
+        Args:
+            features: (N, D).
+
+        Returns:
+            int64 (N,).
+        """
+        kept = [level.inspect(features)["keep"] for level in self.levels]
+        kept.append(np.ones(len(features), bool))
+        return np.argmax(np.stack(kept, axis=1), axis=1)
+
+    def fit_features(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        *,
+        loss: str = "balanced_softmax",
+        flow_epochs: int = 50,
+        flow_batch_size: int = 1024,
+        flow_learning_rate: float = 0.2,
+        classifier_epochs: int = 150,
+        classifier_batch_size: int = 128,
+        classifier_learning_rate: float = 0.01,
+        weight_power: float = 2.0,
+        likelihood_factor: float = 2.0,
+        contrast_factor: float = 0.02,
+        balance_factor: float = 1.0,
+        posterior_momentum: float | None = 0.7,
+        directory: str | os.PathLike | None = None,
+        verbose: int | str = "auto",
+    ) -> list[dict[str, Any]]:
+        """Trains all levels, one after the other. Defaults are the authors'.
+
+        A level that can't divide its samples is left out with those below it,
+        with a warning that says why: fewer samples than clusters, one class
+        alone, or likelihoods that part nothing.
+
+        Args:
+            features: (N, D).
+            labels: Label ids, integers (N,).
+            loss: "balanced_softmax" of each classifier's own samples, or
+                "crossentropy".
+            flow_epochs: Epochs of a flow, each of as many pairs as samples.
+            flow_batch_size: Pairs a step.
+            flow_learning_rate: Of SGD.
+            classifier_epochs: Epochs of a classifier.
+            classifier_batch_size: Samples a step.
+            classifier_learning_rate: Of SGD.
+            weight_power: q of the likelihood's weights; see
+                `keras_lt.losses.reversed_weights`.
+            likelihood_factor: Of the weighted likelihood in the flow's loss.
+            contrast_factor: Of `keras_lt.losses.cluster_contrast`.
+            balance_factor: Of `keras_lt.losses.cluster_balance`.
+            posterior_momentum: Of `keras_lt.losses.running_posterior`.
+            directory: Where levels are kept once they are trained, so that
+                the same call goes on after a kill; None keeps nothing.
+            verbose: As in `keras.Model.fit`.
+
+        Returns:
+            For each level that divides: `samples` that came to it, how many it
+            keeps (`kept`, and `kept_by_class` (C,)), its `threshold`, and for
+            each cluster how many samples it has (`cluster_sizes` (K,)) and the
+            share of its largest class (`purity` (K,)).
+
+        Raises:
+            ValueError: If an argument is out of its range, shapes do not fit,
+                features are not finite, there is one class only, or
+                `directory` holds another training.
+        """
+        samples = self._checked(features, labels)
+        if loss not in ("balanced_softmax", "crossentropy"):
+            raise ValueError(
+                'Expected loss to be "balanced_softmax" or "crossentropy". '
+                f"Received: loss={loss!r}"
+            )
+        arguments = {
+            "epochs": classifier_epochs,
+            "batch_size": classifier_batch_size,
+            "learning_rate": classifier_learning_rate,
+            "loss": loss,
+            "verbose": verbose,
+        }
+        kept = _Kept(
+            directory,
+            self,
+            {
+                **self.get_config(),
+                "samples": len(samples.labels),
+                "class_counts": np.bincount(
+                    samples.labels, minlength=self.num_classes
+                ).tolist(),
+                "arguments": [
+                    *arguments.values(),
+                    flow_epochs,
+                    flow_batch_size,
+                    flow_learning_rate,
+                    weight_power,
+                    likelihood_factor,
+                    contrast_factor,
+                    balance_factor,
+                    posterior_momentum,
+                ],
+            },
+        )
+        left = np.ones(len(samples.labels), bool)
+        for number, level in enumerate(self.levels):
+            part = Features(samples.features[left], samples.labels[left])
+            if number >= len(kept.facts):
+                reason = self._indivisible(part)
+                start = level.get_weights()
+                if reason is None:
+                    level.fit_flow(
+                        part,
+                        self.num_classes,
+                        epochs=flow_epochs,
+                        batch_size=flow_batch_size,
+                        learning_rate=flow_learning_rate,
+                        weight_power=weight_power,
+                        factors=(
+                            likelihood_factor,
+                            contrast_factor,
+                            balance_factor,
+                        ),
+                        momentum=posterior_momentum,
+                        seed=self.seed,
+                        verbose=verbose,
+                    )
+                    facts, reason = level.divide(
+                        part, self.num_classes, self.llh_proportion
+                    )
+                if reason is not None:
+                    level.set_weights(start)  # the last classifier sees its z
+                    warnings.warn(
+                        f"Level {number + 1} of {len(self.levels)} is left "
+                        f"out, with those below it: {reason}.",
+                        stacklevel=2,
+                    )
+                    break
+                self._fit_classifier(level, part, **arguments)
+                kept.add(facts)
+            left[left] = ~level.inspect(part.features)["keep"]
+        part = Features(samples.features[left], samples.labels[left])
+        self._fit_classifier(None, part, **arguments)
+        return kept.facts
+
+    def _checked(self, features: Any, labels: Any) -> Features:
+        features, labels = np.asarray(features, np.float32), np.asarray(labels)
+        dim = self._config["features_dim"]
+        if features.ndim != 2 or features.shape[1] != dim:
+            raise ValueError(
+                f"Expected features of shape (N, {dim}). "
+                f"Received: features.shape={features.shape}"
+            )
+        if not np.isfinite(features).all():
+            raise ValueError(
+                "Expected finite features. Received: "
+                f"{np.count_nonzero(~np.isfinite(features))} NaN or infinite "
+                "values"
+            )
+        if labels.shape != features.shape[:1] or not np.issubdtype(
+            labels.dtype, np.integer
+        ):
+            raise ValueError(
+                f"Expected {len(features)} integer labels. Received: "
+                f"labels.shape={labels.shape}, labels.dtype={labels.dtype}"
+            )
+        if len(labels) and not (
+            0 <= labels.min() and labels.max() < self.num_classes
+        ):
+            raise ValueError(
+                f"Expected labels from 0 to {self.num_classes - 1}. Received: "
+                f"labels from {labels.min()} to {labels.max()}"
+            )
+        if len(np.unique(labels)) < 2:
+            raise ValueError(
+                "Expected samples of two classes or more. "
+                f"Received: labels {np.unique(labels).tolist()}"
+            )
+        return Features(features, labels.astype(np.int64))
+
+    def _indivisible(self, part: Features) -> str | None:
+        size, classes = len(part.labels), len(np.unique(part.labels))
+        if size < self.num_clusters:
+            return f"{size} samples for {self.num_clusters} clusters"
+        return "all samples are of one class" if classes < 2 else None
+
+    def _fit_classifier(
+        self,
+        level: "_Level | None",
+        part: Features,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        loss: str,
+        verbose: int | str,
+    ) -> None:
+        """Trains the classifier of a level, or the last one, on its samples."""
+        deepest = self.levels[-1].inspect(part.features)
+        classifier, others, labels = self.last, deepest["latent"], part.labels
+        x = part.features
+        if level is not None:
+            found = level.inspect(x)
+            classifier, keep = level.classifier, found["keep"]
+            x, labels = x[keep], labels[keep]
+            others = found["others"][keep]
+        dim = x.shape[1]
+        inputs = keras.Input((dim + others.shape[1],))
+        model = keras.Model(
+            inputs, classifier([inputs[:, :dim], inputs[:, dim:]])
+        )
+        counts = np.bincount(labels, minlength=self.num_classes)
+        model.compile(
+            keras.optimizers.SGD(learning_rate),
+            losses.BalancedSoftmax(counts)
+            if loss == "balanced_softmax"
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        size = min(batch_size, len(labels))
+        model.fit(
+            features_lib.stream(
+                Features(np.concatenate([x, others], axis=1), labels),
+                self.num_classes,
+                sampling="random",
+                batch_size=size,
+                seed=self.seed,
+                name=classifier.name,
+            ),
+            epochs=epochs,
+            steps_per_epoch=max(1, round(len(labels) / size)),
+            shuffle=False,
+            verbose=verbose,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return dict(self._config)
+
+
+class _ClusterAidedClassifier(keras.layers.Layer):
+    """Logits f(x) + g(y) of features x and of what else is known of them, y.
+
+    f and g are both linear, or both squashed cosine classifiers of scale 16
+    (`keras_lt.layers.CosineClassifier`). DLSA gives as y the latent variable of
+    the flow, and the class frequencies of the sample's cluster beside it (Xu et
+    al., ECCV 2022, arXiv:2208.02567).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        kind: str = "linear",
+        dtype: Any = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        if kind not in CLASSIFIERS:
+            raise ValueError(
+                f"Expected kind to be one of {CLASSIFIERS}. "
+                f"Received: kind={kind!r}"
+            )
+        self.num_classes = num_classes
+        self.kind = kind
+        self.of_features, self.of_others = (
+            self._part(name) for name in ("features", "others")
+        )
+
+    def _part(self, name: str) -> keras.layers.Layer:
+        if self.kind == "linear":
+            return keras.layers.Dense(
+                self.num_classes, dtype=self.dtype_policy, name=name
+            )
+        return CosineClassifier(
+            self.num_classes, 16.0, "squash", dtype=self.dtype_policy, name=name
+        )
+
+    def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
+        self.of_features.build(input_shape[0])
+        self.of_others.build(input_shape[1])
+
+    def call(self, inputs: list) -> Any:
+        features, others = inputs
+        return self.of_features(features) + self.of_others(others)
+
+
+class _Level(keras.layers.Layer):
+    """One division: which samples stay here, and what their logits are."""
+
+    def __init__(
+        self,
+        mixture: FlowGaussianMixture,
+        classifier: _ClusterAidedClassifier,
+        z: str,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.mixture = mixture
+        self.classifier = classifier
+        self.z = z
+
+    def build(self, input_shape: Any) -> None:
+        clusters = self.mixture.num_components
+        classes = self.classifier.num_classes
+        self.mixture.build(input_shape)
+        self.classifier.build(
+            [input_shape, (input_shape[0], input_shape[1] + classes)]
+        )
+        # Until it is divided a level keeps nothing.
+        self.threshold = self.add_weight(
+            name="threshold",
+            shape=(),
+            initializer=keras.initializers.Constant(math.inf),
+            trainable=False,
+        )
+        self.frequencies = self.add_weight(
+            name="frequencies",
+            shape=(clusters, classes),
+            initializer="zeros",
+            trainable=False,
+        )
+
+    def _found(self, features: Any) -> tuple[Any, ...]:
+        latent, log_abs_det = self.mixture.flow(features, training=False)
+        log_joint = self.mixture.log_joint_of(latent, log_abs_det)
+        clusters = ops.argmax(log_joint, axis=1)
+        log_likelihood = ops.logsumexp(log_joint, axis=1)
+        log_likelihood -= math.log(self.mixture.num_components)
+        return (
+            latent if self.z == "latent" else features,
+            log_likelihood,
+            clusters,
+            ops.take(self.frequencies, clusters, axis=0),
+        )
+
+    def call(self, features: Any) -> tuple[Any, Any, Any]:
+        latent, log_likelihood, _, frequencies = self._found(features)
+        others = ops.concatenate([latent, frequencies], axis=1)
+        logits = self.classifier([features, others])
+        return logits, log_likelihood >= self.threshold, latent
+
+    def inspect(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """What the level makes of many samples, in NumPy."""
+        found = [
+            [value.numpy() for value in self._found(tf.constant(chunk))]
+            for chunk in np.array_split(
+                features, max(1, math.ceil(len(features) / 4096))
+            )
+        ]
+        latent, log_likelihood, clusters, frequencies = (
+            np.concatenate(values) for values in zip(*found, strict=True)
+        )
+        return {
+            "latent": latent,
+            "log_likelihood": log_likelihood,
+            "clusters": clusters,
+            "keep": log_likelihood >= self.threshold.numpy(),
+            "others": np.concatenate([latent, frequencies], axis=1),
+        }
+
+    def fit_flow(
+        self,
+        part: Features,
+        num_classes: int,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        weight_power: float,
+        factors: tuple[float, float, float],
+        momentum: float | None,
+        seed: int,
+        verbose: int | str,
+    ) -> None:
+        counts = np.bincount(part.labels, minlength=num_classes)
+        trainer = FlowTrainer(
+            self.mixture,
+            losses.reversed_weights(counts, weight_power),
+            factors,
+            momentum,
+        )
+        trainer.compile(keras.optimizers.SGD(learning_rate), jit_compile=False)
+        size = min(batch_size, len(part.labels))
+        trainer.fit(
+            features_lib.pairs(
+                part, num_classes, batch_size=size, seed=seed, name=self.name
+            ),
+            epochs=epochs,
+            steps_per_epoch=max(1, round(len(part.labels) / size)),
+            shuffle=False,
+            verbose=verbose,
+        )
+
+    def divide(
+        self, part: Features, num_classes: int, llh_proportion: float
+    ) -> tuple[dict[str, Any] | None, str | None]:
+        """Sets threshold and class frequencies; returns facts, or why not."""
+        found = self.inspect(part.features)
+        log_likelihood, clusters = found["log_likelihood"], found["clusters"]
+        if not np.isfinite(log_likelihood).all():
+            return None, "its flow gives likelihoods that are not finite"
+        facts = divide_samples(
+            log_likelihood,
+            clusters,
+            part.labels,
+            self.mixture.num_components,
+            num_classes,
+            llh_proportion,
+        )
+        if facts["kept"] == facts["samples"]:
+            return None, "its likelihoods are all the same"
+        frequencies = facts.pop("frequencies")
+        # Of a cluster without samples we know what we know of all.
+        counts = np.bincount(part.labels, minlength=num_classes)
+        empty = ~frequencies.any(axis=1, keepdims=True)
+        self.frequencies.assign(
+            np.where(empty, counts / counts.sum(), frequencies)
+        )
+        self.threshold.assign(facts["threshold"])
+        return facts, None
+
+
+def divide_samples(
+    log_likelihood: np.ndarray,
+    clusters: np.ndarray,
+    labels: np.ndarray,
+    num_clusters: int,
+    num_classes: int,
+    llh_proportion: float,
+) -> dict[str, Any]:
+    """Which samples a level keeps, and what its clusters hold.
+
+    The threshold is the likelihood at place int(n (1 - llh_proportion)) of n in
+    ascending order; samples at or above it are kept.
+
+    Args:
+        log_likelihood: (n,).
+        clusters: Cluster of each sample (n,).
+        labels: (n,).
+        num_clusters: K.
+        num_classes: C.
+        llh_proportion: In (0, 1).
+
+    Returns:
+        `samples`, `kept`, `kept_by_class`, `threshold`, `cluster_sizes`,
+        `purity` as in `DLSA.fit_features`, and `frequencies` (K, C) of the
+        classes in each cluster, zeros in an empty one.
+    """
+    size = len(labels)
+    place = min(int(size * (1.0 - llh_proportion)), size - 1)
+    threshold = np.sort(log_likelihood)[place]
+    keep = log_likelihood >= threshold
+    table = np.zeros((num_clusters, num_classes))
+    np.add.at(table, (clusters, labels), 1.0)
+    sizes = table.sum(axis=1)
+    frequencies = table / np.maximum(sizes, 1.0)[:, None]
+    return {
+        "samples": size,
+        "kept": int(keep.sum()),
+        "kept_by_class": np.bincount(
+            labels[keep], minlength=num_classes
+        ).tolist(),
+        "threshold": float(threshold),
+        "cluster_sizes": sizes.astype(int).tolist(),
+        "purity": frequencies.max(axis=1).tolist(),
+        "frequencies": frequencies,
+    }
+
+
+class FlowTrainer(TrainingModel):
+    """Trains a mixture on pairs of samples of different classes.
+
+    Batches are ((features (B, D), labels (B,)), (features, labels)). The loss
+    is the weighted likelihood of the first ones, the contrast of both, and the
+    balance of the first ones' posterior; see `keras_lt.losses`.
+
+    Args:
+        mixture: What is trained.
+        class_weights: Of the likelihood (C,).
+        factors: Of the three terms.
+        momentum: Of the mean posterior.
+    """
+
+    def __init__(
+        self,
+        mixture: FlowGaussianMixture,
+        class_weights: np.ndarray,
+        factors: tuple[float, float, float],
+        momentum: float | None,
+    ):
+        super().__init__()
+        self.mixture = mixture
+        self.class_weights = class_weights
+        self.factors = factors
+        self.momentum = momentum
+        self.posterior = self.add_weight(
+            name="posterior",
+            shape=(mixture.num_components,),
+            initializer="zeros",
+            trainable=False,
+            dtype=mixture.compute_dtype,
+        )
+        self._trackers = [
+            keras.metrics.Mean(name=name)
+            for name in ("loss", "likelihood", "contrast", "balance")
+        ]
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return self._trackers
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        (features, labels), (others, _) = data
+        weights = ops.take(ops.convert_to_tensor(self.class_weights), labels)
+        with tf.GradientTape() as tape:
+            log_joint = self.mixture(features, training=True)
+            other_log_joint = self.mixture(others, training=True)
+            log_likelihood = ops.logsumexp(log_joint, axis=1) - math.log(
+                self.mixture.num_components
+            )
+            posterior, buffer = losses.running_posterior(
+                log_joint,
+                self.posterior,
+                self.optimizer.iterations + 1,
+                self.momentum,
+            )
+            terms = [
+                ops.mean(losses.weighted_likelihood(log_likelihood, weights)),
+                ops.mean(losses.cluster_contrast(log_joint, other_log_joint)),
+                losses.cluster_balance(posterior),
+            ]
+            loss = sum(f * t for f, t in zip(self.factors, terms, strict=True))
+        self.posterior.assign(buffer)
+        self.minimize(loss, tape)
+        for tracker, value in zip(self._trackers, [loss, *terms], strict=True):
+            tracker.update_state(value)
+        return {tracker.name: tracker.result() for tracker in self._trackers}
+
+
+class _Kept:
+    """The levels that are trained, in a folder that the next start reads."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike | None,
+        model: DLSA,
+        settings: dict[str, Any],
+    ):
+        self._model = model
+        self._settings = json.loads(json.dumps(settings))
+        self.facts = []
+        self._path = None
+        if directory is None:
+            return
+        self._path = Path(directory)
+        index = self._path / "levels.json"
+        if not index.exists():
+            return
+        found = json.loads(index.read_text())
+        if found["settings"] != self._settings:
+            raise ValueError(
+                "Expected a directory of the same training. Received: "
+                f"directory={str(directory)!r}, which holds another one"
+            )
+        self.facts = found["facts"]
+        model.load_weights(self._path / found["file"])
+
+    def add(self, facts: dict[str, Any]) -> None:
+        self.facts.append(facts)
+        if self._path is None:
+            return
+        self._path.mkdir(parents=True, exist_ok=True)
+        file = f"level-{len(self.facts)}.weights.h5"
+        self._model.save_weights(self._path / file, overwrite=True)
+        part = self._path / "part-levels.json"
+        part.write_text(
+            json.dumps(
+                {
+                    "settings": self._settings,
+                    "facts": self.facts,
+                    "file": file,
+                }
+            )
+        )
+        os.replace(part, self._path / "levels.json")
+
+
+def stack(
+    model: keras.Model, dlsa: DLSA, layer: str | None = None
+) -> keras.Model:
+    """Puts a DLSA on the features of a trained model: from images to logits.
+
+    Args:
+        model: As `keras_lt.features.feature_model` takes it.
+        dlsa: Trained on features of that model.
+        layer: Name of the layer whose outputs they are; None for what the last
+            layer takes.
+
+    Returns:
+        A functional model that shares the layers.
+
+    Raises:
+        ValueError: If the features have another dimension.
+
+    Example:
+        >>> keras_lt.models.stack(stage1, dlsa).export("saved_model")
+    """
+    extractor = features_lib.feature_model(model, layer)
+    dim = dlsa.get_config()["features_dim"]
+    if extractor.output.shape[-1] != dim:
+        raise ValueError(
+            f"Expected a model with {dim} features, as dlsa takes them. "
+            f"Received: {extractor.output.shape[-1]}"
+        )
+    logits = dlsa(extractor.output)
+    return keras.Model(extractor.input, logits, name="divided")

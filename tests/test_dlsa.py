@@ -1,0 +1,428 @@
+"""DLSA: divisions, routing, training, degenerate data, one exported model."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from golden import load_cases, report_cases
+from test_flows import as_ours, weights_by_name
+
+from keras_lt import features as features_lib
+from keras_lt import losses
+from keras_lt.models import (
+    DLSA,
+    FlowGaussianMixture,
+    MaskedAutoregressiveFlow,
+    backbones,
+    classifier,
+    stack,
+)
+from keras_lt.models.dlsa import (
+    FlowTrainer,
+    _ClusterAidedClassifier,
+    divide_samples,
+)
+
+COUNTS = [200, 80, 30, 12]
+DIM = 5
+QUICK = {
+    "flow_epochs": 4,
+    "flow_batch_size": 64,
+    "classifier_epochs": 4,
+    "classifier_batch_size": 32,
+    "verbose": 0,
+}
+
+
+def clusters(counts=COUNTS, dim=DIM, seed=0):
+    """A Gaussian cloud a class."""
+    centers = 2 * np.random.default_rng(0).normal(size=(len(counts), dim))
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(len(counts)), counts))
+    noise = generator.normal(size=(len(labels), dim))
+    return (centers[labels] + noise).astype("float32"), labels
+
+
+def make(**arguments):
+    keras.utils.set_random_seed(0)
+    return DLSA(4, DIM, **{"depth": 2, "num_clusters": 6, **arguments})
+
+
+@pytest.fixture(scope="module")
+def trained():
+    features, labels = clusters()
+    model = make()
+    facts = model.fit_features(features, labels, **QUICK)
+    return model, facts, features, labels
+
+
+# The authors' code.
+
+
+@pytest.mark.golden
+def test_golden_divisions():
+    cases = [
+        (name, case)
+        for name, case in load_cases("dlsa_losses")
+        if str(case["kind"]) == "divide"
+        and not np.isnan(case["llh_proportion"])
+    ]
+    assert cases
+    for name, case in cases:
+        assert case["global_mask_train"].all(), name
+        facts = divide_samples(
+            case["train_llh"],
+            case["train_cluster_labels"],
+            case["train_labels"],
+            int(case["num_cluster"]),
+            int(case["num_class"]),
+            float(case["llh_proportion"]),
+        )
+        assert facts["threshold"] == case["llh_thres_used"]
+        keep = case["labelmap_index_train"]
+        np.testing.assert_array_equal(
+            case["train_llh"] >= facts["threshold"], keep
+        )
+        np.testing.assert_array_equal(
+            facts["kept_by_class"],
+            np.bincount(
+                case["train_labels"][keep], minlength=int(case["num_class"])
+            ),
+        )
+        np.testing.assert_allclose(facts["frequencies"], case["cluster_prior"])
+        np.testing.assert_allclose(facts["purity"], case["purity"])
+        np.testing.assert_array_equal(
+            facts["cluster_sizes"], case["cluster_size"]
+        )
+
+
+@pytest.mark.golden
+def test_golden_training_steps():
+    cases = [
+        (name, case)
+        for name, case in load_cases("dlsa_losses")
+        if str(case["kind"]) == "e2e"
+    ]
+    assert cases
+    for name, case in cases:
+        assert case["sgd_momentum"] == 0
+        blocks = sum(key.endswith("net_input.weight") for key in case) // 2
+        mixture = FlowGaussianMixture(
+            int(case["num_cluster"]),
+            1.0,
+            MaskedAutoregressiveFlow(blocks, dtype="float64"),
+            dtype="float64",
+        )
+        mixture.build(case["features"].shape)
+        ours = weights_by_name(mixture)
+        for theirs, variable in ours.items():
+            variable.assign(as_ours(theirs, case[f"state0/{theirs}"]))
+        trainer = FlowTrainer(
+            mixture,
+            losses.reversed_weights(
+                np.bincount(case["train_labels"]), float(case["weight_q"])
+            ),
+            tuple(
+                float(case[f"lambda_{term}"])
+                for term in ("lh", "purity", "balance")
+            ),
+            float(case["posterior_momentum"]),
+        )
+        trainer.compile(keras.optimizers.SGD(float(case["lr"])))
+        rows = {tuple(row): i for i, row in enumerate(case["features"])}
+        for step in range(len(case["pos_x"])):
+            batch = []
+            for which in ("pos", "neg"):
+                x = case[f"{which}_x"][step]
+                labels = case["train_labels"][[rows[tuple(row)] for row in x]]
+                batch.append((tf.constant(x), tf.constant(labels)))
+            for tracker in trainer.metrics:
+                tracker.reset_state()
+            got = trainer.train_step(tuple(batch))
+            np.testing.assert_allclose(
+                got["loss"], case["loss_total"][step], rtol=1e-5, err_msg=name
+            )
+        for theirs, variable in ours.items():
+            np.testing.assert_allclose(
+                variable.numpy(),
+                as_ours(theirs, case[f"state_final/{theirs}"]),
+                rtol=1e-7,
+                atol=1e-9,
+                err_msg=f"{name} {theirs}",
+            )
+    report_cases("dlsa_losses", 4 + len(cases) + 1)
+
+
+@pytest.mark.golden
+def test_golden_cluster_aided_classifiers():
+    for name, case in load_cases("cosine_classifier"):
+        x = case["features"]
+        others = np.concatenate([case["dlsa_z"], case["dlsa_p"]], axis=1)
+        for kind in ("linear", "cosine"):
+            layer = _ClusterAidedClassifier(
+                len(case["dlsa_bias_x"]), kind, dtype="float64"
+            )
+            layer.build([x.shape, others.shape])
+            weights = [case["dlsa_weight_x"].T, case["dlsa_bias_x"]]
+            weights += [case["dlsa_weight_zp"].T, case["dlsa_bias_zp"]]
+            layer.set_weights(weights if kind == "linear" else weights[::2])
+            np.testing.assert_allclose(
+                layer([x, others]),
+                case[f"dlsa_{kind}_logits"],
+                rtol=1e-9,
+                atol=1e-12,
+                err_msg=f"{name} {kind}",
+            )
+
+
+# Routing.
+
+
+def by_hand(model, x):
+    """Logits of one sample, by what each level is."""
+    for level in model.levels:
+        u, log_abs_det = level.mixture.flow(x[None])
+        means = level.mixture.means.numpy()
+        log_joint = -0.5 * ((u - means) ** 2).numpy().sum(axis=1)
+        log_joint += log_abs_det.numpy().sum() - DIM / 2 * np.log(2 * np.pi)
+        likelihood = np.log(np.exp(log_joint).mean())
+        if likelihood >= level.threshold.numpy():
+            frequencies = level.frequencies.numpy()[log_joint.argmax()]
+            others = np.concatenate([u[0], frequencies])[None]
+            return level.classifier([x[None], others])[0].numpy()
+    return model.last([x[None], u])[0].numpy()
+
+
+def test_each_sample_finds_its_level(trained):
+    model, facts, features, labels = trained
+    assert len(facts) == 2
+    samples = len(labels)
+    for level in facts:
+        kept = samples - int(samples * 0.7)
+        assert (level["samples"], level["kept"]) == (samples, kept)
+        assert sum(level["kept_by_class"]) == kept
+        assert sum(level["cluster_sizes"]) == samples
+        samples -= kept
+    routes = model.route(features)
+    np.testing.assert_array_equal(
+        np.bincount(routes), [facts[0]["kept"], facts[1]["kept"], samples]
+    )
+    logits = model.predict(features, verbose=0)
+    chosen = [np.flatnonzero(routes == level)[:8] for level in range(3)]
+    for i in np.concatenate(chosen):
+        np.testing.assert_allclose(
+            logits[i], by_hand(model, features[i]), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_frequencies_are_of_the_training_samples(trained):
+    model, facts, features, labels = trained
+    level = model.levels[0]
+    assigned = level.mixture.assign(features).numpy()
+    for cluster, size in enumerate(facts[0]["cluster_sizes"]):
+        members = labels[assigned == cluster]
+        assert len(members) == size
+        counts = np.bincount(members if size else labels, minlength=4)
+        want = counts / counts.sum()
+        np.testing.assert_allclose(
+            level.frequencies.numpy()[cluster], want, rtol=1e-6
+        )
+        purity = facts[0]["purity"][cluster]
+        np.testing.assert_allclose(purity, want.max() if size else 0)
+
+
+def test_learns_to_classify():
+    features, labels = clusters([400, 300, 250, 200])
+    model = make(num_clusters=8)
+    arguments = {**QUICK, "classifier_epochs": 60}
+    model.fit_features(
+        features, labels, classifier_learning_rate=0.1, **arguments
+    )
+    held_out, true = clusters([100] * 4, seed=1)  # around the same centres
+    predicted = model.predict(held_out, verbose=0).argmax(axis=1)
+    assert (predicted == true).mean() > 0.85
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_features_as_z(kind):
+    features, labels = clusters()
+    model = make(depth=1, z="features", classifier=kind)
+    model.fit_features(features, labels, loss="crossentropy", **QUICK)
+    last = model.route(features) == 1
+    x = features[last][:5]
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), model.last([x, x]), rtol=1e-4, atol=1e-5
+    )
+
+
+# Training that is cut, and data that can't be divided.
+
+
+def test_goes_on_after_a_level(tmp_path, monkeypatch):
+    features, labels = clusters()
+    whole = make()
+    facts = whole.fit_features(features, labels, **QUICK)
+
+    cut = make()
+    monkeypatch.setattr(
+        type(cut.levels[1]), "fit_flow", fail_at("level_1", cut)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit_features(features, labels, directory=tmp_path, **QUICK)
+    monkeypatch.undo()
+    other = make()
+    trained = []
+    monkeypatch.setattr(
+        type(other.levels[1]), "fit_flow", recorded(trained, other)
+    )
+    again = other.fit_features(features, labels, directory=tmp_path, **QUICK)
+    assert trained == ["level_1"]
+    assert again[0] == facts[0]
+    np.testing.assert_array_equal(
+        other.levels[0].threshold.numpy(), whole.levels[0].threshold.numpy()
+    )
+    with pytest.raises(ValueError, match="directory of the same training"):
+        make(num_clusters=7).fit_features(
+            features, labels, directory=tmp_path, **QUICK
+        )
+
+
+def fail_at(name, model):
+    fit_flow = type(model.levels[0]).fit_flow
+
+    def replaced(level, *arguments, **options):
+        if level.name == name:
+            raise KeyboardInterrupt
+        return fit_flow(level, *arguments, **options)
+
+    return replaced
+
+
+def recorded(names, model):
+    fit_flow = type(model.levels[0]).fit_flow
+
+    def replaced(level, *arguments, **options):
+        names.append(level.name)
+        return fit_flow(level, *arguments, **options)
+
+    return replaced
+
+
+def degenerate(kind):
+    features, labels = clusters()
+    if kind == "few":
+        return features[:5], np.array([0, 1, 0, 2, 0])
+    if kind == "constant":
+        features[:, 2] = 7.0
+    if kind in ("equal", "still"):
+        features[:] = 0.0
+    return features, labels
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    "kind, levels, warning",
+    [
+        ("few", 0, "5 samples for 6 clusters"),
+        ("equal", 0, "not finite"),  # the likelihood of a point has no bound
+        ("still", 0, "likelihoods are all the same"),
+        ("constant", 2, None),
+    ],
+)
+def test_degenerate_samples(kind, levels, warning, depth, recwarn):
+    features, labels = degenerate(kind)
+    levels = min(levels, depth)
+    model = make(depth=depth)
+    rate = 0.0 if kind == "still" else 0.2
+    facts = model.fit_features(
+        features, labels, flow_learning_rate=rate, **QUICK
+    )
+    assert len(facts) == levels
+    said = [str(w.message) for w in recwarn if "left out" in str(w.message)]
+    assert len(said) == (warning is not None)
+    assert warning is None or warning in said[0]
+    logits = model.predict(features, verbose=0)
+    assert np.isfinite(logits).all()
+    assert model.route(features).max() == depth
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_flow_that_diverges_is_left_out(depth):
+    features, labels = clusters()
+    model = make(depth=depth)
+    with pytest.warns(UserWarning, match="not finite"):
+        facts = model.fit_features(
+            features, labels, flow_learning_rate=1e20, **QUICK
+        )
+    assert facts == []
+    assert np.isfinite(model.predict(features, verbose=0)).all()
+
+
+# One model.
+
+
+def test_saves_and_loads(trained, tmp_path):
+    model, _, features, _ = trained
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(features, verbose=0), model.predict(features, verbose=0)
+    )
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_array_equal(loaded.route(features), model.route(features))
+
+
+def test_stacked_and_exported(tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (90, 8, 8, 1), "uint8")
+    backbone = backbones.cifar_resnet(8, input_shape=(8, 8, 1))
+    stage1 = classifier(backbone, 3)
+    labels = np.repeat([0, 1, 2], [50, 25, 15])
+    extracted = features_lib.Features(
+        backbone.predict(images, verbose=0), labels
+    )
+    dlsa = DLSA(3, 64, num_clusters=4)
+    dlsa.fit_features(*extracted, **QUICK)
+    model = stack(stage1, dlsa)
+    want = dlsa.predict(extracted.features, verbose=0)
+    got = model.predict(images, verbose=0)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    model.export(tmp_path / "saved_model", verbose=False)
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "model = tf.saved_model.load(sys.argv[1] + '/saved_model')\n"
+        "images = np.load(sys.argv[1] + '/images.npy')\n"
+        "assert 'keras_lt' not in sys.modules\n"
+        "np.save(sys.argv[1] + '/got.npy', model.serve(images))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "got.npy"), got, rtol=1e-5, atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"with 5 features.* Received: 64"):
+        stack(stage1, make())
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda x, y: make(depth=0), "depth=0"),
+        (lambda x, y: make(num_clusters=1), "num_clusters=1"),
+        (lambda x, y: make(llh_proportion=1.0), "llh_proportion=1.0"),
+        (lambda x, y: make(z="u"), "z='u'"),
+        (lambda x, y: make(classifier="mlp"), "kind='mlp'"),
+        (lambda x, y: make().fit_features(x[:, :4], y), r"shape=\(322, 4\)"),
+        (lambda x, y: make().fit_features(x * np.nan, y), "1610 NaN"),
+        (lambda x, y: make().fit_features(x, y[1:]), r"shape=\(321,\)"),
+        (lambda x, y: make().fit_features(x, y + 1), "from 1 to 4"),
+        (lambda x, y: make().fit_features(x, 0 * y), r"labels \[0\]"),
+        (lambda x, y: make().fit_features(x, y, loss="ce"), "loss='ce'"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=f"Expected .*{message}"):
+        call(*clusters())
