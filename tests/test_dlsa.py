@@ -349,6 +349,27 @@ def test_degenerate_samples(kind, levels, warning, depth, recwarn):
     assert model.route(features).max() == depth
 
 
+def test_what_is_left_too_small_has_the_z_of_the_level_above():
+    features, labels = clusters([30, 20, 6, 4])
+    model = make(num_clusters=50, depth=3)
+    with pytest.warns(UserWarning, match="42 samples for 50 clusters"):
+        facts = model.fit_features(features, labels, **QUICK)
+    assert len(facts) == 1
+    first, *lower = (level.mixture for level in model.levels)
+    for mixture in lower:
+        np.testing.assert_array_equal(
+            mixture.log_joint(features), first.log_joint(features)
+        )
+    below = features[model.route(features) == 3]
+    assert len(below) == 42
+    np.testing.assert_allclose(
+        model.predict(below, verbose=0),
+        model.last([below, first.flow(below)[0]]),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_flow_that_diverges_is_left_out(depth):
     features, labels = clusters()

@@ -130,7 +130,9 @@ class DLSA(keras.Model):
                     ),
                     seed=seed + level,
                 ),
-                _ClusterAidedClassifier(num_classes, classifier),
+                _ClusterAidedClassifier(
+                    num_classes, classifier, name=f"classifier_{level}"
+                ),
                 z,
                 name=f"level_{level}",
             )
@@ -241,7 +243,6 @@ class DLSA(keras.Model):
             "batch_size": classifier_batch_size,
             "learning_rate": classifier_learning_rate,
             "loss": loss,
-            "verbose": verbose,
         }
         kept = _Kept(
             directory,
@@ -292,18 +293,23 @@ class DLSA(keras.Model):
                         part, self.num_classes, self.llh_proportion
                     )
                 if reason is not None:
-                    level.set_weights(start)  # the last classifier sees its z
+                    # The last classifier sees the z of the last level.
+                    level.set_weights(start)
+                    for lower in self.levels[number:] if number else ():
+                        lower.mixture.set_weights(
+                            self.levels[number - 1].mixture.get_weights()
+                        )
                     warnings.warn(
                         f"Level {number + 1} of {len(self.levels)} is left "
                         f"out, with those below it: {reason}.",
                         stacklevel=2,
                     )
                     break
-                self._fit_classifier(level, part, **arguments)
+                self._fit_classifier(level, part, verbose=verbose, **arguments)
                 kept.add(facts)
             left[left] = ~level.inspect(part.features)["keep"]
         part = Features(samples.features[left], samples.labels[left])
-        self._fit_classifier(None, part, **arguments)
+        self._fit_classifier(None, part, verbose=verbose, **arguments)
         return kept.facts
 
     def _checked(self, features: Any, labels: Any) -> Features:
