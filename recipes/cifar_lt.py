@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ from keras_lt import (
     streams,
 )
 from keras_lt.models import (
+    DLSA,
     ContrastivePretrainer,
     DualBranch,
     TwoStage,
@@ -46,6 +48,7 @@ from keras_lt.models import (
     dual_branch,
     linear_head,
     nearest_class_mean,
+    stack,
     tau_normalize,
 )
 
@@ -80,6 +83,7 @@ STAGES = {
     "dual_branch": CLASSIFIER_STAGES,
     "bns_ipdpp": rounds.KINDS,
     "linear_probe": ("none",),
+    "dlsa": ("none",),
 }
 DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
 BACKBONES = (*DEPTHS, "cifar_resnet18")
@@ -169,7 +173,8 @@ flags.DEFINE_enum(
     "single",
     list(STAGES),
     "How to train. bns_ipdpp: --stage1, then --stage2 on all weights; "
-    "linear_probe: --stage1, then a linear classifier on its features.",
+    "linear_probe: --stage1, then a linear classifier on its features; dlsa: a "
+    "division of the features of --features_from.",
 )
 flags.DEFINE_enum(
     "auxiliary",
@@ -324,6 +329,38 @@ flags.DEFINE_float(
     "stage2_tau", 1.0, "Exponent of the tau-normalisation.", lower_bound=0.0
 )
 
+# DLSA
+flags.DEFINE_string(
+    "features_from",
+    None,
+    "Workdir of the finished run whose features dlsa divides.",
+)
+flags.DEFINE_integer("dlsa_depth", 1, "Levels.", lower_bound=1)
+flags.DEFINE_integer("dlsa_clusters", 100, "Clusters a level.", lower_bound=2)
+flags.DEFINE_float(
+    "llh_proportion", 0.3, "Part of its samples that a level keeps."
+)
+flags.DEFINE_enum(
+    "dlsa_classifier", "linear", ["linear", "cosine"], "Of each level."
+)
+flags.DEFINE_enum(
+    "dlsa_loss",
+    "balanced_softmax",
+    ["balanced_softmax", "crossentropy"],
+    "Of the classifiers.",
+)
+flags.DEFINE_enum(
+    "dlsa_z",
+    "latent",
+    ["latent", "features"],
+    "What classifiers take beside the features: the flow's latent variable, or "
+    "the features again, as the authors' code has it in fact.",
+)
+flags.DEFINE_integer("dlsa_flow_epochs", 50, "Epochs of a flow.", lower_bound=1)
+flags.DEFINE_integer(
+    "dlsa_classifier_epochs", 150, "Epochs of a classifier.", lower_bound=1
+)
+
 # Model and optimisation
 flags.DEFINE_enum("backbone", "cifar_resnet32", BACKBONES, "Network.")
 flags.DEFINE_integer(
@@ -420,6 +457,7 @@ NOT_COMPARED = (
     "data_dir",
     "workdir",
     "stage1_workdir",
+    "features_from",
     "overwrite",
     "eval_only",
     "checkpoint",
@@ -473,7 +511,7 @@ def second_stage_name() -> str:
 def first_stage_name(values=None) -> str:
     """What the first stage is, by the flags in effect or those given."""
     method = values["method"] if values else FLAGS.method
-    if method in ("single", "dual_branch"):
+    if method in ("single", "dual_branch", "dlsa"):
         return method
     stage1 = values["stage1"] if values else FLAGS.stage1
     return "single" if stage1 == "ce" else stage1
@@ -930,6 +968,69 @@ def second_stage(first: Stage, run, data) -> Stage:
     )
 
 
+def division(run, data) -> Stage:
+    """Divides the features of a finished run."""
+    if FLAGS.features_from is None:
+        raise ValueError(
+            "Expected --features_from=WORKDIR with --method=dlsa. "
+            "Received: none"
+        )
+    folder, train = Path(FLAGS.features_from), data.train
+    record = report.read_record(folder / "result.json")
+    if record["class_counts"] != train.class_counts.tolist():
+        raise ValueError(
+            "Expected a --features_from that was trained on as many images a "
+            f"class. Received: {folder} with {record['class_counts']}"
+        )
+    model = keras.saving.load_model(folder / "model.keras")
+    cached = run.path / "features.npz"
+    if not cached.exists():
+        features.write(cached, features.extract(model, train))
+    extracted = features.read(cached)
+    keras.utils.set_random_seed(FLAGS.seed)
+    begin = time.perf_counter()
+    dlsa = DLSA(
+        train.num_classes,
+        extracted.features.shape[1],
+        depth=FLAGS.dlsa_depth,
+        num_clusters=FLAGS.dlsa_clusters,
+        llh_proportion=FLAGS.llh_proportion,
+        classifier=FLAGS.dlsa_classifier,
+        z=FLAGS.dlsa_z,
+        seed=FLAGS.seed,
+    )
+    with warnings.catch_warnings(record=True) as warned:
+        levels = dlsa.fit_features(
+            *extracted,
+            loss=FLAGS.dlsa_loss,
+            flow_epochs=FLAGS.dlsa_flow_epochs,
+            classifier_epochs=FLAGS.dlsa_classifier_epochs,
+            directory=run.path / "checkpoints",
+            verbose=1 if sys.stdout.isatty() else 0,
+        )
+    for warning in warned:
+        print(warning.message)
+    for number, level in enumerate(levels, 1):
+        print(f"Level {number} keeps {level['kept']} of {level['samples']}")
+    divided = stack(model, dlsa)
+    return Stage(
+        divided,
+        record["train"]["epochs"],
+        record["history"],
+        {
+            **record["train"],
+            "num_parameters": divided.count_params(),
+            "stage2_seconds": time.perf_counter() - begin,
+            "levels": levels,
+            "features_from": {
+                key: record[key] for key in ("name", "method", "seed")
+            },
+        },
+        None,
+        make_callbacks(run, data, classifies=False)[1],
+    )
+
+
 def subset_stage(first: Stage, run, data) -> Stage:
     """Trains on subsets, from the weights of the first stage on."""
     if FLAGS.stage2_epochs != int(FLAGS.stage2_epochs):
@@ -996,7 +1097,8 @@ def train_and_report(run: workdirs.Workdir) -> None:
     groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
     sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
-    stage = first_stage(run, data)
+    divides = FLAGS.method == "dlsa"
+    stage = division(run, data) if divides else first_stage(run, data)
     method = first_stage_name()
     if second_stage_name() != "none":
         stage = second_stage(stage, run, data)

@@ -118,6 +118,7 @@ class Workdir:
         "selection.html",
         "stage1.keras",
         "draws",
+        "features.npz",
         "checkpoints",
         "tensorboard",
         "flags.cfg",

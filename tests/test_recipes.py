@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-from keras_lt import datasets, losses, report
+from keras_lt import datasets, features, losses, report
 
 FLAG_FILES = recipe.REPO / "recipes" / "flags"
 QUICKSTART = (
@@ -234,6 +234,40 @@ def test_first_stage_of_other_flags(stage1, tmp_path, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_division_of_features(stage1, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "run"
+    arguments = (*TINY, "--method=dlsa", f"--workdir={workdir}")
+    assert recipe.run(monkeypatch, *arguments)
+    assert "Expected --features_from=WORKDIR" in capsys.readouterr().err
+    arguments += (f"--features_from={stage1}",)
+    assert recipe.run(
+        monkeypatch, *arguments, "--imbalance_factor=30", "--overwrite"
+    )
+    assert "as many images a class" in capsys.readouterr().err
+    assert not recipe.run(
+        monkeypatch,
+        *arguments,
+        "--overwrite",
+        "--dlsa_clusters=4",
+        "--dlsa_flow_epochs=1",
+        "--dlsa_classifier_epochs=2",
+    )
+    first = report.read_record(stage1 / "result.json")
+    record = report.read_record(workdir / "result.json")
+    assert record["method"] == "dlsa"
+    assert record["train"]["features_from"]["method"] == "single"
+    (level,) = record["train"]["levels"]
+    assert level["samples"] == sum(first["class_counts"])
+    assert sum(level["kept_by_class"]) == level["kept"]
+    model = keras.saving.load_model(workdir / "model.keras")
+    test = datasets.load("digits", split="test")
+    predicted = np.argmax(model.predict(test.images, verbose=0), 1)
+    top1 = np.mean(predicted == test.labels)
+    assert top1 == pytest.approx(record["test"]["last"]["top1"])
+    cached = features.read(workdir / "features.npz")
+    assert len(cached.labels) == level["samples"]
+
+
 def effective(name: str, *more: str) -> flags.FlagValues:
     argv = [f"--flagfile={FLAG_FILES / name}.cfg", *more]
     flags.FLAGS(["recipe", *recipe.workdir.expand_flagfiles(argv)])
@@ -261,6 +295,8 @@ def test_flag_file(name):
         assert values.mixed_precision == ("bfloat16" if half else "none")
         method = name.removeprefix("cifar10_lt100_")
         method = method.removesuffix("_c30").removesuffix("_bf16")
+        divides = method.startswith("dlsa_on_")
+        method = method.removeprefix("dlsa_on_")
         wide = {"batch_size": 256, "steps_per_epoch": 97}
         different = {
             "ce_batch256": wide,
@@ -274,6 +310,8 @@ def test_flag_file(name):
                 "auxiliary": "rotation",
             },
         }.get(method, {})
+        if divides:
+            different = {**different, "method": "dlsa"}
         for flag, usual in {
             "batch_size": 128,
             "steps_per_epoch": None,
@@ -293,6 +331,10 @@ def test_flag_file(name):
             "stage1_workdir": None,
             "stage2": "none",
             "stage2_tau": 1.0,
+            "features_from": None,
+            "dlsa_depth": 1,
+            "dlsa_clusters": 100,
+            "llh_proportion": 0.3,
         }.items():
             assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])
