@@ -105,10 +105,22 @@ class Rounds(NamedTuple):
         run: workdirs.Workdir,
         number: int,
     ) -> np.ndarray:
-        """Indices of a round's images, drawn now or by an earlier start."""
-        name = f"draws/round-{number:03}.npz"
-        if (run.path / name).exists():
-            return read_draw(run, number)["indices"]
+        """Indices of a round's images, drawn now or by an earlier start.
+
+        Each start logs the draw: one may have ended between the two.
+        """
+        if not (run.path / _name(number)).exists():
+            self._draw(model, train, run, number)
+        self._log(train, run, number)
+        return read_draw(run, number)["indices"]
+
+    def _draw(
+        self,
+        model: keras.Model,
+        train: datasets.Dataset,
+        run: workdirs.Workdir,
+        number: int,
+    ) -> None:
         begin = time.perf_counter()
         scores = {}
         if self.kind == "ip_dpp":
@@ -135,9 +147,7 @@ class Rounds(NamedTuple):
             with open(path, "wb") as file:
                 np.savez(file, indices=indices, seconds=seconds, **scores)
 
-        run.write(name, write)
-        self._log(train, run, number)
-        return indices
+        run.write(_name(number), write)
 
     def facts(
         self, train: datasets.Dataset, run: workdirs.Workdir, number: int
@@ -205,11 +215,14 @@ class Rounds(NamedTuple):
         shown = ", ".join(
             f"{name} {value:.3f}" for name, value in facts.items()
         )
-        print(f"Drew {sum(sizes):,} images before epoch {epoch + 1}: {shown}")
+        print(f"{sum(sizes):,} images drawn before epoch {epoch + 1}: {shown}")
 
 
 def read_draw(run: workdirs.Workdir, number: int) -> dict[str, np.ndarray]:
     """`indices`, and for IP-DPP `probabilities` and `complements`."""
-    path = run.path / "draws" / f"round-{number:03}.npz"
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(run.path / _name(number), allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def _name(number: int) -> str:
+    return f"draws/round-{number:03}.npz"
