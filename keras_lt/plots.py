@@ -71,7 +71,7 @@ def class_distribution(
     floor = 0.5 if is_log else 0
     heights = np.maximum(counts[order], floor)
     for name, places in groups.items():
-        _bars(axes, places, heights[places], name, floor)
+        _bars(axes, places, heights[places], COLORS[name], floor)
     labels = [f"{count:,}" for count in counts[order]]
     _label(axes, heights, labels, [_INK] * len(labels))
     if is_log:
@@ -116,7 +116,7 @@ def per_class_accuracy(
     axes, order, groups = _class_axes(counts, class_names, many, few)
     values = values[order]
     for name, places in groups.items():
-        _bars(axes, places, np.nan_to_num(values[places]), name, 0)
+        _bars(axes, places, np.nan_to_num(values[places]), COLORS[name], 0)
         known = values[places][~np.isnan(values[places])]
         if len(known):
             axes.hlines(
@@ -133,10 +133,7 @@ def per_class_accuracy(
         ["n/a" if np.isnan(v) else f"{100 * v:.1f}" for v in values],
         ["#ffffff" if v > 0.1 else _INK for v in values],
     )
-    if len(values) > _MAX_LABELLED:
-        absent = np.flatnonzero(np.isnan(values))
-        heights = np.full(len(absent), 0.02)
-        axes.plot(absent, heights, "x", color=_INK, markersize=4)
+    _cross_out(axes, np.isnan(values))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(_as_percent)
     axes.set_ylabel("accuracy")
@@ -368,21 +365,11 @@ def compare_per_class(
             markersize=5,
             clip_on=False,
         )
-    for group, places in groups.items():
-        axes.axvspan(
-            places[0] - 0.5,
-            places[-1] + 0.5,
-            ymax=0.02,
-            color=COLORS[group],
-            linewidth=0,
-        )
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(_as_percent)
     neighbours = f", mean over {window} classes" if window > 1 else ""
     axes.set_ylabel("accuracy" + neighbours)
-    groups_legend = _legend(axes, _sizes(groups))
-    axes.add_artist(groups_legend)  # one axes holds one legend, and artists
-    groups_legend.set_clip_on(False)
+    _strip(axes, groups)
     _method_legend(axes, axes.lines, methods)
     return axes.figure
 
@@ -546,21 +533,30 @@ def contact_sheets(sheets: Mapping[str, tuple[np.ndarray, Sequence[float]]]):
 
 
 def share_histogram(
-    values: Mapping[str, Sequence[float]], x_label: str, bins: int = 20
+    values: Mapping[str, Sequence[float]],
+    x_label: str,
+    bins: int = 20,
+    *,
+    limits: tuple[float, float] = (0, 1),
+    colors: Sequence[str] = _LINES,
+    threshold: float | None = None,
 ):
-    """Share of each set of values by bins of [0, 1].
+    """Share of each set of values by bins.
 
     Args:
-        values: For each set (its label) numbers from 0 to 1. A set without
-            one is flat.
+        values: For each set (its label) numbers within `limits`. A set
+            without one is flat.
         x_label: What the numbers are.
         bins: Bins of equal width.
+        limits: Lower and upper end of the bins.
+        colors: Of the sets, from the first again where there are more.
+        threshold: Where to draw a line, if anywhere.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If there is no set, or a number is not in [0, 1].
+        ValueError: If there is no set, or a number is not within `limits`.
 
     Example:
         >>> figure = keras_lt.plots.share_histogram(
@@ -571,38 +567,197 @@ def share_histogram(
         raise ValueError(
             f"Expected at least one set. Received: values={values!r}"
         )
+    low, high = limits
     axes = _axes(6, 3.4)
     for number, (name, numbers) in enumerate(values.items()):
         numbers = np.asarray(numbers, float)
-        if not ((numbers >= 0) & (numbers <= 1)).all():  # NaN too
+        if not ((numbers >= low) & (numbers <= high)).all():  # NaN too
             raise ValueError(
-                f"Expected numbers from 0 to 1. Received: {name}={numbers}"
+                f"Expected numbers from {low:.6g} to {high:.6g}. "
+                f"Received: {name}={numbers}"
             )
-        counts, edges = np.histogram(numbers, bins, (0, 1))
+        counts, edges = np.histogram(numbers, bins, limits)
         shares = counts / max(len(numbers), 1)
-        color = _LINES[number % len(_LINES)]
+        color = colors[number % len(colors)]
         axes.stairs(shares, edges, fill=True, color=color, alpha=0.2)
         axes.stairs(shares, edges, color=color, linewidth=1.6)
-    axes.set_xlim(-0.01, 1.01)
+    marks, labels = axes.patches[1::2], _method_labels(values)
+    if threshold is not None:
+        marks.append(
+            axes.axvline(threshold, color=_INK, linestyle=(0, (4, 2)), lw=1.2)
+        )
+        labels.append("threshold")
+    margin = 0.01 * (edges[-1] - edges[0])
+    axes.set_xlim(edges[0] - margin, edges[-1] + margin)
     axes.set_ylim(0)
     axes.yaxis.set_major_formatter(_as_percent)
     axes.set_xlabel(x_label)
-    axes.set_ylabel("share of the images")
+    axes.set_ylabel("share of each set")
     axes.grid(axis="y", color=_INK, alpha=0.13, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.legend(
-        axes.patches[1::2],
-        _method_labels(values),
+        marks,
+        labels,
         loc="lower left",
         bbox_to_anchor=(0, 1),
         ncols=4,
         frameon=False,
         labelcolor=_INK,
         fontsize=9,
+        columnspacing=1.2,
         handlelength=1.4,
         handleheight=0.9,
         borderaxespad=0.2,
     )
+    return axes.figure
+
+
+def level_shares(
+    levels: Mapping[str, Sequence[int]],
+    class_counts: Sequence[int],
+    *,
+    class_names: Sequence[str] | None = None,
+    many: int = 100,
+    few: int = 20,
+):
+    """Which levels the samples of each class are at, as shares of the class.
+
+    The strip shows shot groups. A cross on the axis (n/a, where there are few
+    classes) marks a class without a sample.
+
+    Args:
+        levels: For each level (its label) its samples by label id (C,). The
+            first lies at the bottom.
+        class_counts: Training images a class, integers (C,).
+        class_names: C names, label ids by default.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no level, or the lengths differ.
+
+    Example:
+        >>> figure = keras_lt.plots.level_shares(
+        ...     {"level 1": [400, 1], "left": [100, 4]}, class_counts=[500, 5]
+        ... )
+    """
+    if not levels:
+        raise ValueError(
+            f"Expected at least one level. Received: levels={levels!r}"
+        )
+    counts = validate_class_counts(class_counts)
+    for name, samples in levels.items():
+        if np.shape(samples) != counts.shape:
+            raise ValueError(
+                f"Expected samples of {len(counts)} classes. "
+                f"Received: shape {np.shape(samples)} in {name!r}"
+            )
+    axes, order, groups = _class_axes(counts, class_names, many, few, 10, 4.2)
+    samples = np.stack([np.asarray(row)[order] for row in levels.values()])
+    sizes = samples.sum(axis=0)
+    tops = np.cumsum(samples, axis=0) / np.maximum(sizes, 1)  # (levels, C)
+    places = np.arange(len(counts))
+    # Each from 0 and before the one above it: half the outline.
+    for top, color in reversed(
+        list(zip(tops, _shades(len(tops)), strict=True))
+    ):
+        _bars(axes, places, top, color, 0)
+    bars = axes.patches[::-1]
+    absent = sizes == 0
+    labels = ["n/a" if missing else "" for missing in absent]
+    _label(axes, tops[-1], labels, [_INK] * len(labels))
+    _cross_out(axes, absent)
+    axes.set_ylim(-0.03, 1)  # the strip lies below the bars
+    axes.yaxis.set_major_formatter(_as_percent)
+    axes.set_ylabel("share of the class")
+    _strip(axes, groups)
+    _method_legend(axes, bars, levels)
+    return axes.figure
+
+
+def cluster_purity(
+    frequencies: np.ndarray,
+    sizes: Sequence[int],
+    class_counts: Sequence[int],
+    *,
+    many: int = 100,
+    few: int = 20,
+):
+    """Share of the largest class in each cluster, against the cluster's size.
+
+    The colour is the shot group of that class. Empty clusters are not shown;
+    the line is at the purity that one cluster of all samples would have.
+
+    Args:
+        frequencies: Shares of the classes in each cluster (K, C), as
+            `keras_lt.division.class_frequencies` gives them.
+        sizes: Samples in each cluster (K,).
+        class_counts: Training images a class, integers (C,).
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If the shapes do not fit, or all clusters are empty.
+
+    Example:
+        >>> figure = keras_lt.plots.cluster_purity(
+        ...     np.array([[0.9, 0.1], [0.25, 0.75]]), [50, 4], [500, 5]
+        ... )
+    """
+    counts = validate_class_counts(class_counts)
+    frequencies, sizes = np.asarray(frequencies), np.asarray(sizes)
+    if sizes.ndim != 1 or frequencies.shape != (len(sizes), len(counts)):
+        raise ValueError(
+            f"Expected frequencies (K, {len(counts)}) and sizes (K,). "
+            f"Received: shapes {frequencies.shape}, {sizes.shape}"
+        )
+    if not sizes.any():
+        raise ValueError(
+            f"Expected a cluster with samples. Received: sizes={sizes}"
+        )
+    purity, largest = frequencies.max(axis=1), frequencies.argmax(axis=1)
+    axes = _axes(6, 3.4)
+    legend = {}
+    for group, mask in shot_groups(counts, many=many, few=few).items():
+        members = np.flatnonzero(mask[largest] & (sizes > 0))
+        if len(members):
+            legend[group] = f"{group} ({len(members):,})"
+            axes.plot(
+                sizes[members],
+                purity[members],
+                "o",
+                color=COLORS[group],
+                alpha=0.6,
+                markersize=6,
+                markeredgewidth=0,
+                clip_on=False,
+            )
+    axes.axhline(
+        (sizes @ frequencies).max() / sizes.sum(),
+        color=_INK,
+        linestyle=(0, (4, 2)),
+        linewidth=1.2,
+    )
+    filled = sizes[sizes > 0]
+    axes.set_xscale("log")
+    axes.set_xlim(filled.min() / 1.6, filled.max() * 1.6)
+    # Of 1, 2 and 5 one lies in any range of these limits.
+    axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
+    axes.minorticks_off()
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(_as_percent)
+    axes.set_xlabel("samples in the cluster")
+    axes.set_ylabel("share of its largest class")
+    axes.grid(color=_INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _legend(axes, legend)
     return axes.figure
 
 
@@ -691,13 +846,48 @@ def _class_axes(counts, class_names, many, few, width=None, height=3.4):
     return axes, order, groups
 
 
-def _bars(axes, places, heights, group, floor):
+def _bars(axes, places, heights, color, floor):
     """Bars as one outline, which stays small for thousands of classes."""
-    half = 0.4 if len(places) <= 200 else 0.5
-    edges = np.stack([places - half, places + half], axis=1).ravel()
-    levels = np.full(2 * len(places) - 1, floor, float)
-    levels[::2] = heights
-    axes.stairs(levels, edges, baseline=floor, fill=True, color=COLORS[group])
+    if len(places) <= 200:
+        edges = np.stack([places - 0.4, places + 0.4], axis=1).ravel()
+        levels = np.full(2 * len(places) - 1, floor, float)
+        levels[::2] = heights
+    else:  # without gaps
+        edges, levels = np.append(places - 0.5, places[-1] + 0.5), heights
+    axes.stairs(levels, edges, baseline=floor, fill=True, color=color)
+
+
+def _cross_out(axes, absent):
+    """A cross on the axis for each absent class, where bars have no labels."""
+    if len(absent) > _MAX_LABELLED:
+        places = np.flatnonzero(absent)
+        heights = np.full(len(places), 0.02)
+        axes.plot(places, heights, "x", color=_INK, markersize=4)
+
+
+def _strip(axes, groups):
+    """Shot groups along the lower edge, with a legend that leaves room for
+    another one.
+    """
+    for group, places in groups.items():
+        axes.axvspan(
+            places[0] - 0.5,
+            places[-1] + 0.5,
+            ymax=0.02,
+            color=COLORS[group],
+            linewidth=0,
+        )
+    legend = _legend(axes, _sizes(groups))
+    axes.add_artist(legend)  # one axes holds one legend, and artists
+    legend.set_clip_on(False)
+
+
+def _shades(size):
+    """Colours from dark to light, of no shot group's hue."""
+    dark, light = np.array([[0x1F, 0x6B, 0x5C], [0xBC, 0xDF, 0xD3]]) / 255
+    return [
+        tuple(dark + (light - dark) * part) for part in np.linspace(0, 1, size)
+    ]
 
 
 def _label(axes, heights, labels, colors):

@@ -27,6 +27,7 @@ from keras_lt import (
     callbacks,
     counts,
     datasets,
+    division,
     dpp,
     export,
     features,
@@ -325,6 +326,12 @@ flags.DEFINE_enum(
     list(streams.SAMPLINGS),
     "How crt and lws draw features.",
 )
+flags.DEFINE_enum(
+    "stage2_loss",
+    "crossentropy",
+    ["crossentropy", "balanced_softmax"],
+    "Of crt and lws.",
+)
 flags.DEFINE_float(
     "stage2_tau", 1.0, "Exponent of the tau-normalisation.", lower_bound=0.0
 )
@@ -338,7 +345,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer("dlsa_depth", 1, "Levels.", lower_bound=1)
 flags.DEFINE_integer("dlsa_clusters", 100, "Clusters a level.", lower_bound=2)
 flags.DEFINE_float(
-    "llh_proportion", 0.3, "Part of its samples that a level keeps."
+    "llh_proportion", 0.1, "Part of its samples that a level keeps."
 )
 flags.DEFINE_enum(
     "dlsa_classifier", "linear", ["linear", "cosine"], "Of each level."
@@ -356,9 +363,37 @@ flags.DEFINE_enum(
     "What classifiers take beside the features: the flow's latent variable, or "
     "the features again, as the authors' code has it in fact.",
 )
+flags.DEFINE_float(
+    "dlsa_center_std",
+    0.05,
+    "Standard deviation of the cluster centres.",
+    lower_bound=0.0,
+)
 flags.DEFINE_integer("dlsa_flow_epochs", 50, "Epochs of a flow.", lower_bound=1)
+flags.DEFINE_float("dlsa_flow_learning_rate", 0.2, "Of SGD.", lower_bound=0.0)
+flags.DEFINE_float(
+    "dlsa_weight_power",
+    0.0,
+    "q of the likelihood's weights, (n_max / n_c)^q.",
+    lower_bound=0.0,
+)
+flags.DEFINE_float(
+    "dlsa_likelihood_factor", 2.0, "Of a flow's loss.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "dlsa_contrast_factor", 0.02, "Of a flow's loss.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "dlsa_balance_factor", 1.0, "Of a flow's loss.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "dlsa_posterior_momentum", 0.7, "Of a flow's mean posterior."
+)
 flags.DEFINE_integer(
     "dlsa_classifier_epochs", 150, "Epochs of a classifier.", lower_bound=1
+)
+flags.DEFINE_float(
+    "dlsa_classifier_learning_rate", 0.01, "Of SGD.", lower_bound=0.0
 )
 
 # Model and optimisation
@@ -445,6 +480,19 @@ flags.DEFINE_string(
 )
 
 FLAGS = flags.FLAGS
+# Arguments of `DLSA.fit_features` that are flags, with dlsa_ before the name.
+FIT_DLSA = (
+    "loss",
+    "flow_epochs",
+    "flow_learning_rate",
+    "classifier_epochs",
+    "classifier_learning_rate",
+    "weight_power",
+    "likelihood_factor",
+    "contrast_factor",
+    "balance_factor",
+    "posterior_momentum",
+)
 # Flags that say nothing of a first stage.
 SECOND_STAGE = (
     "subset_size",
@@ -856,7 +904,9 @@ def other_classifier(model, train) -> keras.Model:
     )
     second.head.compile(
         keras.optimizers.SGD(rate, FLAGS.momentum),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        losses.BalancedSoftmax(train.class_counts)
+        if FLAGS.stage2_loss == "balanced_softmax"
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     second.head.fit(
         features.stream(
@@ -968,7 +1018,7 @@ def second_stage(first: Stage, run, data) -> Stage:
     )
 
 
-def division(run, data) -> Stage:
+def divide(run, data) -> Stage:
     """Divides the features of a finished run."""
     if FLAGS.features_from is None:
         raise ValueError(
@@ -995,6 +1045,7 @@ def division(run, data) -> Stage:
         depth=FLAGS.dlsa_depth,
         num_clusters=FLAGS.dlsa_clusters,
         llh_proportion=FLAGS.llh_proportion,
+        center_std=FLAGS.dlsa_center_std,
         classifier=FLAGS.dlsa_classifier,
         z=FLAGS.dlsa_z,
         seed=FLAGS.seed,
@@ -1002,16 +1053,30 @@ def division(run, data) -> Stage:
     with warnings.catch_warnings(record=True) as warned:
         levels = dlsa.fit_features(
             *extracted,
-            loss=FLAGS.dlsa_loss,
-            flow_epochs=FLAGS.dlsa_flow_epochs,
-            classifier_epochs=FLAGS.dlsa_classifier_epochs,
+            **{name: FLAGS[f"dlsa_{name}"].value for name in FIT_DLSA},
             directory=run.path / "checkpoints",
             verbose=1 if sys.stdout.isatty() else 0,
         )
+    seconds = time.perf_counter() - begin
     for warning in warned:
         print(warning.message)
     for number, level in enumerate(levels, 1):
         print(f"Level {number} keeps {level['kept']} of {level['samples']}")
+    found = {}
+    for what, name, (points, labels) in (
+        ("training", "division.html", extracted),
+        ("test", "division_test.html", features.extract(model, data.test)),
+    ):
+        found[what] = dlsa.inspect(points), labels
+        report.write_division(
+            run.path / name,
+            *found[what],
+            train.class_counts,
+            train.class_names,
+            many=FLAGS.many_shot,
+            few=FLAGS.few_shot,
+            title=f"DLSA on {folder.name}, {what} images",
+        )
     divided = stack(model, dlsa)
     return Stage(
         divided,
@@ -1020,8 +1085,9 @@ def division(run, data) -> Stage:
         {
             **record["train"],
             "num_parameters": divided.count_params(),
-            "stage2_seconds": time.perf_counter() - begin,
+            "stage2_seconds": seconds,
             "levels": levels,
+            "test_levels": division.describe(*found["test"], train.num_classes),
             "features_from": {
                 key: record[key] for key in ("name", "method", "seed")
             },
@@ -1098,7 +1164,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
     sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
     divides = FLAGS.method == "dlsa"
-    stage = division(run, data) if divides else first_stage(run, data)
+    stage = divide(run, data) if divides else first_stage(run, data)
     method = first_stage_name()
     if second_stage_name() != "none":
         stage = second_stage(stage, run, data)

@@ -116,6 +116,8 @@ class Workdir:
         "model.keras",
         "saved_model",
         "selection.html",
+        "division.html",
+        "division_test.html",
         "stage1.keras",
         "draws",
         "features.npz",

@@ -10,8 +10,8 @@ import tensorflow as tf
 from golden import load_cases, report_cases
 from test_flows import as_ours, weights_by_name
 
+from keras_lt import division, losses
 from keras_lt import features as features_lib
-from keras_lt import losses
 from keras_lt.models import (
     DLSA,
     FlowGaussianMixture,
@@ -23,7 +23,6 @@ from keras_lt.models import (
 from keras_lt.models.dlsa import (
     FlowTrainer,
     _ClusterAidedClassifier,
-    divide_samples,
 )
 
 COUNTS = [200, 80, 30, 12]
@@ -68,35 +67,45 @@ def test_golden_divisions():
         (name, case)
         for name, case in load_cases("dlsa_losses")
         if str(case["kind"]) == "divide"
-        and not np.isnan(case["llh_proportion"])
     ]
     assert cases
     for name, case in cases:
-        assert case["global_mask_train"].all(), name
-        facts = divide_samples(
-            case["train_llh"],
-            case["train_cluster_labels"],
-            case["train_labels"],
-            int(case["num_cluster"]),
-            int(case["num_class"]),
-            float(case["llh_proportion"]),
+        num_classes = int(case["num_class"])
+        labels, likelihood = case["train_labels"], case["train_llh"]
+        came, threshold = case["global_mask_train"], case["llh_thres_in"]
+        if not np.isnan(proportion := float(case["llh_proportion"])):
+            threshold = division.threshold(likelihood[came], proportion)
+        assert threshold == case["llh_thres_used"], name
+        num_clusters = int(case["num_cluster"])
+        level = division.Level(
+            likelihood, case["train_cluster_labels"], num_clusters, threshold
         )
-        assert facts["threshold"] == case["llh_thres_used"]
-        keep = case["labelmap_index_train"]
-        np.testing.assert_array_equal(
-            case["train_llh"] >= facts["threshold"], keep
+        # The level above keeps what does not come here.
+        above = division.Level(
+            (~came).astype(float), np.zeros(len(came), int), 1, 0.5
         )
-        np.testing.assert_array_equal(
-            facts["kept_by_class"],
-            np.bincount(
-                case["train_labels"][keep], minlength=int(case["num_class"])
-            ),
+        routes = division.route([above, level], len(labels))
+        keep, down = case["labelmap_index_train"], case["classify_index_train"]
+        np.testing.assert_array_equal(routes == 1, keep, name)
+        np.testing.assert_array_equal(routes == 2, down, name)
+        facts = division.describe([above, level], labels, num_classes)[1]
+        assert facts["samples"] == came.sum()
+        for key, mask in (("samples", came), ("kept", keep)):
+            np.testing.assert_array_equal(
+                facts[f"{key}_by_class"],
+                np.bincount(labels[mask], minlength=num_classes),
+                name,
+            )
+        frequencies, sizes = division.class_frequencies(
+            case["train_cluster_labels"], labels, num_clusters, num_classes
         )
-        np.testing.assert_allclose(facts["frequencies"], case["cluster_prior"])
-        np.testing.assert_allclose(facts["purity"], case["purity"])
-        np.testing.assert_array_equal(
-            facts["cluster_sizes"], case["cluster_size"]
-        )
+        np.testing.assert_allclose(frequencies, case["cluster_prior"])
+        np.testing.assert_array_equal(sizes, case["cluster_size"])
+        if came.all():  # the authors' are of all samples
+            np.testing.assert_allclose(facts["purity"], case["purity"])
+            np.testing.assert_array_equal(
+                facts["cluster_sizes"], case["cluster_size"]
+            )
 
 
 @pytest.mark.golden
@@ -196,6 +205,10 @@ def by_hand(model, x):
     return model.last([x[None], u])[0].numpy()
 
 
+def routes_of(model, features):
+    return division.route(model.inspect(features), len(features))
+
+
 def test_each_sample_finds_its_level(trained):
     model, facts, features, labels = trained
     assert len(facts) == 2
@@ -206,7 +219,7 @@ def test_each_sample_finds_its_level(trained):
         assert sum(level["kept_by_class"]) == kept
         assert sum(level["cluster_sizes"]) == samples
         samples -= kept
-    routes = model.route(features)
+    routes = routes_of(model, features)
     np.testing.assert_array_equal(
         np.bincount(routes), [facts[0]["kept"], facts[1]["kept"], samples]
     )
@@ -216,6 +229,15 @@ def test_each_sample_finds_its_level(trained):
         np.testing.assert_allclose(
             logits[i], by_hand(model, features[i]), rtol=1e-4, atol=1e-4
         )
+
+
+def test_far_samples_have_the_lowest_likelihood(trained):
+    model, _, features, _ = trained
+    far = np.concatenate([features[:1], np.full_like(features[:1], 3e38)])
+    for level in model.inspect(far):
+        assert np.isfinite(level.log_likelihood).all()
+        assert level.log_likelihood[1] == np.finfo("float32").min
+    assert routes_of(model, far)[1] == len(model.levels)
 
 
 def test_frequencies_are_of_the_training_samples(trained):
@@ -251,7 +273,7 @@ def test_features_as_z(kind):
     features, labels = clusters()
     model = make(depth=1, z="features", classifier=kind)
     model.fit_features(features, labels, loss="crossentropy", **QUICK)
-    last = model.route(features) == 1
+    last = routes_of(model, features) == 1
     x = features[last][:5]
     np.testing.assert_allclose(
         model.predict(x, verbose=0), model.last([x, x]), rtol=1e-4, atol=1e-5
@@ -346,7 +368,7 @@ def test_degenerate_samples(kind, levels, warning, depth, recwarn):
     assert warning is None or warning in said[0]
     logits = model.predict(features, verbose=0)
     assert np.isfinite(logits).all()
-    assert model.route(features).max() == depth
+    assert routes_of(model, features).max() == levels
 
 
 def test_what_is_left_too_small_has_the_z_of_the_level_above():
@@ -360,7 +382,7 @@ def test_what_is_left_too_small_has_the_z_of_the_level_above():
         np.testing.assert_array_equal(
             mixture.log_joint(features), first.log_joint(features)
         )
-    below = features[model.route(features) == 3]
+    below = features[routes_of(model, features) == 1]
     assert len(below) == 42
     np.testing.assert_allclose(
         model.predict(below, verbose=0),
@@ -393,7 +415,9 @@ def test_saves_and_loads(trained, tmp_path):
         loaded.predict(features, verbose=0), model.predict(features, verbose=0)
     )
     assert loaded.get_config() == model.get_config()
-    np.testing.assert_array_equal(loaded.route(features), model.route(features))
+    np.testing.assert_array_equal(
+        routes_of(loaded, features), routes_of(model, features)
+    )
 
 
 def test_stacked_and_exported(tmp_path):

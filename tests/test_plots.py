@@ -262,6 +262,109 @@ def test_share_histogram():
     twenty = plots.share_histogram({"a": [0.949, 0.951]}, "p").axes[0]
     expected = [*[0] * 18, 0.5, 0.5]
     np.testing.assert_array_equal(twenty.patches[0].get_data().values, expected)
+    assert not twenty.lines
+
+
+def test_share_histogram_of_other_limits():
+    figure = plots.share_histogram(
+        {"a": [-4, 0, 3.9], "b": [4]},
+        "x",
+        bins=4,
+        limits=(-4, 4),
+        colors=["#112233", "#445566"],
+        threshold=1.5,
+    )
+    axes = figure.axes[0]
+    for patch, shares, color in zip(
+        axes.patches[1::2],
+        ([1 / 3, 0, 1 / 3, 1 / 3], [0, 0, 0, 1]),
+        ("#112233", "#445566"),
+        strict=True,
+    ):
+        np.testing.assert_allclose(patch.get_data().values, shares)
+        np.testing.assert_array_equal(patch.get_data().edges, [-4, -2, 0, 2, 4])
+        assert matplotlib.colors.to_hex(patch.get_edgecolor()) == color
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1.5, 1.5]
+    assert legend(figure) == ["a", "b", "threshold"]
+    # All of one value: a range around it.
+    same = plots.share_histogram({"a": [7, 7]}, "x", 1, limits=(7, 7)).axes[0]
+    np.testing.assert_array_equal(same.patches[0].get_data().edges, [6.5, 7.5])
+    assert same.get_xlim()[0] < 6.5 and same.get_xlim()[1] > 7.5
+
+
+def test_level_shares():
+    figure = plots.level_shares(
+        {"1": [1, 30, 0, 9], "2": [1, 60, 0, 0], "left": [2, 10, 0, 3]},
+        COUNTS,
+        class_names=NAMES,
+    )
+    axes = figure.axes[0]
+    assert tick_labels(axes.xaxis) == ORDERED
+    # Of common 100, of middle 12, of rare 4. The sums are drawn, the lesser
+    # ones over the greater ones.
+    colors = []
+    for patch, sums in zip(
+        axes.patches[2::-1],
+        ([0.3, 0.75, 0.25, 0], [0.9, 0.75, 0.5, 0], [1, 1, 1, 0]),
+        strict=True,
+    ):
+        values, edges, baseline = patch.get_data()
+        np.testing.assert_allclose(values[::2], sums)
+        np.testing.assert_allclose((edges[::2] + edges[1::2]) / 2, range(4))
+        assert baseline == 0 and not values[1::2].any()
+        colors.append(patch.get_facecolor())
+    handles = axes.get_legend().get_patches()
+    assert [patch.get_facecolor() for patch in handles] == colors
+    assert len(set(colors)) == 3
+    assert legend(figure) == ["1", "2", "left"]
+    assert [t.get_text() for t in axes.texts] == ["", "", "", "n/a"]
+    svg = plots.to_svg(figure)
+    for label in ("many (1)", "medium (1)", "few (1)", "unseen (1)"):
+        assert label in svg
+    # Without labels a cross stands for n/a.
+    counts = np.arange(20, 0, -1)
+    figure = plots.level_shares({"1": [5, 0] * 10}, counts)
+    (crosses,) = figure.axes[0].lines
+    np.testing.assert_array_equal(crosses.get_xdata(), np.arange(1, 20, 2))
+
+
+def test_cluster_purity():
+    frequencies = np.array(
+        [
+            [0.1, 0.9, 0, 0],
+            [0.5, 0.25, 0, 0.25],
+            [0, 0, 0, 0],
+            [0.4, 0.6, 0, 0],
+            [0, 0, 0, 1],
+        ]
+    )
+    sizes = [100, 8, 0, 10, 2]
+    figure = plots.cluster_purity(frequencies, sizes, COUNTS)
+    axes = figure.axes[0]
+    *groups, line = axes.lines
+    shown = {
+        matplotlib.colors.to_hex(dots.get_color()): dots.get_xydata().tolist()
+        for dots in groups
+    }
+    assert shown == {
+        plots.COLORS["many"]: [[100, 0.9], [10, 0.6]],
+        plots.COLORS["medium"]: [[2, 1]],
+        plots.COLORS["few"]: [[8, 0.5]],
+    }
+    assert legend(figure) == ["many (2)", "medium (1)", "few (1)"]
+    # Of class 1 there are 90 + 2 + 6 samples of 120.
+    np.testing.assert_allclose(line.get_ydata(), 98 / 120)
+    assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 30, 450, 1000, 33000])
+def test_cluster_purity_has_a_tick_at_any_size(size):
+    figure = plots.cluster_purity([[1.0]], [size], [500])
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    ticks = axes.xaxis.get_majorticklocs()
+    assert any(low <= tick <= high for tick in ticks)
 
 
 @pytest.mark.parametrize("num_classes", [1, 10, 100, 2000])
@@ -275,6 +378,11 @@ def test_files_of_any_number_of_classes(num_classes):
         ),
         plots.compare_per_class(
             {name: np.linspace(0, 1, num_classes) for name in ("$a", "b")},
+            counts,
+            class_names=names,
+        ),
+        plots.level_shares(
+            {"$a": np.arange(num_classes), "b": counts % 7},
             counts,
             class_names=names,
         ),
@@ -342,6 +450,27 @@ def test_files_of_any_number_of_classes(num_classes):
         (lambda: plots.share_histogram({}, "p"), "one set"),
         (lambda: plots.share_histogram({"a": [0.5, 1.5]}, "p"), "0 to 1.*a="),
         (lambda: plots.share_histogram({"a": [np.nan]}, "p"), "0 to 1.*a="),
+        (
+            lambda: plots.share_histogram({"a": [3]}, "x", limits=(-1.5, 2)),
+            "from -1.5 to 2.*a=",
+        ),
+        (lambda: plots.level_shares({}, [5, 1]), "one level"),
+        (
+            lambda: plots.level_shares({"a": [1, 2], "b": [1]}, [5, 1]),
+            r"2 classes. Received: shape \(1,\) in 'b'",
+        ),
+        (
+            lambda: plots.cluster_purity([[1.0, 0.0]], [3, 3], [5, 1]),
+            r"\(K, 2\) .*shapes \(1, 2\), \(2,\)",
+        ),
+        (
+            lambda: plots.cluster_purity([[1.0]], [3], [5, 1]),
+            r"\(K, 2\) .*shapes \(1, 1\), \(1,\)",
+        ),
+        (
+            lambda: plots.cluster_purity([[0.0, 0.0]], [0], [5, 1]),
+            "with samples",
+        ),
     ],
 )
 def test_rejects(draw, message):

@@ -1,5 +1,6 @@
 """The recipe as users run it: runs that finish, are cut, and are refused."""
 
+import inspect
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 from keras_lt import datasets, features, losses, report
+from keras_lt.models import DLSA
 
 FLAG_FILES = recipe.REPO / "recipes" / "flags"
 QUICKSTART = (
@@ -195,6 +197,28 @@ def stage1(tmp_path_factory):
     return folder
 
 
+def test_second_stage_with_balanced_softmax(stage1, tmp_path, monkeypatch):
+    asked = []
+
+    def compile_head(head, optimizer, loss):
+        asked.append(loss)
+        keras.Model.compile(head, optimizer, loss)
+
+    monkeypatch.setattr(keras.Sequential, "compile", compile_head)
+    assert not recipe.run(
+        monkeypatch,
+        *TINY,
+        "--stage2=crt",
+        "--stage2_loss=balanced_softmax",
+        f"--stage1_workdir={stage1}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    (loss,) = asked
+    counts = report.read_record(stage1 / "result.json")["class_counts"]
+    assert isinstance(loss, losses.BalancedSoftmax)
+    np.testing.assert_array_equal(loss.class_counts, counts)
+
+
 @pytest.mark.parametrize("stage2", ["crt", "lws", "tau", "ncm"])
 def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
     arguments = (*TINY, f"--stage2={stage2}")
@@ -251,6 +275,7 @@ def test_division_of_features(stage1, tmp_path, monkeypatch, capsys):
         "--dlsa_clusters=4",
         "--dlsa_flow_epochs=1",
         "--dlsa_classifier_epochs=2",
+        "--dlsa_center_std=0.2",
     )
     first = report.read_record(stage1 / "result.json")
     record = report.read_record(workdir / "result.json")
@@ -264,8 +289,25 @@ def test_division_of_features(stage1, tmp_path, monkeypatch, capsys):
     predicted = np.argmax(model.predict(test.images, verbose=0), 1)
     top1 = np.mean(predicted == test.labels)
     assert top1 == pytest.approx(record["test"]["last"]["top1"])
+    assert record["train"]["test_levels"][0]["samples"] == len(test)
+    page = (workdir / "division.html").read_text()
+    assert "DLSA on" in page and "training images" in page
+    assert "test images" in (workdir / "division_test.html").read_text()
     cached = features.read(workdir / "features.npz")
     assert len(cached.labels) == level["samples"]
+
+
+def test_published_settings_of_dlsa():
+    with flagsaver.flagsaver():
+        settings = FLAG_FILES / "dlsa_imagenet_lt.cfg"
+        values = effective(
+            "cifar10_lt100_dlsa_on_ce_c30", f"--flagfile={settings}"
+        )
+        assert (values.dlsa_clusters, values.llh_proportion) == (500, 0.3)
+        defaults = inspect.signature(DLSA.fit_features).parameters
+        for name in recipe.cifar_lt.FIT_DLSA:
+            value = values[f"dlsa_{name}"].value
+            assert value == defaults[name].default, name
 
 
 def effective(name: str, *more: str) -> flags.FlagValues:
@@ -295,8 +337,8 @@ def test_flag_file(name):
         assert values.mixed_precision == ("bfloat16" if half else "none")
         method = name.removeprefix("cifar10_lt100_")
         method = method.removesuffix("_c30").removesuffix("_bf16")
-        divides = method.startswith("dlsa_on_")
-        method = method.removeprefix("dlsa_on_")
+        second, _, features_of = method.rpartition("_on_")
+        method = features_of or method
         wide = {"batch_size": 256, "steps_per_epoch": 97}
         different = {
             "ce_batch256": wide,
@@ -310,8 +352,18 @@ def test_flag_file(name):
                 "auxiliary": "rotation",
             },
         }.get(method, {})
-        if divides:
-            different = {**different, "method": "dlsa"}
+        different = {
+            **different,
+            **{
+                "dlsa": {"method": "dlsa"},
+                "crt": {"stage2": "crt"},
+                "balanced_softmax": {
+                    "stage2": "crt",
+                    "stage2_loss": "balanced_softmax",
+                    "stage2_sampling": "random",
+                },
+            }.get(second, {}),
+        }
         for flag, usual in {
             "batch_size": 128,
             "steps_per_epoch": None,
@@ -330,11 +382,13 @@ def test_flag_file(name):
             "stage1": "bns",
             "stage1_workdir": None,
             "stage2": "none",
+            "stage2_loss": "crossentropy",
+            "stage2_sampling": "class_balanced",
             "stage2_tau": 1.0,
             "features_from": None,
             "dlsa_depth": 1,
             "dlsa_clusters": 100,
-            "llh_proportion": 0.3,
+            "llh_proportion": 0.1,
         }.items():
             assert values[flag].value == different.get(flag, usual)
         loss = recipe.cifar_lt.make_loss([5000, 50])

@@ -5,6 +5,7 @@
     python tools/benchmark.py stage2           # classifier re-training
     python tools/benchmark.py bns              # BNS loss and gradient
     python tools/benchmark.py dpp              # draws of IP-DPP
+    python tools/benchmark.py dlsa             # what a division costs in use
     python tools/benchmark.py input --json     # input pipeline
 
 A ratio is the median over rounds of the quotient within a round, so that
@@ -441,6 +442,47 @@ def dpp_(rounds: int) -> dict:
     return figures
 
 
+def exported(depth: int) -> Callable[[int], None]:
+    """Predictions of a SavedModel: a classifier, or a DLSA of that depth."""
+    import tempfile
+
+    import tensorflow as tf
+
+    from keras_lt import export
+    from keras_lt.models import DLSA, classifier, stack
+
+    model = classifier(resnet32("float32"), 10)
+    if depth:
+        model = stack(model, DLSA(10, 64, depth=depth))
+    with tempfile.TemporaryDirectory() as folder:
+        export.save(model, f"{folder}/model")
+        loaded = tf.saved_model.load(f"{folder}/model")
+    images = tf.constant(random_batch()[0])
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            loaded.serve(images)
+
+    return run
+
+
+def dlsa(rounds: int) -> dict:
+    """Images a second of exported models, divided and not."""
+    variants = {
+        "backbone": Variant(exported, 0),
+        "depth_1": Variant(exported, 1),
+        "depth_3": Variant(exported, 3),
+    }
+    speeds = take_turns(variants, rounds, 20)
+    return {
+        f"images_per_second_{name}": statistics.median(values)
+        for name, values in speeds.items()
+    } | {
+        f"ratio_{name}_over_backbone": ratio(speeds, name, "backbone")
+        for name in ("depth_1", "depth_3")
+    }
+
+
 def balanced_stream(classes: int) -> Callable[[int], None]:
     """50,000 CIFAR-sized images in so many classes, as a balanced stream."""
     from keras_lt import datasets, preprocessing, streams
@@ -492,6 +534,7 @@ SUBJECTS = {
     ("stage2", "single"): stage2,
     ("bns", "single"): bns,
     ("dpp", "single"): dpp_,
+    ("dlsa", "single"): dlsa,
     ("input", "single"): input_,
 }
 
@@ -501,7 +544,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "subject", choices=["train", "stage2", "bns", "dpp", "input"]
+        "subject",
+        choices=["train", "stage2", "bns", "dpp", "dlsa", "input"],
     )
     parser.add_argument(
         "--method",

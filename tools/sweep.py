@@ -67,6 +67,7 @@ class Sweep:
         ]
         log = workdir.with_name(f"{workdir.name}.log")
         with open(log, "ab") as output:
+            begin = output.tell()
             with self._lock:
                 if self.stopped:
                     return
@@ -79,8 +80,12 @@ class Sweep:
         self._processes.discard(process)
         if status and not self.stopped:
             self.failed.append(workdir)
-            last = log.read_text(errors="replace").splitlines()[-1:]
-            print(f"failed: {workdir}: {' '.join(last)}", flush=True)
+            said = (
+                log.read_bytes()[begin:].decode(errors="replace").splitlines()
+            )
+            # TensorFlow's threads may have the last word.
+            said = [line for line in said if ": error: " in line] or said
+            print(f"failed: {workdir}: {' '.join(said[-1:])}", flush=True)
         elif not status:
             print(f"finished: {workdir}", flush=True)
 

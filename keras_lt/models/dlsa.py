@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_lt import division, losses
 from keras_lt import features as features_lib
-from keras_lt import losses
 from keras_lt.features import Features
 from keras_lt.layers import CosineClassifier
 from keras_lt.models.base import TrainingModel
@@ -161,18 +161,33 @@ class DLSA(keras.Model):
             logits = ops.where(keep[:, None], here, logits)
         return logits
 
-    def route(self, features: np.ndarray) -> np.ndarray:
-        """The level that classifies each sample, `depth` below all levels.
+    def inspect(self, features: np.ndarray) -> list[division.Level]:
+        """How the levels that divide see samples, from the top down.
 
         Args:
             features: (N, D).
 
         Returns:
-            int64 (N,).
+            A `keras_lt.division.Level` each. Where samples are so far off that
+            a likelihood is not finite, it is the lowest number.
         """
-        kept = [level.inspect(features)["keep"] for level in self.levels]
-        kept.append(np.ones(len(features), bool))
-        return np.argmax(np.stack(kept, axis=1), axis=1)
+        lowest = float(np.finfo("float32").min)
+        levels = []
+        for level in self.levels:
+            threshold = float(level.threshold.numpy())
+            if math.isfinite(threshold):
+                found = level.inspect(features)
+                levels.append(
+                    division.Level(
+                        np.nan_to_num(
+                            found["log_likelihood"], nan=lowest, neginf=lowest
+                        ),
+                        found["clusters"],
+                        self.num_clusters,
+                        threshold,
+                    )
+                )
+        return levels
 
     def fit_features(
         self,
@@ -222,10 +237,7 @@ class DLSA(keras.Model):
             verbose: As in `keras.Model.fit`.
 
         Returns:
-            For each level that divides: `samples` that came to it, how many it
-            keeps (`kept`, and `kept_by_class` (C,)), its `threshold`, and for
-            each cluster how many samples it has (`cluster_sizes` (K,)) and the
-            share of its largest class (`purity` (K,)).
+            What `keras_lt.division.describe` says of each level that divides.
 
         Raises:
             ValueError: If an argument is out of its range, shapes do not fit,
@@ -269,7 +281,7 @@ class DLSA(keras.Model):
         left = np.ones(len(samples.labels), bool)
         for number, level in enumerate(self.levels):
             part = Features(samples.features[left], samples.labels[left])
-            if number >= len(kept.facts):
+            if number >= kept.levels:
                 reason = self._indivisible(part)
                 start = level.get_weights()
                 if reason is None:
@@ -289,7 +301,7 @@ class DLSA(keras.Model):
                         seed=self.seed,
                         verbose=verbose,
                     )
-                    facts, reason = level.divide(
+                    reason = level.divide(
                         part, self.num_classes, self.llh_proportion
                     )
                 if reason is not None:
@@ -306,11 +318,13 @@ class DLSA(keras.Model):
                     )
                     break
                 self._fit_classifier(level, part, verbose=verbose, **arguments)
-                kept.add(facts)
+                kept.add()
             left[left] = ~level.inspect(part.features)["keep"]
         part = Features(samples.features[left], samples.labels[left])
         self._fit_classifier(None, part, verbose=verbose, **arguments)
-        return kept.facts
+        return division.describe(
+            self.inspect(samples.features), samples.labels, self.num_classes
+        )
 
     def _checked(self, features: Any, labels: Any) -> Features:
         features, labels = np.asarray(features, np.float32), np.asarray(labels)
@@ -560,78 +574,27 @@ class _Level(keras.layers.Layer):
 
     def divide(
         self, part: Features, num_classes: int, llh_proportion: float
-    ) -> tuple[dict[str, Any] | None, str | None]:
-        """Sets threshold and class frequencies; returns facts, or why not."""
+    ) -> str | None:
+        """Sets threshold and class frequencies, or returns why not."""
         found = self.inspect(part.features)
-        log_likelihood, clusters = found["log_likelihood"], found["clusters"]
+        log_likelihood = found["log_likelihood"]
         if not np.isfinite(log_likelihood).all():
-            return None, "its flow gives likelihoods that are not finite"
-        facts = divide_samples(
-            log_likelihood,
-            clusters,
+            return "its flow gives likelihoods that are not finite"
+        threshold = division.threshold(log_likelihood, llh_proportion)
+        if (log_likelihood >= threshold).all():
+            return "its likelihoods are all the same"
+        frequencies, sizes = division.class_frequencies(
+            found["clusters"],
             part.labels,
             self.mixture.num_components,
             num_classes,
-            llh_proportion,
         )
-        if facts["kept"] == facts["samples"]:
-            return None, "its likelihoods are all the same"
-        frequencies = facts.pop("frequencies")
         # Of a cluster without samples we know what we know of all.
         counts = np.bincount(part.labels, minlength=num_classes)
-        empty = ~frequencies.any(axis=1, keepdims=True)
-        self.frequencies.assign(
-            np.where(empty, counts / counts.sum(), frequencies)
-        )
-        self.threshold.assign(facts["threshold"])
-        return facts, None
-
-
-def divide_samples(
-    log_likelihood: np.ndarray,
-    clusters: np.ndarray,
-    labels: np.ndarray,
-    num_clusters: int,
-    num_classes: int,
-    llh_proportion: float,
-) -> dict[str, Any]:
-    """Which samples a level keeps, and what its clusters hold.
-
-    The threshold is the likelihood at place int(n (1 - llh_proportion)) of n in
-    ascending order; samples at or above it are kept.
-
-    Args:
-        log_likelihood: (n,).
-        clusters: Cluster of each sample (n,).
-        labels: (n,).
-        num_clusters: K.
-        num_classes: C.
-        llh_proportion: In (0, 1).
-
-    Returns:
-        `samples`, `kept`, `kept_by_class`, `threshold`, `cluster_sizes`,
-        `purity` as in `DLSA.fit_features`, and `frequencies` (K, C) of the
-        classes in each cluster, zeros in an empty one.
-    """
-    size = len(labels)
-    place = min(int(size * (1.0 - llh_proportion)), size - 1)
-    threshold = np.sort(log_likelihood)[place]
-    keep = log_likelihood >= threshold
-    table = np.zeros((num_clusters, num_classes))
-    np.add.at(table, (clusters, labels), 1.0)
-    sizes = table.sum(axis=1)
-    frequencies = table / np.maximum(sizes, 1.0)[:, None]
-    return {
-        "samples": size,
-        "kept": int(keep.sum()),
-        "kept_by_class": np.bincount(
-            labels[keep], minlength=num_classes
-        ).tolist(),
-        "threshold": float(threshold),
-        "cluster_sizes": sizes.astype(int).tolist(),
-        "purity": frequencies.max(axis=1).tolist(),
-        "frequencies": frequencies,
-    }
+        frequencies[sizes == 0] = counts / counts.sum()
+        self.frequencies.assign(frequencies)
+        self.threshold.assign(threshold)
+        return None
 
 
 class FlowTrainer(TrainingModel):
@@ -716,7 +679,7 @@ class _Kept:
     ):
         self._model = model
         self._settings = json.loads(json.dumps(settings))
-        self.facts = []
+        self.levels = 0
         self._path = None
         if directory is None:
             return
@@ -730,22 +693,22 @@ class _Kept:
                 "Expected a directory of the same training. Received: "
                 f"directory={str(directory)!r}, which holds another one"
             )
-        self.facts = found["facts"]
+        self.levels = found["levels"]
         model.load_weights(self._path / found["file"])
 
-    def add(self, facts: dict[str, Any]) -> None:
-        self.facts.append(facts)
+    def add(self) -> None:
+        self.levels += 1
         if self._path is None:
             return
         self._path.mkdir(parents=True, exist_ok=True)
-        file = f"level-{len(self.facts)}.weights.h5"
+        file = f"level-{self.levels}.weights.h5"
         self._model.save_weights(self._path / file, overwrite=True)
         part = self._path / "part-levels.json"
         part.write_text(
             json.dumps(
                 {
                     "settings": self._settings,
-                    "facts": self.facts,
+                    "levels": self.levels,
                     "file": file,
                 }
             )

@@ -1,6 +1,7 @@
-"""What runs leave behind: records, and pages of one, several or a draw."""
+"""What runs leave behind: records, and pages of runs, draws and divisions."""
 
 from keras_lt.report.comparison import write_comparison
+from keras_lt.report.division import write_division
 from keras_lt.report.page import write_html
 from keras_lt.report.result import (
     SCHEMA,
@@ -21,6 +22,7 @@ __all__ = [
     "read_record",
     "record",
     "write_comparison",
+    "write_division",
     "write_html",
     "write_record",
     "write_selection",

@@ -160,7 +160,7 @@ def _headline(record: dict) -> str:
     tiles.append(("ece", "calibration error", "expected, 15 bins"))
     shown = "".join(
         f"<div class='tile {key}'><span class=label>{label}</span>"
-        f"<span class=value>{_percent(last[key])}</span>"
+        f"<span class=value>{percent(last[key])}</span>"
         f"<span class=note>{escape(note)}</span></div>"
         for key, label, note in tiles
     )
@@ -172,7 +172,7 @@ def _headline(record: dict) -> str:
                 f"{which} (epoch {text(scores['epoch'])}"
                 + (f", chosen by {chosen})" if chosen else ")")
             ]
-            + [_percent(scores[key]) for key, _, _ in tiles]
+            + [percent(scores[key]) for key, _, _ in tiles]
         )
     weights = ""
     if len(rows) > 1:
@@ -197,7 +197,7 @@ def _class_table(record: dict) -> str:
             names[label],
             next(name for name in GROUPS if groups[name][label]),
             f"{counts[label]:,}",
-            _percent(last["per_class"][label]),
+            percent(last["per_class"][label]),
         ]
         if last["confusion"] is not None:
             images = np.array(last["confusion"][label])
@@ -260,7 +260,8 @@ def table(
     )
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share as a reader wants it."""
     return "n/a" if value is None else f"{100 * value:.1f}%"
 
 

@@ -1,0 +1,307 @@
+"""One self-contained page of what each level keeps of a division, and how
+pure its clusters are.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lt import division, plots
+from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.metrics import GROUPS
+from keras_lt.report.page import (
+    details,
+    percent,
+    picture,
+    table,
+    text,
+    write_page,
+)
+
+_TRIMMED = 0.5  # percent of the likelihoods at either end
+
+
+def write_division(
+    path: str | os.PathLike,
+    levels: Sequence[division.Level],
+    labels: Sequence[int],
+    class_counts: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    many: int = 100,
+    few: int = 20,
+    title: str = "division",
+) -> None:
+    """Write a page about a division, in one file that needs no network.
+
+    It shows which classes go to which level, head against tail, and of each
+    level how its clusters' purity and its likelihoods are distributed among
+    the samples that come to it.
+
+    Args:
+        path: File to write, new or a page of keras_lt.
+        levels: From the top down, as `keras_lt.models.DLSA.inspect` gives
+            them.
+        labels: Label ids of the samples that the levels were shown, be they
+            of training or not, integers (N,).
+        class_counts: Training images a class, integers (C,).
+        class_names: One name a class, by label id.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+        title: Heading of the page.
+
+    Raises:
+        ValueError: If lengths differ; if labels or clusters are out of their
+            range; if a likelihood or threshold is not finite; or if `path`
+            holds something else than a page of keras_lt.
+        OSError: If `path` can't be written.
+
+    Example:
+        >>> keras_lt.report.write_division(
+        ...     "division.html", dlsa.inspect(features), labels,
+        ...     np.bincount(labels), class_names, many=500, few=200,
+        ... )
+    """
+    counts = validate_class_counts(class_counts)
+    num_classes = len(counts)
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} class names. "
+            f"Received: len(class_names)={len(class_names)}"
+        )
+    groups = shot_groups(counts, many=many, few=few)
+    labels = _checked_ids(labels, num_classes, "labels")
+    levels = [
+        _checked_level(level, len(labels), f"levels[{number}]")
+        for number, level in enumerate(levels)
+    ]
+    if levels:
+        found = division.route(levels, len(labels))
+        names = [*(f"level {i + 1}" for i in range(len(levels))), "left"]
+        samples = {
+            name: np.bincount(labels[found == number], minlength=num_classes)
+            for number, name in enumerate(names)
+        }
+        thresholds = {"many": many, "few": few}
+        parts = [
+            _levels(levels, found, labels, samples, groups),
+            picture(
+                "Which classes go to which level",
+                plots.level_shares(
+                    samples, counts, class_names=class_names, **thresholds
+                ),
+                "Classes from most to fewest training images, with their shot "
+                "groups below. Left: what no level keeps.",
+                wide=True,
+            ),
+        ]
+        for number, level in enumerate(levels):
+            came = found >= number
+            parts += _pictures(
+                names[number], level, labels, came, counts, groups, thresholds
+            )
+        parts.append(_classes(counts, groups, samples, class_names))
+    else:
+        parts = ["<p class='said wide'>Nothing was divided.</p>"]
+    write_page(
+        path,
+        "division",
+        title,
+        [
+            f"{num_classes:,} class{'es' * (num_classes != 1)}",
+            f"{len(labels):,} sample{'s' * (len(labels) != 1)}",
+            f"{len(levels):,} level{'s' * (len(levels) != 1)}",
+        ],
+        parts,
+    )
+
+
+def _checked_ids(ids, size: int, name: str) -> np.ndarray:
+    ids = np.asarray(ids)
+    if (
+        ids.ndim != 1
+        or (ids.size and ids.dtype.kind not in "iu")
+        or not ((ids >= 0) & (ids < size)).all()
+    ):
+        raise ValueError(
+            f"Expected integers (N,) from 0 to {size - 1}. "
+            f"Received: {name}={ids}"
+        )
+    return ids.astype(int)
+
+
+def _checked_level(
+    level: division.Level, size: int, name: str
+) -> division.Level:
+    log_likelihood = np.asarray(level.log_likelihood)
+    shapes = log_likelihood.shape, np.shape(level.clusters)
+    if shapes != ((size,), (size,)):
+        raise ValueError(
+            f"Expected a likelihood and a cluster for each of {size} labels. "
+            f"Received: shapes {shapes[0]}, {shapes[1]} in {name}"
+        )
+    unbounded = ~np.isfinite(log_likelihood)
+    if unbounded.any():
+        item = int(unbounded.argmax())
+        raise ValueError(
+            "Expected finite likelihoods. Received: "
+            f"{name}.log_likelihood[{item}]={log_likelihood[item]}"
+        )
+    if not np.isfinite(level.threshold):
+        raise ValueError(
+            "Expected a finite threshold. "
+            f"Received: {name}.threshold={level.threshold}"
+        )
+    clusters = _checked_ids(
+        level.clusters, level.num_clusters, f"{name}.clusters"
+    )
+    return level._replace(log_likelihood=log_likelihood, clusters=clusters)
+
+
+def _levels(
+    levels: Sequence[division.Level],
+    found: np.ndarray,
+    labels: np.ndarray,
+    samples: dict[str, np.ndarray],
+    groups: dict[str, np.ndarray],
+) -> str:
+    shown = [g for g in GROUPS if groups[g].any() or g != "unseen"]
+    by_class = np.stack(list(samples.values()))  # (levels + 1, C)
+    came = by_class[::-1].cumsum(axis=0)[::-1]
+    rows = []
+    for number, name in enumerate(samples):
+        row = [
+            name,
+            f"{came[number].sum():,}",
+            f"{by_class[number].sum():,}",
+            *(
+                _share(
+                    by_class[number, groups[group]].sum(),
+                    by_class[:, groups[group]].sum(),
+                )
+                for group in shown
+            ),
+        ]
+        if number < len(levels):
+            level = levels[number]
+            (of_came, sizes), (of_kept, _) = (
+                _purity(level, labels, chosen, len(by_class[0]))
+                for chosen in (found >= number, found == number)
+            )
+            row += [
+                of_came,
+                of_kept,
+                _share(came[number].max(), came[number].sum()),
+                f"{(sizes == 0).sum():,} of {level.num_clusters:,}",
+                text(float(level.threshold)),
+            ]
+        else:
+            row += [""] * 5
+        rows.append(row)
+    header = [
+        *("level", "samples", "kept"),
+        *(f"{group} kept" for group in shown),
+        *("purity", "purity, kept", "largest class"),
+        *("empty clusters", "threshold"),
+    ]
+    return (
+        f"<section class=wide><h2>Levels</h2>{table(header, rows)}"
+        "<p class=note>Kept of a shot group: share of all its samples. "
+        "Purity: the share of a cluster's largest class, in the mean over "
+        "the samples that come to the level, and over those that it keeps. "
+        "Largest class: its share of the samples that come, which is the "
+        "purity that one cluster of them all would have. Empty clusters: "
+        "those without a sample that comes. Threshold: the least "
+        "log-likelihood that is kept.</p></section>"
+    )
+
+
+def _purity(
+    level: division.Level,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    num_classes: int,
+) -> tuple[str, np.ndarray]:
+    """Mean purity among the chosen samples, and the clusters' sizes."""
+    frequencies, sizes = division.class_frequencies(
+        level.clusters[chosen], labels[chosen], level.num_clusters, num_classes
+    )
+    return _share(sizes @ frequencies.max(axis=1), sizes.sum()), sizes
+
+
+def _share(part: float, whole: float) -> str:
+    return percent(part / whole if whole else None)
+
+
+def _pictures(
+    name: str,
+    level: division.Level,
+    labels: np.ndarray,
+    came: np.ndarray,
+    counts: np.ndarray,
+    groups: dict[str, np.ndarray],
+    thresholds: dict[str, int],
+) -> list[str]:
+    if not came.any():
+        return [f"<p class='said wide'>No sample came to {name}.</p>"]
+    labels, likelihood = labels[came], level.log_likelihood[came].astype(float)
+    ends = np.percentile(likelihood, [_TRIMMED, 100 - _TRIMMED])
+    likelihood = likelihood.clip(*ends)
+    sets, colors = {}, []
+    for group in GROUPS:
+        members = likelihood[groups[group][labels]]
+        if len(members):
+            sets[f"{group} ({len(members):,})"] = members
+            colors.append(plots.COLORS[group])
+    frequencies, sizes = division.class_frequencies(
+        level.clusters[came], labels, level.num_clusters, len(counts)
+    )
+    return [
+        picture(
+            f"Clusters at {name}",
+            plots.cluster_purity(frequencies, sizes, counts, **thresholds),
+            "A dot is a cluster, of the colour of its largest class' shot "
+            "group. Dashed: the purity that one cluster of all samples that "
+            "come would have.",
+        ),
+        picture(
+            f"Likelihood at {name}",
+            plots.share_histogram(
+                sets,
+                "log-likelihood",
+                40,
+                limits=(
+                    min(ends[0], level.threshold),
+                    max(ends[1], level.threshold),
+                ),
+                colors=colors,
+                threshold=level.threshold,
+            ),
+            "Of the samples that come, share of those of each shot group. "
+            "Those right of the threshold are kept. Values beyond the "
+            f"{_TRIMMED}th and the {100 - _TRIMMED}th percentile are counted "
+            "at these.",
+        ),
+    ]
+
+
+def _classes(
+    counts: np.ndarray,
+    groups: dict[str, np.ndarray],
+    samples: dict[str, np.ndarray],
+    class_names: Sequence[str],
+) -> str:
+    rows = [
+        [
+            class_names[label],
+            next(group for group in GROUPS if groups[group][label]),
+            f"{counts[label]:,}",
+            *(f"{by_class[label]:,}" for by_class in samples.values()),
+        ]
+        for label in np.argsort(-counts, kind="stable")
+    ]
+    body = table(["class", "group", "training images", *samples], rows)
+    if len(rows) > plots.MAX_NAMED:
+        return details("Every class", body)
+    return f"<section class=wide><h2>Every class</h2>{body}</section>"
