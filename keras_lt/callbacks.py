@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lt import files
 from keras_lt.tensorboard import LongTailTensorBoard
 
 __all__ = [
@@ -225,13 +226,10 @@ class Checkpointing(keras.callbacks.Callback):
 
     def _write(self, file: str) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        part = self.directory / f"part-{file}"
-        self.model.save_weights(part, overwrite=True)
-        os.replace(part, self.directory / file)
-        index = self.directory / "checkpoint.json"
-        part = index.with_name("part-checkpoint.json")
-        part.write_text(json.dumps(self._index))
-        os.replace(part, index)
+        with files.replacing(self.directory / file) as part:
+            self.model.save_weights(part, overwrite=True)
+        with files.replacing(self.directory / "checkpoint.json") as part:
+            part.write_text(json.dumps(self._index))
         named = {file, self._index.get("best", {}).get("file")}
         for path in self.directory.glob("*.weights.h5"):
             if path.name not in named:

@@ -1,13 +1,14 @@
 """Models as SavedModels that TensorFlow serves by itself."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_lt import files
 
 
 def save(
@@ -41,12 +42,10 @@ def save(
         raise FileExistsError(
             f"Expected a path where nothing is. Received: path={path}"
         )
-    part = path.with_name(f"part-{path.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    model.export(part, format="tf_saved_model", verbose=False)
-    if images is not None:
-        _check_parity(model, part, images)
-    os.replace(part, path)
+    with files.replacing(path) as part:
+        model.export(part, format="tf_saved_model", verbose=False)
+        if images is not None:
+            _check_parity(model, part, images)
 
 
 def _check_parity(model: keras.Model, path: Path, images: Any) -> None:

@@ -2,14 +2,13 @@
 
 import os
 import zipfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import streams
+from keras_lt import files, streams
 from keras_lt.datasets import Dataset
 from keras_lt.metrics import predict
 
@@ -184,11 +183,8 @@ def write(path: str | os.PathLike, features: Features) -> None:
     Raises:
         OSError: If `path` can't be written.
     """
-    path = Path(path)
-    part = path.with_name(f"part-{path.name}")
-    with open(part, "wb") as file:
+    with files.replacing(path) as part, open(part, "wb") as file:
         np.savez(file, **features._asdict())
-    os.replace(part, path)
 
 
 def read(path: str | os.PathLike) -> Features:

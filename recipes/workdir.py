@@ -12,6 +12,8 @@ from typing import Any
 import tensorflow as tf
 from absl import app, flags, logging
 
+from keras_lt import files
+
 flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 
 FLAGS = flags.FLAGS
@@ -228,9 +230,8 @@ class Workdir:
         """Writes a file by `write(path)`, at once or not at all."""
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
-        part = path.with_name(f"part-{path.name}")
-        write(part)
-        os.replace(part, path)
+        with files.replacing(path) as part:
+            write(part)
 
     def say_where(self) -> None:
         for title, name in (

@@ -417,8 +417,9 @@ def test_a_kill_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
     train(path, 1)
     replace, calls = os.replace, []
 
-    def killed(*args, **kwargs):
-        raise KeyboardInterrupt
+    def killed(what, *args, **kwargs):
+        if not getattr(what, "name", "").startswith("part-"):
+            raise KeyboardInterrupt
 
     def replace_until(*args):
         calls.append(args)

@@ -8,6 +8,7 @@ import pytest
 REPO = Path(__file__).parents[1]
 # From the bottom up. A package comes after its modules: it gathers them.
 ROOMS = (
+    "keras_lt.files",
     "keras_lt.seeding",
     "keras_lt.counts",
     "keras_lt.datasets",

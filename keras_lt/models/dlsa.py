@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_lt import division, losses
+from keras_lt import division, files, losses
 from keras_lt import features as features_lib
 from keras_lt.features import Features
 from keras_lt.layers import CosineClassifier
@@ -702,18 +702,15 @@ class _Kept:
             return
         self._path.mkdir(parents=True, exist_ok=True)
         file = f"level-{self.levels}.weights.h5"
-        self._model.save_weights(self._path / file, overwrite=True)
-        part = self._path / "part-levels.json"
-        part.write_text(
-            json.dumps(
-                {
-                    "settings": self._settings,
-                    "levels": self.levels,
-                    "file": file,
-                }
-            )
-        )
-        os.replace(part, self._path / "levels.json")
+        with files.replacing(self._path / file) as part:
+            self._model.save_weights(part, overwrite=True)
+        index = {
+            "settings": self._settings,
+            "levels": self.levels,
+            "file": file,
+        }
+        with files.replacing(self._path / "levels.json") as part:
+            part.write_text(json.dumps(index))
 
 
 def stack(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lt import plots
+from keras_lt import files, plots
 from keras_lt.counts import shot_groups
 from keras_lt.metrics import GROUPS
-from keras_lt.report.result import check, write_atomically
+from keras_lt.report.result import check
 
 
 def write_html(path: str | os.PathLike, record: dict) -> None:
@@ -54,7 +54,9 @@ def write_page(
         f"<h1>{escape(title)}</h1>"
         f"<p class=facts>{escape(', '.join(facts))}</p></header>"
     )
-    write_atomically(path, _page(title, "\n".join([header, *parts])))
+    with files.replacing(path) as part:
+        text = _page(title, "\n".join([header, *parts]))
+        part.write_text(text, encoding="utf-8")
 
 
 def _is_page(path: Path) -> bool:

@@ -7,13 +7,14 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_lt import files
 
 SCHEMA_VERSION = 1
 
@@ -203,7 +204,8 @@ def write_record(path: str | os.PathLike, record: dict) -> None:
     record = _plain(record, "record")
     check(record, "record")
     text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, _flat_lists(text) + "\n")
+    with files.replacing(path) as part:
+        part.write_text(_flat_lists(text) + "\n", encoding="utf-8")
 
 
 def read_record(path: str | os.PathLike) -> dict:
@@ -308,24 +310,3 @@ def _flat_lists(text: str) -> str:
         lambda match: "[" + re.sub(r"\s*\n\s*", " ", match[1]) + "]",
         text,
     )
-
-
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file, at once or not at all."""
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-    )
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; a record is as public as others.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
