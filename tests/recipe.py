@@ -12,6 +12,8 @@ RECIPE = REPO / "recipes" / "cifar_lt.py"
 sys.path.insert(0, str(RECIPE.parent))
 
 import cifar_lt  # noqa: E402
+import options  # noqa: E402, F401
+import parts  # noqa: E402, F401
 import workdir  # noqa: E402
 
 

@@ -305,7 +305,7 @@ def test_published_settings_of_dlsa():
         )
         assert (values.dlsa_clusters, values.llh_proportion) == (500, 0.3)
         defaults = inspect.signature(DLSA.fit_features).parameters
-        for name in recipe.cifar_lt.FIT_DLSA:
+        for name in recipe.options.FIT_DLSA:
             value = values[f"dlsa_{name}"].value
             assert value == defaults[name].default, name
 
@@ -391,7 +391,7 @@ def test_flag_file(name):
             "llh_proportion": 0.1,
         }.items():
             assert values[flag].value == different.get(flag, usual)
-        loss = recipe.cifar_lt.make_loss([5000, 50])
+        loss = recipe.parts.make_loss([5000, 50])
         crossentropy = (
             keras.losses.CategoricalCrossentropy
             if method == "mixup"
@@ -456,13 +456,13 @@ def test_flag_file_of_pretraining(name):
         }
         assert {flag: values[flag].value for flag in wanted} == wanted
         assert values.learning_rate == 1e-3 * values.batch_size / 256
-        recipe.cifar_lt.check_stages()
+        recipe.options.check_stages()
 
 
 def test_ldam_of_the_recipe_is_that_of_cosines():
     with flagsaver.flagsaver(loss="ldam", l2=0.0, max_margin=0.4, scale=20.0):
-        loss = recipe.cifar_lt.make_loss([90, 9, 1])
-        head = recipe.cifar_lt.make_head(3)
+        loss = recipe.parts.make_loss([90, 9, 1])
+        head = recipe.parts.make_head(3)
     features = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
     logits, labels = head(features), np.arange(8) % 3
     want = losses.LDAM([90, 9, 1], max_margin=0.4, scale=20.0)
@@ -485,7 +485,7 @@ def test_mixed_training(mix, tmp_path, monkeypatch):
 def test_auxiliary_schedules():
     weights = {
         name: make(2.0, 10)
-        for name, make in recipe.cifar_lt.AUXILIARY_SCHEDULES.items()
+        for name, make in recipe.options.AUXILIARY_SCHEDULES.items()
     }
     assert weights.pop("constant") == 2.0
     halfway = {name: float(weight(5)) for name, weight in weights.items()}

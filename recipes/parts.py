@@ -1,0 +1,271 @@
+"""Data, models, losses and streams, as the flags ask for them."""
+
+from typing import NamedTuple
+
+import keras
+import options
+from options import FLAGS
+
+from keras_lt import (
+    datasets,
+    layers,
+    metrics,
+    preprocessing,
+    schedules,
+    streams,
+)
+from keras_lt.models import (
+    ContrastivePretrainer,
+    DualBranch,
+    backbones,
+    classifier,
+    linear_head,
+)
+
+
+class Data(NamedTuple):
+    """The data sets of a run; `held_out` is None without --holdout."""
+
+    train: datasets.Dataset
+    held_out: datasets.Dataset | None
+    test: datasets.Dataset
+
+
+def load_data() -> Data:
+    train = datasets.load(FLAGS.dataset, split="train", data_dir=FLAGS.data_dir)
+    test = datasets.load(FLAGS.dataset, split="test", data_dir=FLAGS.data_dir)
+    if FLAGS.imbalance_factor is not None:
+        train = datasets.long_tail(
+            train,
+            FLAGS.imbalance_factor,
+            profile=FLAGS.profile,
+            seed=FLAGS.split_seed,
+            selection=FLAGS.selection,
+        )
+    held_out = None
+    if FLAGS.holdout:
+        train, held_out = datasets.holdout(
+            train, FLAGS.holdout, FLAGS.split_seed
+        )
+    return Data(train, held_out, test)
+
+
+def steps_per_epoch(train) -> int:
+    return FLAGS.steps_per_epoch or max(1, round(len(train) / FLAGS.batch_size))
+
+
+def make_loss(class_counts):
+    if FLAGS.loss == "crossentropy":
+        if FLAGS.drw_epoch is not None:
+            raise ValueError(
+                "Expected a loss with class weights for --drw_epoch, such as "
+                f"class_balanced. Received: --loss={FLAGS.loss}"
+            )
+        if FLAGS.mix != "none":  # labels are soft
+            return keras.losses.CategoricalCrossentropy(from_logits=True)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    arguments = {
+        name: FLAGS[name].value
+        for name in options.LOSS_ARGUMENTS.get(FLAGS.loss, ())
+    }
+    if FLAGS.loss == "ldam":  # the classifier scales its cosines itself
+        arguments["max_margin"] = FLAGS.max_margin * FLAGS.scale
+        arguments["scale"] = 1.0
+    if FLAGS.loss.startswith("class_balanced") or FLAGS.drw_epoch is not None:
+        arguments["beta"] = FLAGS.beta
+    if FLAGS.normalizer is not None:
+        arguments["normalizer"] = FLAGS.normalizer
+    return options.LOSSES[FLAGS.loss](class_counts, **arguments)
+
+
+def make_head(num_classes: int):
+    """Returns the classifier on the features that the loss wants."""
+    if FLAGS.loss == "ldam":
+        return layers.CosineClassifier(
+            num_classes,
+            scale=FLAGS.scale,
+            kernel_regularizer=keras.regularizers.L2(FLAGS.l2),
+            name="logits",
+        )
+    # Every class is taken for improbable at first, and the bias that says so
+    # is not pulled back to 0 (as in the class-balanced code).
+    sigmoid = FLAGS.loss in ("class_balanced_sigmoid", "class_balanced_focal")
+    return linear_head(
+        num_classes,
+        bias_initializer=layers.PriorBias() if sigmoid else "zeros",
+        l2=FLAGS.l2,
+        l2_bias=0.0 if sigmoid else FLAGS.l2,
+        name="logits",
+    )
+
+
+def make_learning_rate(epoch_steps: int):
+    def steps(epochs):
+        return round(float(epochs) * epoch_steps)
+
+    if FLAGS.decay == "cosine":
+        return cosine_decay(
+            FLAGS.learning_rate,
+            steps(FLAGS.warmup_epochs),
+            steps(FLAGS.epochs),
+        )
+    return schedules.WarmupStepDecay(
+        FLAGS.learning_rate,
+        steps(FLAGS.warmup_epochs),
+        [steps(epoch) for epoch in FLAGS.decay_epochs],
+        [float(factor) for factor in FLAGS.decay_factors],
+    )
+
+
+def cosine_decay(learning_rate: float, warmup_steps: int, steps: int):
+    """Rises to the rate, then falls to 0 at the end of all steps."""
+    return keras.optimizers.schedules.CosineDecay(
+        learning_rate / max(warmup_steps, 1),
+        decay_steps=max(1, steps - warmup_steps),
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+def make_optimizer(learning_rate):
+    if FLAGS.optimizer == "sgd":
+        return keras.optimizers.SGD(learning_rate, FLAGS.momentum)
+    optimizer = keras.optimizers.AdamW(
+        learning_rate, FLAGS.weight_decay, beta_1=0.9, beta_2=0.95
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def make_backbone(train):
+    mean, variance = train.channel_statistics()
+    arguments = {
+        "input_shape": train.image_shape,
+        "mean": mean,
+        "variance": variance,
+        "l2": FLAGS.l2,
+    }
+    if FLAGS.backbone in options.DEPTHS:
+        return backbones.cifar_resnet(
+            options.DEPTHS[FLAGS.backbone], FLAGS.width, **arguments
+        )
+    if FLAGS.width != 1:
+        raise ValueError(
+            f"Expected --width=1 with --backbone={FLAGS.backbone}. "
+            f"Received: --width={FLAGS.width}"
+        )
+    return backbones.cifar_resnet18(**arguments)
+
+
+def make_pretrainer(train):
+    """Returns a compiled first stage that compares views."""
+    model = ContrastivePretrainer(
+        make_backbone(train), FLAGS.projection_dim, l2=FLAGS.l2
+    )
+    arguments = {}
+    if FLAGS.temperature is not None:
+        arguments["temperature"] = FLAGS.temperature
+    model.compile(
+        make_optimizer(make_learning_rate(steps_per_epoch(train))),
+        options.CONTRASTIVE[FLAGS.stage1](**arguments),
+        jit_compile=FLAGS.jit_compile,
+    )
+    return model
+
+
+def make_model(train):
+    """Returns a compiled model, or the first stage of one."""
+    if options.first_stage_name() in options.CONTRASTIVE:
+        return make_pretrainer(train)
+    backbone = make_backbone(train)
+    head = make_head(train.num_classes)
+    if FLAGS.method == "dual_branch":
+        model = DualBranch(
+            backbone,
+            train.num_classes,
+            auxiliary=None if FLAGS.auxiliary == "none" else FLAGS.auxiliary,
+            auxiliary_weight=options.AUXILIARY_SCHEDULES[
+                FLAGS.auxiliary_schedule
+            ](FLAGS.auxiliary_weight, FLAGS.epochs * steps_per_epoch(train)),
+            head=head,
+            joint_forward=FLAGS.joint_forward,
+            l2=FLAGS.l2,
+            seed=FLAGS.seed,
+        )
+    else:
+        model = classifier(backbone, train.num_classes, head=head)
+    model.compile(
+        make_optimizer(make_learning_rate(steps_per_epoch(train))),
+        make_loss(train.class_counts),
+        # Mixed labels have no accuracy.
+        metrics=None if FLAGS.mix != "none" else accuracies(train.num_classes),
+        jit_compile=FLAGS.jit_compile,
+    )
+    return model
+
+
+def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
+    return [
+        keras.metrics.SparseCategoricalAccuracy("top1"),
+        metrics.BalancedAccuracy(num_classes),
+    ]
+
+
+def make_transform(image_shape):
+    transform = preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip)
+    if FLAGS.augment == "standard":
+        return transform
+    return preprocessing.chain(
+        transform,
+        preprocessing.rand_augment(),
+        preprocessing.cutout(min(image_shape[:2]) // 2),
+    )
+
+
+def make_mix(train):
+    if FLAGS.mix == "none":
+        return None
+    if FLAGS.mix == "remix":
+        return preprocessing.remix(train.class_counts, FLAGS.mix_alpha)
+    mixes = {"mixup": preprocessing.mixup, "cutmix": preprocessing.cutmix}
+    return mixes[FLAGS.mix](train.num_classes, FLAGS.mix_alpha)
+
+
+def make_stream(train, start_step: int):
+    """Returns the training batches from a step on."""
+    if options.first_stage_name() in options.CONTRASTIVE:
+        transform = preprocessing.two_views(
+            preprocessing.simclr(FLAGS.min_area, FLAGS.jitter, FLAGS.blur)
+        )
+    else:
+        transform = make_transform(train.image_shape)
+
+    def stream(sampling, name=None, switch=None):
+        return streams.stream(
+            train,
+            sampling=sampling,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            transform=transform,
+            mix=make_mix(train),
+            start_step=start_step,
+            total_steps=FLAGS.epochs * steps_per_epoch(train),
+            switch=switch,
+            name=name,
+        )
+
+    if FLAGS.method != "dual_branch":
+        switch = None
+        if FLAGS.drs_epoch is not None:
+            step = FLAGS.drs_epoch * steps_per_epoch(train)
+            switch = (step, "class_balanced")
+        return stream(FLAGS.sampling, switch=switch)
+    if FLAGS.drs_epoch is not None or FLAGS.mix != "none":
+        raise ValueError(
+            "Expected --method=single with --drs_epoch or --mix. "
+            f"Received: --method={FLAGS.method}"
+        )
+    branches = {"balanced": stream(FLAGS.balanced_sampling, "balanced")}
+    if FLAGS.auxiliary != "none":
+        branches["random"] = stream(FLAGS.sampling, "random")
+    return streams.interleave(branches)

@@ -1,0 +1,376 @@
+"""The stages of a run: training, second classifiers, divisions, subsets."""
+
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import options
+import parts
+import rounds
+import workdir as workdirs
+from options import FLAGS
+
+from keras_lt import callbacks, division, features, losses, report, streams
+from keras_lt.models import (
+    DLSA,
+    TwoStage,
+    nearest_class_mean,
+    stack,
+    tau_normalize,
+)
+
+
+class Stage(NamedTuple):
+    """A trained model, and what there is to say of its training.
+
+    Attributes:
+        model: The model.
+        epochs: Epochs of the stage that was trained last.
+        history: Curves, of two stages the second's as `stage2_...`.
+        facts: Of the record's `train`.
+        checkpointing: Holds the best weights; None where there are none.
+        tensorboard: For the final scores.
+    """
+
+    model: keras.Model
+    epochs: int
+    history: dict
+    facts: dict
+    checkpointing: callbacks.Checkpointing | None
+    tensorboard: callbacks.LongTailTensorBoard
+
+
+def first_stage(run, data) -> Stage:
+    checkpointing, tensorboard = make_callbacks(
+        run,
+        data,
+        classifies=options.first_stage_name() not in options.CONTRASTIVE,
+    )
+    if FLAGS.stage1_workdir is not None:
+        model, record = read_stage1(run, data.train.class_counts)
+        history, facts = record["history"], record["train"]
+    else:
+        model = parts.make_model(data.train)
+        others = [callbacks.StopOnNonFinite(), tensorboard]
+        if FLAGS.drw_epoch is not None:
+            others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
+        steps = fit(model, data.train, checkpointing, others)
+        history = checkpointing.history
+        facts = training_facts(model, data.train, steps, checkpointing)
+        if options.second_stage_name() != "none":
+            run.write("stage1.keras", model.save)
+    return Stage(
+        model, facts["epochs"], history, facts, checkpointing, tensorboard
+    )
+
+
+def second_stage(first: Stage, run, data) -> Stage:
+    # The same start whether the first stage was trained in this process.
+    keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.method == "bns_ipdpp":
+        return subset_stage(first, run, data)
+    begin = time.perf_counter()
+    model = other_classifier(first.model, data.train)
+    return first._replace(
+        model=model,
+        facts={
+            **first.facts,
+            "num_parameters": model.count_params(),
+            "stage2_seconds": time.perf_counter() - begin,
+        },
+        checkpointing=None,
+    )
+
+
+def divide(run, data) -> Stage:
+    """Divides the features of a finished run."""
+    if FLAGS.features_from is None:
+        raise ValueError(
+            "Expected --features_from=WORKDIR with --method=dlsa. "
+            "Received: none"
+        )
+    folder, train = Path(FLAGS.features_from), data.train
+    record = report.read_record(folder / "result.json")
+    if record["class_counts"] != train.class_counts.tolist():
+        raise ValueError(
+            "Expected a --features_from that was trained on as many images a "
+            f"class. Received: {folder} with {record['class_counts']}"
+        )
+    model = keras.saving.load_model(folder / "model.keras")
+    cached = run.path / "features.npz"
+    if not cached.exists():
+        features.write(cached, features.extract(model, train))
+    extracted = features.read(cached)
+    keras.utils.set_random_seed(FLAGS.seed)
+    begin = time.perf_counter()
+    dlsa = DLSA(
+        train.num_classes,
+        extracted.features.shape[1],
+        depth=FLAGS.dlsa_depth,
+        num_clusters=FLAGS.dlsa_clusters,
+        llh_proportion=FLAGS.llh_proportion,
+        center_std=FLAGS.dlsa_center_std,
+        classifier=FLAGS.dlsa_classifier,
+        z=FLAGS.dlsa_z,
+        seed=FLAGS.seed,
+    )
+    with warnings.catch_warnings(record=True) as warned:
+        levels = dlsa.fit_features(
+            *extracted,
+            **{name: FLAGS[f"dlsa_{name}"].value for name in options.FIT_DLSA},
+            directory=run.path / "checkpoints",
+            verbose=1 if sys.stdout.isatty() else 0,
+        )
+    seconds = time.perf_counter() - begin
+    for warning in warned:
+        print(warning.message)
+    for number, level in enumerate(levels, 1):
+        print(f"Level {number} keeps {level['kept']} of {level['samples']}")
+    found = {}
+    for what, name, (points, labels) in (
+        ("training", "division.html", extracted),
+        ("test", "division_test.html", features.extract(model, data.test)),
+    ):
+        found[what] = dlsa.inspect(points), labels
+        report.write_division(
+            run.path / name,
+            *found[what],
+            train.class_counts,
+            train.class_names,
+            many=FLAGS.many_shot,
+            few=FLAGS.few_shot,
+            title=f"DLSA on {folder.name}, {what} images",
+        )
+    divided = stack(model, dlsa)
+    return Stage(
+        divided,
+        record["train"]["epochs"],
+        record["history"],
+        {
+            **record["train"],
+            "num_parameters": divided.count_params(),
+            "stage2_seconds": seconds,
+            "levels": levels,
+            "test_levels": division.describe(*found["test"], train.num_classes),
+            "features_from": {
+                key: record[key] for key in ("name", "method", "seed")
+            },
+        },
+        None,
+        make_callbacks(run, data, classifies=False)[1],
+    )
+
+
+def subset_stage(first: Stage, run, data) -> Stage:
+    """Trains on subsets, from the weights of the first stage on."""
+    if FLAGS.stage2_epochs != int(FLAGS.stage2_epochs):
+        raise ValueError(
+            f"Expected whole --stage2_epochs with --method={FLAGS.method}. "
+            f"Received: --stage2_epochs={FLAGS.stage2_epochs}"
+        )
+    train = data.train
+    plan = rounds.Rounds(
+        kind=FLAGS.stage2,
+        subset_size=FLAGS.subset_size,
+        scale=FLAGS.dpp_scale,
+        resample_epochs=FLAGS.resample_epochs,
+        epochs=int(FLAGS.stage2_epochs),
+        batch_size=FLAGS.stage2_batch_size,
+        seed=FLAGS.seed,
+        transform=parts.make_transform(train.image_shape),
+        score_augmented=FLAGS.score_augmented,
+        max_steps=FLAGS.max_steps,
+    )
+    steps = plan.steps_per_epoch(train.class_counts)
+    model = TwoStage.crt(
+        first.model, train.num_classes, freeze=FLAGS.stage2_freeze, l2=FLAGS.l2
+    )
+    model.compile(
+        parts.make_optimizer(
+            parts.cosine_decay(
+                FLAGS.stage2_learning_rate,
+                round(FLAGS.stage2_warmup_epochs * steps),
+                plan.epochs * steps,
+            )
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=parts.accuracies(train.num_classes),
+        jit_compile=FLAGS.jit_compile,
+    )
+    checkpointing, tensorboard = make_callbacks(run, data, "stage2")
+    others = [callbacks.StopOnNonFinite(), tensorboard]
+    plan.fit(model, train, run, checkpointing, others, verbose=verbosity())
+    curves = checkpointing.history
+    epochs = len(curves["seconds"])
+    return Stage(
+        model,
+        epochs,
+        {**first.history, **{f"stage2_{k}": v for k, v in curves.items()}},
+        {
+            **first.facts,
+            "num_parameters": model.count_params(),
+            "stage2_epochs": epochs,
+            "stage2_seconds": sum(curves["seconds"]),
+            **plan.record(train, run),
+        },
+        checkpointing,
+        tensorboard,
+    )
+
+
+def fit(model, train, checkpointing, other_callbacks) -> int:
+    """Trains to the end, from the latest checkpoint; returns the steps."""
+    epoch_steps = parts.steps_per_epoch(train)
+    total_steps = FLAGS.epochs * epoch_steps
+    last_step = min(total_steps, FLAGS.max_steps or total_steps)
+    epoch = checkpointing.restore(model)
+    while (step := epoch * epoch_steps) < last_step:
+        # Whole epochs, then what is left of --max_steps.
+        whole = last_step // epoch_steps
+        until = whole if epoch < whole else epoch + 1
+        model.fit(
+            parts.make_stream(train, step),
+            initial_epoch=epoch,
+            epochs=until,
+            steps_per_epoch=min(epoch_steps, last_step - step),
+            callbacks=[*other_callbacks, checkpointing],
+            shuffle=False,
+            verbose=verbosity(),
+        )
+        epoch = until
+    return last_step
+
+
+def verbosity() -> int:
+    return 1 if sys.stdout.isatty() else 2
+
+
+def make_callbacks(
+    run, data, stage: str = "", classifies: bool = True
+) -> tuple:
+    """Checkpointing and TensorBoard of a stage."""
+    train = data.train
+    scored = {
+        "val": data.held_out,
+        "test_curve": FLAGS.test_curve and data.test,
+    }
+    monitored = data.held_out and classifies
+    return (
+        callbacks.Checkpointing(
+            run.path / "checkpoints" / stage,
+            monitor="val_balanced" if monitored else None,
+        ),
+        callbacks.LongTailTensorBoard(
+            run.path / "tensorboard" / stage,
+            train.class_counts,
+            evaluations={
+                name: streams.evaluation(dataset, FLAGS.batch_size)
+                for name, dataset in scored.items()
+                if dataset and classifies
+            },
+            class_names=train.class_names,
+            many=FLAGS.many_shot,
+            few=FLAGS.few_shot,
+            flags=run.flags,
+            hparams=run.flags,
+        ),
+    )
+
+
+def training_facts(model, train, steps: int, checkpointing) -> dict:
+    dual = FLAGS.method == "dual_branch" and FLAGS.auxiliary != "none"
+    branches = (
+        2 if dual or options.first_stage_name() in options.CONTRASTIVE else 1
+    )
+    images = steps * FLAGS.batch_size * branches
+    seconds = sum(checkpointing.history["seconds"])
+    return {
+        "epochs": len(checkpointing.history["seconds"]),
+        "steps": steps,
+        "steps_per_epoch": parts.steps_per_epoch(train),
+        "batch_size": FLAGS.batch_size,
+        "images": images,
+        "wall_time_seconds": seconds,
+        "images_per_second": images / seconds,
+        "precision": keras.config.dtype_policy().name,
+        "num_parameters": model.count_params(),
+        "resumed": checkpointing.starts - 1,
+    }
+
+
+def read_stage1(run: workdirs.Workdir, class_counts) -> tuple:
+    """Model and record of --stage1_workdir, if it is this run's first stage."""
+    folder = Path(FLAGS.stage1_workdir)
+    record = report.read_record(folder / "result.json")
+    found = {name: FLAGS[name].default for name in run.flags}
+    found |= record["flags"]
+    for name, value in run.flags.items():
+        other = name.startswith("stage2") or name in options.SECOND_STAGE
+        if name in ("method", "stage1") or other:
+            continue
+        if found[name] != value:
+            raise ValueError(
+                "Expected a --stage1_workdir with the flags of this run. "
+                f"Received: --{name}={value} where {folder} has "
+                f"--{name}={found[name]}"
+            )
+    kinds = options.first_stage_name(), options.first_stage_name(found)
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"Expected a --stage1_workdir with {kinds[0]} as first stage. "
+            f"Received: {folder} with {kinds[1]}"
+        )
+    if record["class_counts"] != class_counts.tolist():
+        raise ValueError(
+            "Expected a --stage1_workdir that was trained on as many images a "
+            f"class. Received: {folder} with {record['class_counts']}"
+        )
+    # A run with one stage keeps it as its model.
+    path = folder / "stage1.keras"
+    path = path if path.exists() else folder / "model.keras"
+    return keras.saving.load_model(path), record
+
+
+def other_classifier(model, train) -> keras.Model:
+    """Returns a model with another classifier, on features computed once."""
+    num_classes = train.num_classes
+    if FLAGS.stage2 == "tau":
+        return tau_normalize(model, FLAGS.stage2_tau)
+    extracted = features.extract(model, train)
+    if FLAGS.stage2 == "ncm":
+        return nearest_class_mean(model, extracted, num_classes)
+    if FLAGS.stage2 != "lws":
+        second = TwoStage.crt(model, num_classes, l2=FLAGS.l2)
+    else:
+        second = TwoStage.lws(model)
+    steps = max(1, round(FLAGS.stage2_epochs * parts.steps_per_epoch(train)))
+    if FLAGS.max_steps:
+        steps = min(steps, FLAGS.max_steps)
+    rate = keras.optimizers.schedules.CosineDecay(
+        FLAGS.stage2_learning_rate, steps
+    )
+    second.head.compile(
+        keras.optimizers.SGD(rate, FLAGS.momentum),
+        losses.BalancedSoftmax(train.class_counts)
+        if FLAGS.stage2_loss == "balanced_softmax"
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    second.head.fit(
+        features.stream(
+            extracted,
+            num_classes,
+            sampling=FLAGS.stage2_sampling,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            total_steps=steps,
+            name="stage2",
+        ),
+        steps_per_epoch=steps,
+        callbacks=[callbacks.StopOnNonFinite()],
+        shuffle=False,
+        verbose=0,
+    )
+    return second
