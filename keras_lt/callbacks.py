@@ -1,10 +1,13 @@
 """Callbacks: re-weighting schedules, checkpoints, TensorBoard views."""
 
+import hashlib
 import json
 import math
 import os
+import signal
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +100,29 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Keeps the weights and the history of a training, epoch by epoch.
+    """Keeps the state of a training, so that it goes on wherever it is cut.
 
-    After each epoch it writes weights and optimizer state, and then, in one
-    atomic step, an index (`checkpoint.json`) that names the file: at any
-    moment the index names files that are whole. Files that it no longer names
-    are removed.
+    A checkpoint is weights, optimizer state and, within an epoch, the metrics
+    so far. It is written first, and then, in one atomic step, an index
+    (`checkpoint.json`) that names it: at any moment the index names files that
+    are whole. Files that it no longer names are removed. On a stream that seeks
+    (`keras_lt.streams.stream(start_step=...)`) a training that was killed ends
+    with the very weights of one that was not, if its ops are deterministic.
 
     Args:
         directory: Where the files are; made if absent.
         monitor: Name in the logs by which the best epoch is chosen, larger
-            being better; None keeps the latest only.
+            being better; None keeps no best one.
+        every_epochs: Epochs from one checkpoint to the next; the last epoch of
+            a `fit` has one too.
+        every_steps: Steps from one checkpoint to the next within an epoch.
+        every_minutes: Minutes from one checkpoint to the next within an epoch.
+        keep: How many checkpoints are kept, the best one aside. Of a damaged
+            one the one before is used.
+        settings: {name: value} of JSON that a training must share with the one
+            that it goes on with, such as its class counts.
+        exit_on_sigterm: Whether SIGTERM writes a checkpoint after the step and
+            ends the process with status 143.
 
     Attributes:
         history: One list a logged scalar, one value an epoch, over all starts;
@@ -116,23 +131,60 @@ class Checkpointing(keras.callbacks.Callback):
 
     Raises:
         KeyError: If the logs have no `monitor`.
+        ValueError: If an interval or `keep` is not positive.
 
     Example:
         >>> checkpointing = keras_lt.callbacks.Checkpointing("checkpoints")
-        >>> model.fit(
-        ...     batches, steps_per_epoch=97, epochs=30,
-        ...     initial_epoch=checkpointing.restore(model),
-        ...     callbacks=[checkpointing],
-        ... )
+        >>> checkpointing.restore(model)
+        >>> for start_step, span in checkpointing.spans(97, last_step=2910):
+        ...     model.fit(
+        ...         keras_lt.streams.stream(train, start_step=start_step, ...),
+        ...         callbacks=[checkpointing], **span,
+        ...     )
     """
 
     def __init__(
-        self, directory: str | os.PathLike, *, monitor: str | None = None
+        self,
+        directory: str | os.PathLike,
+        *,
+        monitor: str | None = None,
+        every_epochs: int = 1,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        keep: int = 2,
+        settings: dict[str, Any] | None = None,
+        exit_on_sigterm: bool = False,
     ):
         super().__init__()
+        for name, value in (
+            ("every_epochs", every_epochs),
+            ("every_steps", every_steps),
+            ("every_minutes", every_minutes),
+            ("keep", keep),
+        ):
+            if value is not None and not value > 0:
+                raise ValueError(
+                    f"Expected a positive `{name}`. Received: {name}={value}"
+                )
         self.directory = Path(directory)
         self.monitor = monitor
-        self._index = {"starts": 0, "epoch": 0, "latest": None, "history": {}}
+        self.every_epochs = every_epochs
+        self.every_steps = every_steps or math.inf
+        self.every_seconds = 60 * (every_minutes or math.inf)
+        self.keep = keep
+        self.settings = json.loads(json.dumps(settings or {}))
+        self.exit_on_sigterm = exit_on_sigterm
+        self._index = {
+            "starts": 0,
+            "settings": self.settings,
+            "history": {},
+            "checkpoints": [],
+        }
+        self._epoch = self._step = 0  # what is over
+        self._seconds = 0.0  # of the steps of this epoch
+        self._metrics = None  # of the steps of an epoch that was cut
+        self._written = None  # the last position that was
+        self._terminated = False
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -157,24 +209,19 @@ class Checkpointing(keras.callbacks.Callback):
             model: Built and compiled as when the checkpoint was written.
 
         Returns:
-            The number of epochs that are over, for `fit(initial_epoch=...)`.
+            The number of epochs that are over.
 
         Raises:
-            ValueError: If the index or the weights can't be read, or are
-                those of another model.
+            ValueError: If the index can't be read, no checkpoint is whole, or
+                they are those of another model or other settings.
         """
         index = self.directory / "checkpoint.json"
         if index.exists():
             try:
                 self._index = json.loads(index.read_text())
-                path = self.directory / self._index["latest"]
-                model.optimizer.build(model.trainable_variables)
-                with warnings.catch_warnings():
-                    # Keras leaves out the state of another optimizer so.
-                    warnings.filterwarnings(
-                        "error", "Skipping variable loading"
-                    )
-                    model.load_weights(path)
+                self._refuse_other_settings()
+                checkpoint = self._latest_whole()
+                self._load(model, checkpoint)
             except (
                 OSError,
                 KeyError,
@@ -187,13 +234,141 @@ class Checkpointing(keras.callbacks.Callback):
                     f"{index}, which can't be restored: {error}"
                 ) from error
         self._index["starts"] += 1
-        return self._index["epoch"]
+        return self._epoch
+
+    def _refuse_other_settings(self) -> None:
+        found = self._index["settings"]
+        for name in sorted({*found, *self.settings}):
+            if found.get(name) != self.settings.get(name):
+                raise ValueError(
+                    f"it is of {name}={found.get(name)}, and this training of "
+                    f"{name}={self.settings.get(name)}"
+                )
+
+    def _latest_whole(self) -> dict[str, Any]:
+        checkpoints = self._index["checkpoints"]
+        for number, checkpoint in enumerate(checkpoints):
+            damaged = [
+                name
+                for name, digest in checkpoint["files"].items()
+                if _digest(self.directory / name) != digest
+            ]
+            if not damaged:
+                self._index["checkpoints"] = checkpoints[number:]
+                return checkpoint
+            warnings.warn(
+                f"{self.directory / damaged[0]} is damaged or missing; the "
+                "checkpoint before it is used.",
+                stacklevel=4,
+            )
+        raise ValueError("none of its files is whole")
+
+    def _load(self, model: keras.Model, checkpoint: dict[str, Any]) -> None:
+        weights, *metrics = checkpoint["files"]
+        model.optimizer.build(model.trainable_variables)
+        with warnings.catch_warnings():
+            # Keras leaves out the state of another optimizer so.
+            warnings.filterwarnings("error", "Skipping variable loading")
+            model.load_weights(self.directory / weights)
+        self._epoch, self._step = checkpoint["epoch"], checkpoint["step"]
+        self._seconds = checkpoint["seconds"]
+        self._written = self._epoch, self._step
+        for values in self.history.values():
+            del values[self._epoch :]
+        if metrics:
+            with np.load(
+                self.directory / metrics[0], allow_pickle=False
+            ) as arrays:
+                self._metrics = [arrays[name] for name in arrays.files]
+
+    def spans(
+        self,
+        steps_per_epoch: int,
+        last_step: int,
+        epochs_a_span: int | None = None,
+    ) -> Iterator[tuple[int, dict[str, int]]]:
+        """What is left to train, as calls of `fit` with this callback.
+
+        The rest of an epoch that was cut comes first, then whole epochs, then
+        the steps of an epoch that `last_step` cuts.
+
+        Args:
+            steps_per_epoch: Steps.
+            last_step: Steps of the whole training.
+            epochs_a_span: None for as many epochs in a call as there are, or
+                how many, counted from the first epoch of all.
+
+        Yields:
+            The step where the data go on, and `initial_epoch`, `epochs` and
+            `steps_per_epoch` of the call.
+        """
+        while True:
+            epoch, begin = self._epoch, self._epoch * steps_per_epoch
+            begin += self._step
+            if begin >= last_step:
+                return
+            until = last_step // steps_per_epoch
+            if self._step or epoch >= until:
+                until = epoch + 1
+            elif epochs_a_span:
+                whole = (epoch // epochs_a_span + 1) * epochs_a_span
+                until = min(until, whole)
+            left = steps_per_epoch - self._step
+            yield (
+                begin,
+                {
+                    "initial_epoch": epoch,
+                    "epochs": until,
+                    "steps_per_epoch": min(left, last_step - begin),
+                },
+            )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._steps_since, self._saved_at = 0, time.perf_counter()
+        if self.exit_on_sigterm:
+            self._handler = signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, signum: int, frame: Any) -> None:
+        self._terminated = True
+        signal.signal(signal.SIGTERM, self._handler)  # a second one ends all
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._written != (self._epoch, self._step):
+            self._save()
+        if self.exit_on_sigterm:
+            signal.signal(signal.SIGTERM, self._handler)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._begin = self._end = time.perf_counter()
+        self._steps_before = self._step  # of an epoch that was cut
+        self._last_batch = -1
+        self._seconds_before = self._seconds
+        self._begin = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._end = time.perf_counter()
+        now = time.perf_counter()
+        if self._metrics is not None:
+            # Metrics are sums. `fit` has reset them, and before the first
+            # step there may be none.
+            variables = _metric_variables(self.model)
+            for variable, value in zip(variables, self._metrics, strict=True):
+                variable.assign_add(value)
+            self._metrics = None
+        self._seconds = self._seconds_before + now - self._begin
+        self._step = self._steps_before + batch + 1
+        self._steps_since += batch - self._last_batch
+        self._last_batch = batch
+        is_due = (
+            self._steps_since >= self.every_steps
+            or now - self._saved_at >= self.every_seconds
+        )
+        # The end of the epoch writes its own.
+        is_last = batch + 1 == self.params["steps"]
+        if self._terminated or (is_due and not is_last):
+            self._save()
+            # What it took is none of the steps' time.
+            self._begin += time.perf_counter() - now
+        if self._terminated:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {
@@ -201,13 +376,13 @@ class Checkpointing(keras.callbacks.Callback):
             "learning_rate": keras.ops.convert_to_numpy(
                 self.model.optimizer.learning_rate
             ),
-            "seconds": self._end - self._begin,
+            "seconds": self._seconds,
         }
         for name, value in logs.items():
             if np.ndim(value) == 0:
                 self.history.setdefault(name, []).append(float(value))
-        file = f"epoch-{epoch + 1:04d}.weights.h5"
-        self._index.update(epoch=epoch + 1, latest=file)
+        self._epoch, self._step, self._seconds = epoch + 1, 0, 0.0
+        is_best = False
         if self.monitor is not None:
             if self.monitor not in logs:
                 raise KeyError(
@@ -216,21 +391,75 @@ class Checkpointing(keras.callbacks.Callback):
                 )
             value = float(logs[self.monitor])
             best = self._index.get("best", {"value": -math.inf})
-            if value > best["value"]:  # NaN is not
-                self._index["best"] = {
-                    "epoch": epoch + 1,
-                    "value": value,
-                    "file": file,
-                }
-        self._write(file)
+            is_best = value > best["value"]  # NaN is not
+        if is_best:
+            self._index["best"] = {
+                "epoch": epoch + 1,
+                "value": value,
+                "file": f"{self._stem()}.weights.h5",
+            }
+        if is_best or self._epoch % self.every_epochs == 0:
+            self._save()
 
-    def _write(self, file: str) -> None:
+    def _stem(self) -> str:
+        within = f"-step-{self._step:06d}" if self._step else ""
+        return f"epoch-{self._epoch:04d}{within}"
+
+    def _save(self) -> None:
+        for variable in self.model.trainable_variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                raise FloatingPointError(
+                    "Expected finite weights, to keep them. Received: "
+                    f"{variable.path} after step {self._step} of epoch "
+                    f"{self._epoch + 1}"
+                )
         self.directory.mkdir(parents=True, exist_ok=True)
-        with files.replacing(self.directory / file) as part:
+        stem = self._stem()
+        names = [f"{stem}.weights.h5"]
+        with files.replacing(self.directory / names[0]) as part:
             self.model.save_weights(part, overwrite=True)
+        if self._step:
+            names.append(f"{stem}.metrics.npz")
+            values = map(
+                keras.ops.convert_to_numpy, _metric_variables(self.model)
+            )
+            with files.replacing(self.directory / names[1]) as part:
+                with open(part, "wb") as file:
+                    np.savez(file, *values)
+        checkpoint = {
+            "epoch": self._epoch,
+            "step": self._step,
+            "seconds": self._seconds,
+            "files": {name: _digest(self.directory / name) for name in names},
+        }
+        before = [
+            other
+            for other in self._index["checkpoints"]
+            if names[0] not in other["files"]
+        ]
+        self._index["checkpoints"] = [checkpoint, *before][: self.keep]
         with files.replacing(self.directory / "checkpoint.json") as part:
             part.write_text(json.dumps(self._index))
-        named = {file, self._index.get("best", {}).get("file")}
-        for path in self.directory.glob("*.weights.h5"):
+        self._written = self._epoch, self._step
+        self._steps_since, self._saved_at = 0, time.perf_counter()
+        named = {self._index.get("best", {}).get("file")}
+        for checkpoint in self._index["checkpoints"]:
+            named.update(checkpoint["files"])
+        for path in self.directory.glob("*epoch-*"):
             if path.name not in named:
                 path.unlink()
+
+
+def _metric_variables(model: keras.Model) -> list[keras.Variable]:
+    return [v for metric in model.metrics for v in metric.variables]
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file, None if there is none."""
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()

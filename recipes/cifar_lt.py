@@ -16,6 +16,7 @@ import keras
 import options
 import parts
 import stages
+import tensorflow as tf
 import workdir as workdirs
 from absl import flags
 from options import FLAGS
@@ -137,6 +138,8 @@ def main(argv: list[str]) -> None:
     options.check_stages()
     keras.config.set_dtype_policy(options.PRECISIONS[FLAGS.mixed_precision])
     keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
     if FLAGS.eval_only:
         evaluate_only()
         return

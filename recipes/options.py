@@ -421,7 +421,27 @@ flags.DEFINE_bool("jit_compile", False, "Compile steps by XLA.")
 flags.DEFINE_integer(
     "max_steps", None, "Stop after so many steps (a smoke run).", lower_bound=1
 )
+flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "Refuse ops whose results differ from run to run.",
+)
 flags.DEFINE_string("workdir", None, "Folder of the run.")
+flags.DEFINE_integer(
+    "checkpoint_epochs", 1, "From one checkpoint to the next.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "checkpoint_steps",
+    None,
+    "From one checkpoint to the next within an epoch.",
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    "checkpoint_minutes",
+    10.0,
+    "From one checkpoint to the next within an epoch.",
+)
+flags.DEFINE_integer("keep_checkpoints", 2, "How many are kept.", lower_bound=1)
 flags.DEFINE_bool(
     "overwrite", False, "Start anew, deleting the run in --workdir."
 )
@@ -465,6 +485,10 @@ NOT_COMPARED = (
     "overwrite",
     "eval_only",
     "checkpoint",
+    "checkpoint_epochs",
+    "checkpoint_steps",
+    "checkpoint_minutes",
+    "keep_checkpoints",
 )
 
 

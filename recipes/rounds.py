@@ -65,17 +65,15 @@ class Rounds(NamedTuple):
         **arguments: Any,
     ) -> None:
         """Trains to the end, from the latest checkpoint."""
-        steps = self.steps_per_epoch(train.class_counts)
-        last_step = self.last_step(train.class_counts)
-        epoch = checkpointing.restore(model)
-        while (step := epoch * steps) < last_step:
-            # Whole epochs, then what is left of max_steps.
-            whole = last_step // steps
-            until = whole if epoch < whole else epoch + 1
+        checkpointing.restore(model)
+        for step, span in checkpointing.spans(
+            self.steps_per_epoch(train.class_counts),
+            self.last_step(train.class_counts),
+            epochs_a_span=self.resample_epochs,
+        ):
             subset = train
             if self.kind in ("ip_dpp", "random_balanced"):
-                number = epoch // self.resample_epochs
-                until = min(until, (number + 1) * self.resample_epochs)
+                number = span["initial_epoch"] // self.resample_epochs
                 subset = train.subset(self.draw(model, train, run, number))
             sampling = self.kind if self.kind == "class_balanced" else "random"
             batches = streams.stream(
@@ -89,14 +87,11 @@ class Rounds(NamedTuple):
             )
             model.fit(
                 batches,
-                initial_epoch=epoch,
-                epochs=until,
-                steps_per_epoch=min(steps, last_step - step),
                 callbacks=[*callbacks, checkpointing],
                 shuffle=False,
+                **span,
                 **arguments,
             )
-            epoch = until
 
     def draw(
         self,

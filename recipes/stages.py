@@ -226,21 +226,15 @@ def fit(model, train, checkpointing, other_callbacks) -> int:
     epoch_steps = parts.steps_per_epoch(train)
     total_steps = FLAGS.epochs * epoch_steps
     last_step = min(total_steps, FLAGS.max_steps or total_steps)
-    epoch = checkpointing.restore(model)
-    while (step := epoch * epoch_steps) < last_step:
-        # Whole epochs, then what is left of --max_steps.
-        whole = last_step // epoch_steps
-        until = whole if epoch < whole else epoch + 1
+    checkpointing.restore(model)
+    for step, span in checkpointing.spans(epoch_steps, last_step):
         model.fit(
             parts.make_stream(train, step),
-            initial_epoch=epoch,
-            epochs=until,
-            steps_per_epoch=min(epoch_steps, last_step - step),
             callbacks=[*other_callbacks, checkpointing],
             shuffle=False,
             verbose=verbosity(),
+            **span,
         )
-        epoch = until
     return last_step
 
 
@@ -262,6 +256,12 @@ def make_callbacks(
         callbacks.Checkpointing(
             run.path / "checkpoints" / stage,
             monitor="val_balanced" if monitored else None,
+            every_epochs=FLAGS.checkpoint_epochs,
+            every_steps=FLAGS.checkpoint_steps,
+            every_minutes=FLAGS.checkpoint_minutes,
+            keep=FLAGS.keep_checkpoints,
+            settings={"class_counts": train.class_counts.tolist()},
+            exit_on_sigterm=True,
         ),
         callbacks.LongTailTensorBoard(
             run.path / "tensorboard" / stage,

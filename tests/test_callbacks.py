@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 
 import keras
 import numpy as np
@@ -178,7 +179,7 @@ def test_goes_on_with_a_finite_loss():
 STEPS = 3
 
 
-def batches(start_epoch=0):
+def batches(start_step=0):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 4, 4, 1), "uint8")
     dataset = datasets.from_arrays(images, np.arange(20) % 2)
@@ -187,7 +188,7 @@ def batches(start_epoch=0):
         sampling="class_balanced",
         batch_size=8,
         seed=0,
-        start_step=start_epoch * STEPS,
+        start_step=start_step,
     )
 
 
@@ -210,28 +211,35 @@ def small_model(seed=0, units=2, extra=False, optimizer=None, metrics=()):
     return model
 
 
-def train(directory, epochs, model=None, monitor=None, values=None, before=()):
+def train(
+    directory,
+    epochs,
+    model=None,
+    values=None,
+    before=(),
+    keep=1,
+    **arguments,
+):
     """Trains a model, from where the directory is."""
     model = model or small_model()
-    checkpointing = callbacks.Checkpointing(directory, monitor=monitor)
-    start = checkpointing.restore(model)
+    checkpointing = callbacks.Checkpointing(directory, keep=keep, **arguments)
+    checkpointing.restore(model)
 
     def log(epoch, logs):
         if values is not None:
             logs["score"] = values[epoch]
 
-    model.fit(
-        batches(start),
-        steps_per_epoch=STEPS,
-        initial_epoch=start,
-        epochs=epochs,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_end=log),
-            *before,
-            checkpointing,
-        ],
-    )
+    for step, span in checkpointing.spans(STEPS, STEPS * epochs):
+        model.fit(
+            batches(step),
+            verbose=0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_end=log),
+                *before,
+                checkpointing,
+            ],
+            **span,
+        )
     return model, checkpointing
 
 
@@ -273,7 +281,7 @@ def test_history_over_two_starts(tmp_path):
     assert history["learning_rate"] == pytest.approx([0.1, 0.1, 0.01])
     index = json.loads((tmp_path / "checkpoint.json").read_text())
     assert index["history"] == history
-    assert index["epoch"] == 3
+    assert index["checkpoints"][0]["epoch"] == 3
 
 
 def test_seconds_are_of_training_steps(tmp_path):
@@ -360,6 +368,175 @@ def test_restores_nothing_from_an_empty_directory(tmp_path):
         np.testing.assert_array_equal(value, want)
 
 
+class Cut(keras.callbacks.Callback):
+    """Ends a training at the end of a step, counted from its start."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", range(2, 3 * STEPS))
+def test_goes_on_within_an_epoch(step, tmp_path):
+    def model(seed=0):
+        return small_model(seed, metrics=[PerClassAccuracy(2), "accuracy"])
+
+    whole, whole_checkpointing = train(tmp_path / "whole", 3, model())
+    path = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        train(path, 3, model(), before=[Cut(step)], every_steps=1)
+    other, checkpointing = train(path, 3, model(9), every_steps=1)
+    assert_same_state(other, whole)
+    for name in ("loss", "accuracy", "learning_rate"):
+        assert checkpointing.history[name] == whole_checkpointing.history[name]
+    assert len(checkpointing.history["seconds"]) == 3
+
+
+def test_spans():
+    def spans(epoch, step, *arguments):
+        checkpointing = callbacks.Checkpointing("none")
+        checkpointing._epoch, checkpointing._step = epoch, step
+        found = []
+        for begin, span in checkpointing.spans(10, *arguments):
+            found.append((begin, *span.values()))
+            checkpointing._epoch, checkpointing._step = span["epochs"], 0
+        return found
+
+    assert spans(0, 0, 30) == [(0, 0, 3, 10)]
+    assert spans(1, 4, 35) == [(14, 1, 2, 6), (20, 2, 3, 10), (30, 3, 4, 5)]
+    assert spans(0, 3, 5) == [(3, 0, 1, 2)]
+    assert spans(3, 0, 30) == []
+    # Of two epochs, from the first one.
+    assert spans(1, 0, 50, 2) == [
+        (10, 1, 2, 10),
+        (20, 2, 4, 10),
+        (40, 4, 5, 10),
+    ]
+
+
+def test_intervals(tmp_path, monkeypatch):
+    written = []
+    save = keras.Model.save_weights
+
+    def record(model, path, **arguments):
+        written.append(path.name.removeprefix("part-").split(".")[0])
+        save(model, path, **arguments)
+
+    monkeypatch.setattr(keras.Model, "save_weights", record)
+    train(tmp_path / "epochs", 3, every_epochs=2)
+    assert written == ["epoch-0002", "epoch-0003"]
+    written.clear()
+    train(tmp_path / "steps", 2, every_steps=2)
+    assert written == [
+        "epoch-0000-step-000002",
+        "epoch-0001",
+        "epoch-0001-step-000002",
+        "epoch-0002",
+    ]
+    written.clear()
+    clock = [0.0]
+
+    def tick(*args, **kwargs):
+        clock[0] += 50.0
+
+    pass_time = keras.callbacks.LambdaCallback(on_train_batch_begin=tick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+        train(tmp_path / "minutes", 1, before=[pass_time], every_minutes=1.5)
+    assert written == ["epoch-0000-step-000002", "epoch-0001"]
+
+
+def test_keeps_as_many_as_asked_for(tmp_path):
+    train(tmp_path, 2, keep=3, every_steps=1)
+    assert files(tmp_path) == [
+        "checkpoint.json",
+        "epoch-0001-step-000001.metrics.npz",
+        "epoch-0001-step-000001.weights.h5",
+        "epoch-0001-step-000002.metrics.npz",
+        "epoch-0001-step-000002.weights.h5",
+        "epoch-0002.weights.h5",
+    ]
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "text", "cut", "bit"])
+@pytest.mark.parametrize("end", ["weights.h5", "metrics.npz"])
+def test_uses_the_one_before_a_damaged_one(how, end, tmp_path):
+    whole, _ = train(tmp_path / "whole", 2)
+    path = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        # After step 5 the latest is that of step 4.
+        train(path, 2, keep=2, every_steps=1, before=[Cut(STEPS + 2)])
+    damage(path / f"epoch-0001-step-000001.{end}", how)
+    with pytest.warns(UserWarning, match="the checkpoint before it is used"):
+        other, checkpointing = train(path, 2, small_model(seed=9), keep=2)
+    assert_same_state(other, whole)
+    assert len(checkpointing.history["loss"]) == 2
+
+
+def test_refuses_other_settings(tmp_path):
+    train(tmp_path, 1, settings={"class_counts": [10, 10]})
+    with pytest.raises(
+        ValueError,
+        match=r"it is of class_counts=\[10, 10\], and this training of "
+        r"class_counts=\[10, 9\]",
+    ):
+        train(tmp_path, 2, settings={"class_counts": (10, 9)})
+
+
+def test_sigterm(tmp_path):
+    whole, _ = train(tmp_path / "whole", 2)
+
+    class Terminate(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    path = tmp_path / "cut"
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        train(path, 2, before=[Terminate()], exit_on_sigterm=True)
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "epoch-0000-step-000002.weights.h5" in files(path)
+    other, _ = train(path, 2, small_model(seed=9), exit_on_sigterm=True)
+    assert_same_state(other, whole)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_never_keeps_weights_that_are_not_finite(tmp_path):
+    train(tmp_path, 1)
+    before = files(tmp_path)
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kernel = self.model.layers[-1].kernel
+            kernel.assign(np.full(kernel.shape, np.nan))
+
+    with pytest.raises(FloatingPointError, match="kernel after step 0 of epo"):
+        train(tmp_path, 2, before=[Spoil()])
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"every_epochs": 0},
+        {"every_steps": -1},
+        {"every_minutes": 0},
+        {"keep": 0},
+    ],
+)
+def test_refuses_intervals_that_are_not_positive(arguments):
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"positive `{name}`.*{name}={value}"):
+        callbacks.Checkpointing("none", **arguments)
+
+
 def damage(path, how):
     if how == "missing":
         path.unlink()
@@ -367,6 +544,10 @@ def damage(path, how):
         path.write_bytes(b"")
     elif how == "text":
         path.write_text("these are no weights")
+    elif how == "bit":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
