@@ -34,7 +34,7 @@ QUICKSTART = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Workdir of a run that was killed once, and its output."""
+    """Workdir of a run that was told to end once, and its output."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     process = recipe.start(*QUICKSTART, f"--workdir={folder}")
     index = folder / "checkpoints" / "checkpoint.json"
@@ -43,8 +43,9 @@ def finished(tmp_path_factory):
         assert process.poll() is None, process.stdout.read()
         assert time.time() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
     assert not (folder / "result.json").exists()
     process = recipe.start(*QUICKSTART, f"--workdir={folder}")
     output, _ = process.communicate(timeout=300)
@@ -52,7 +53,7 @@ def finished(tmp_path_factory):
     return folder, output
 
 
-def test_killed_run_goes_on(finished):
+def test_run_goes_on(finished):
     folder, output = finished
     record = report.read_record(folder / "result.json")
     assert record["train"]["resumed"] == 1
