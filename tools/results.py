@@ -41,13 +41,17 @@ def read() -> dict[str, list[dict]]:
 
 
 def tables(records: dict[str, list[dict]]) -> str:
-    """A table for each augmentation, as one column can't hold two."""
+    """A table for what can't be in one column: augmentation, optimizer."""
     parts = {}
     for name, runs in records.items():
-        parts.setdefault(report.augmentation(runs[0]), {})[name] = runs
+        optimizer = runs[0]["flags"].get("optimizer", "sgd")
+        kind = report.augmentation(runs[0]), optimizer
+        parts.setdefault(kind, {})[name] = runs
     return "\n\n".join(
-        f"Augmentation `{augment}`:\n\n{table(part)}"
-        for augment, part in sorted(parts.items())
+        f"Augmentation `{augment}`, optimizer `{optimizer}`:\n\n{table(part)}"
+        for (augment, optimizer), part in sorted(
+            parts.items(), key=lambda item: (item[0][0], item[0][1] != "sgd")
+        )
     )
 
 
