@@ -511,6 +511,9 @@ def test_kept_record_is_of_its_flag_file(path):
     with flagsaver.flagsaver():
         values = effective(record["name"], f"--seed={record['seed']}")
         for name, value in record["flags"].items():
+            # Of DLSA alone, and its default has changed since.
+            if name == "llh_proportion" and values.method != "dlsa":
+                continue
             found = GONE[name] if name in GONE else values[name].value
             assert found == value, name
 
