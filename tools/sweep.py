@@ -149,7 +149,9 @@ def main() -> int:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        # A signal that another thread receives waits for this one to wake.
+        while thread.is_alive():
+            thread.join(timeout=0.2)
     records = {}
     for flag_file, seed in wanted:
         if path := sweep.record(flag_file, seed):
