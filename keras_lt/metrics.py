@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_lt import distribute
 from keras_lt.counts import shot_groups, validate_class_counts
 
 GROUPS = ("many", "medium", "few", "unseen")
@@ -408,24 +409,52 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
 
 def prediction_step(model: keras.Model) -> Callable:
-    """`model(images, training=False)` as a traced function."""
+    """`model(images, training=False)` as a traced function.
+
+    Under a strategy of several devices each of this process's has a part of
+    the images.
+    """
+    strategy = model.distribute_strategy
+    replicas = distribute.local_replicas(strategy)
+
+    def score(images):
+        return tf.cast(model(images, training=False), "float32")
+
+    if replicas == 1:
+        return tf.function(score, reduce_retracing=True)
+
+    def score_part(images, size):
+        context = tf.distribute.get_replica_context()
+        part = context.replica_id_in_sync_group % replicas
+        return score(images[part * size : (part + 1) * size])
 
     @tf.function(reduce_retracing=True)
     def step(images):
-        return tf.cast(model(images, training=False), "float32")
+        rows = tf.shape(images)[0]
+        size = -(-rows // replicas)
+        others = [[0, 0]] * (images.shape.rank - 1)
+        padding = [[0, size * replicas - rows], *others]
+        parts = strategy.run(score_part, (tf.pad(images, padding), size))
+        scores = tf.concat(strategy.experimental_local_results(parts), 0)
+        return scores[:rows]
 
     return step
 
 
 def predict(
-    model: keras.Model, dataset: Iterable, step: Callable | None = None
+    model: keras.Model,
+    dataset: Iterable | Callable,
+    step: Callable | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels of a whole data set, in its order.
 
     Args:
         model: Maps images (B, ...) to scores (B, C).
         dataset: Finite `tf.data.Dataset` of (images, labels), such as
-            `keras_lt.streams.evaluation` gives.
+            `keras_lt.streams.evaluation` gives; or a function with an
+            argument `shard`, (i, n), that gives the i-th of n parts of one,
+            such as a `functools.partial` of it. Each process of the model's
+            strategy then scores its part, and all have all scores.
         step: What `prediction_step(model)` gave, so that many calls trace
             once.
 
@@ -435,6 +464,10 @@ def predict(
     Raises:
         ValueError: If `dataset` is empty or infinite.
     """
+    strategy = model.distribute_strategy
+    is_sharded = callable(dataset)
+    if is_sharded:
+        dataset = dataset(shard=distribute.shard(strategy))
     if getattr(dataset, "cardinality", lambda: None)() == -1:
         raise ValueError(
             "Expected a finite `dataset`. Received: an infinite one"
@@ -445,8 +478,13 @@ def predict(
         raise ValueError(
             "Expected `dataset` to have at least one batch. Received: none"
         )
-    logits, labels = zip(*batches, strict=True)
-    return np.concatenate(logits), np.concatenate(labels)
+    scores, labels = (
+        np.concatenate(part) for part in zip(*batches, strict=True)
+    )
+    if is_sharded:
+        scores = distribute.gather(strategy, scores)
+        labels = distribute.gather(strategy, labels)
+    return scores, labels
 
 
 def true_class_probabilities(logits, labels) -> tuple[np.ndarray, np.ndarray]:

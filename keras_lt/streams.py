@@ -447,6 +447,7 @@ def evaluation(
     batch_size: int,
     transform: Callable | None = None,
     seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches that hold every image exactly once, in order.
 
@@ -456,13 +457,15 @@ def evaluation(
         transform: As in `stream`, for images as training sees them; None
             leaves them as they are.
         seed: Of the transform.
+        shard: (i, n): the i-th of n parts of the data set, equal but for one
+            image.
 
     Returns:
         A finite `tf.data.Dataset` of (images, labels); its last batch holds
         what remains.
 
     Raises:
-        ValueError: If the batch size is not positive.
+        ValueError: If the batch size is not positive, or the shard none.
 
     Example:
         >>> model.evaluate(keras_lt.streams.evaluation(test, 500))
@@ -471,6 +474,12 @@ def evaluation(
         raise ValueError(
             f"Expected batch_size >= 1. Received: batch_size={batch_size}"
         )
+    part, parts = shard
+    if not 0 <= part < parts:
+        raise ValueError(
+            f"Expected shard=(i, n) with 0 <= i < n. Received: shard={shard}"
+        )
+    begin, end = (len(dataset) * i // parts for i in (part, part + 1))
     images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
     key = seeding.key_from_seed(seed, "evaluation")
 
@@ -480,6 +489,4 @@ def evaluation(
             return batch
         return transform(*batch, indices, seeding.fold_in(key, indices))
 
-    return _pipeline(
-        tf.data.Dataset.range(len(dataset)).batch(batch_size), batch
-    )
+    return _pipeline(tf.data.Dataset.range(begin, end).batch(batch_size), batch)

@@ -1,13 +1,13 @@
 """`LongTailTensorBoard`: scalars, class-wise pictures, flags and HParams."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import plots
+from keras_lt import distribute, plots
 from keras_lt.counts import validate_class_counts
 from keras_lt.metrics import GROUPS, evaluate, predict, prediction_step
 
@@ -33,7 +33,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         log_dir: Folder for the event file.
         class_counts: Training images a class, integers (C,).
         evaluations: {name: finite `tf.data.Dataset` of (images, int labels),
-            each image once}, such as a hold-out; None writes no class-wise
+            each image once}, such as a hold-out, or a function that
+            `keras_lt.metrics.predict` takes; None writes no class-wise
             figures. A name is the first part of its tags.
         class_names: C names, label ids by default.
         many: A class with more training images is many-shot.
@@ -64,7 +65,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         log_dir: str | os.PathLike,
         class_counts: Sequence[int],
         *,
-        evaluations: Mapping[str, tf.data.Dataset] | None = None,
+        evaluations: Mapping[str, tf.data.Dataset | Callable] | None = None,
         class_names: Sequence[str] | None = None,
         many: int = 100,
         few: int = 20,
@@ -153,13 +154,21 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         self._writer.flush()
 
     def _open(self):
-        if self._writer is None:
+        if self._writer is None and not self._writes():
+            self._writer = tf.summary.create_noop_writer()
+        elif self._writer is None:
             self._writer = tf.summary.create_file_writer(
                 os.fspath(self.log_dir)
             )
             with self._writer.as_default(step=0):
                 self._write_once()
         return self._writer
+
+    def _writes(self) -> bool:
+        """One of the processes that train a model does."""
+        return self.model is None or distribute.is_chief(
+            self.model.distribute_strategy
+        )
 
     def _write_once(self):
         _image(

@@ -21,15 +21,13 @@ import workdir as workdirs
 from absl import flags
 from options import FLAGS
 
-from keras_lt import counts, export, metrics, report, streams
+from keras_lt import counts, distribute, export, metrics, report
 
 flags.adopt_module_key_flags(options)
 
 
 def score(model, test, class_counts) -> dict:
-    logits, labels = metrics.predict(
-        model, streams.evaluation(test, FLAGS.batch_size)
-    )
+    logits, labels = metrics.predict(model, parts.evaluation(test))
     return metrics.evaluate(
         logits,
         labels,
@@ -47,6 +45,13 @@ def summary(scores: dict) -> str:
     )
 
 
+def undistributed(model, run: workdirs.Workdir) -> keras.Model:
+    """A model that is not bound to the devices it was trained on."""
+    if run.strategy.num_replicas_in_sync == 1:
+        return model
+    return keras.saving.load_model(run.path / "model.keras")
+
+
 def train_and_report(run: workdirs.Workdir) -> None:
     environment = report.environment()
     data = parts.load_data()
@@ -56,12 +61,14 @@ def train_and_report(run: workdirs.Workdir) -> None:
     groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
     sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
-    divides = FLAGS.method == "dlsa"
-    stage = (
-        stages.divide(run, data) if divides else stages.first_stage(run, data)
-    )
+    if FLAGS.method != "dlsa":
+        stage = stages.first_stage(run, data)
+    if options.ends_on_features() and not run.is_chief:
+        return
     method = options.first_stage_name()
-    if options.second_stage_name() != "none":
+    if FLAGS.method == "dlsa":
+        stage = stages.divide(run, data)
+    elif options.second_stage_name() != "none":
         stage = stages.second_stage(stage, run, data)
         method += f", {options.second_stage_name()}"
 
@@ -69,9 +76,14 @@ def train_and_report(run: workdirs.Workdir) -> None:
     results = {
         "last": {**score(model, test, class_counts), "epoch": stage.epochs}
     }
-    run.discard_results()
-    export.save(model, run.path / "saved_model", test.images[:16])
-    run.write("model.keras", model.save)
+    if run.is_chief:
+        run.discard_results()
+        run.write("model.keras", model.save)
+        export.save(
+            undistributed(model, run),
+            run.path / "saved_model",
+            test.images[:16],
+        )
     if stage.checkpointing and (best := stage.checkpointing.best):
         model.load_weights(best["path"])
         results["best"] = {
@@ -79,6 +91,8 @@ def train_and_report(run: workdirs.Workdir) -> None:
             "epoch": best["epoch"],
             "chosen_by": stage.checkpointing.monitor,
         }
+    if not run.is_chief:
+        return
     record = report.record(
         name=run.name,
         dataset=FLAGS.dataset,
@@ -137,9 +151,10 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"Expected flags only. Received: {argv[1:]}")
     options.check_stages()
     keras.config.set_dtype_policy(options.PRECISIONS[FLAGS.mixed_precision])
-    keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
+    strategy = distribute.strategy(FLAGS.strategy, FLAGS.devices)
+    keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.eval_only:
         evaluate_only()
         return
@@ -150,12 +165,15 @@ def main(argv: list[str]) -> None:
         for flag in FLAGS.get_key_flags_for_module(options)
         if flag.name not in options.NOT_COMPARED
     ]
-    with workdirs.Workdir(FLAGS.workdir, compared, FLAGS.overwrite) as run:
+    with workdirs.Workdir(
+        FLAGS.workdir, compared, FLAGS.overwrite, strategy
+    ) as run:
         if run.finished:
             print(f"Finished before; nothing is changed in {run.path}.")
         else:
             train_and_report(run)
-        run.say_where()
+        if run.is_chief:
+            run.say_where()
 
 
 if __name__ == "__main__":

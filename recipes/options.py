@@ -6,7 +6,7 @@ import keras
 import rounds
 from absl import flags
 
-from keras_lt import counts, dpp, losses, schedules, streams
+from keras_lt import counts, distribute, dpp, losses, schedules, streams
 from keras_lt.models import dual_branch
 
 LOSSES = {
@@ -417,6 +417,27 @@ flags.DEFINE_integer("seed", 0, "Seed of weights, sampling and augmentation.")
 flags.DEFINE_enum(
     "mixed_precision", "none", list(PRECISIONS), "16-bit type to compute in."
 )
+flags.DEFINE_enum(
+    "strategy",
+    "none",
+    list(distribute.STRATEGIES),
+    "Devices to train on: one; the GPUs of this machine (mirrored); those of "
+    "several machines, by TF_CONFIG or Slurm (multi_worker); a TPU; or what "
+    "there is (auto).",
+)
+flags.DEFINE_integer(
+    "devices",
+    None,
+    "Devices of this machine that take part (default: all GPUs). Without GPUs "
+    "the CPU counts as so many.",
+    lower_bound=1,
+)
+flags.DEFINE_bool(
+    "sync_batch_norm",
+    False,
+    "Normalise by the statistics of the global batch and not of a device's "
+    "part of it.",
+)
 flags.DEFINE_bool("jit_compile", False, "Compile steps by XLA.")
 flags.DEFINE_integer(
     "max_steps", None, "Stop after so many steps (a smoke run).", lower_bound=1
@@ -479,6 +500,8 @@ SECOND_STAGE = (
 # Flags that a run may change between its starts.
 NOT_COMPARED = (
     "data_dir",
+    "strategy",
+    "devices",
     "workdir",
     "stage1_workdir",
     "features_from",
@@ -507,6 +530,13 @@ def check_stages() -> None:
 
 def second_stage_name() -> str:
     return "linear_probe" if FLAGS.method == "linear_probe" else FLAGS.stage2
+
+
+def ends_on_features() -> bool:
+    """Whether the last stage takes features, computed once: seconds, alone."""
+    return FLAGS.method in ("dlsa", "linear_probe") or (
+        FLAGS.method != "bns_ipdpp" and FLAGS.stage2 != "none"
+    )
 
 
 def first_stage_name(values=None) -> str:

@@ -1,5 +1,6 @@
 """Data, models, losses and streams, as the flags ask for them."""
 
+import functools
 from typing import NamedTuple
 
 import keras
@@ -144,6 +145,9 @@ def make_backbone(train):
         "mean": mean,
         "variance": variance,
         "l2": FLAGS.l2,
+        "batch_normalization": functools.partial(
+            layers.FusedBatchNormalization, synchronized=FLAGS.sync_batch_norm
+        ),
     }
     if FLAGS.backbone in options.DEPTHS:
         return backbones.cifar_resnet(
@@ -155,6 +159,11 @@ def make_backbone(train):
             f"Received: --width={FLAGS.width}"
         )
     return backbones.cifar_resnet18(**arguments)
+
+
+def evaluation(dataset):
+    """What `metrics.predict` takes to score a data set."""
+    return functools.partial(streams.evaluation, dataset, FLAGS.batch_size)
 
 
 def make_pretrainer(train):
@@ -231,8 +240,8 @@ def make_mix(train):
     return mixes[FLAGS.mix](train.num_classes, FLAGS.mix_alpha)
 
 
-def make_stream(train, start_step: int):
-    """Returns the training batches from a step on."""
+def make_stream(train, start_step: int, shard: tuple[int, int]):
+    """Returns slices of the training batches from a step on."""
     if options.first_stage_name() in options.CONTRASTIVE:
         transform = preprocessing.two_views(
             preprocessing.simclr(FLAGS.min_area, FLAGS.jitter, FLAGS.blur)
@@ -249,6 +258,7 @@ def make_stream(train, start_step: int):
             transform=transform,
             mix=make_mix(train),
             start_step=start_step,
+            shard=shard,
             total_steps=FLAGS.epochs * steps_per_epoch(train),
             switch=switch,
             name=name,

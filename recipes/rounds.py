@@ -5,6 +5,7 @@ Draws are kept, so that a run that was cut within a round goes on with its
 subset.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import workdir as workdirs
 
-from keras_lt import datasets, dpp, metrics, report, streams
+from keras_lt import datasets, distribute, dpp, metrics, report, streams
 
 KINDS = ("ip_dpp", "random_balanced", "class_balanced", "instance")
 
@@ -76,7 +77,8 @@ class Rounds(NamedTuple):
                 number = span["initial_epoch"] // self.resample_epochs
                 subset = train.subset(self.draw(model, train, run, number))
             sampling = self.kind if self.kind == "class_balanced" else "random"
-            batches = streams.stream(
+            make = functools.partial(
+                streams.stream,
                 subset,
                 sampling=sampling,
                 batch_size=self.batch_size,
@@ -86,7 +88,7 @@ class Rounds(NamedTuple):
                 name="stage2",
             )
             model.fit(
-                batches,
+                distribute.dataset(run.strategy, make),
                 callbacks=[*callbacks, checkpointing],
                 shuffle=False,
                 **span,
@@ -106,6 +108,7 @@ class Rounds(NamedTuple):
         """
         if not (run.path / _name(number)).exists():
             self._draw(model, train, run, number)
+        distribute.wait_for_all(run.strategy)
         self._log(train, run, number)
         return read_draw(run, number)["indices"]
 
@@ -119,15 +122,17 @@ class Rounds(NamedTuple):
         begin = time.perf_counter()
         scores = {}
         if self.kind == "ip_dpp":
-            batches = streams.evaluation(
-                train,
-                256,
-                self.transform if self.score_augmented else None,
-                self.seed + number,
+            scored = metrics.predict(
+                model,
+                functools.partial(
+                    streams.evaluation,
+                    train,
+                    256,
+                    self.transform if self.score_augmented else None,
+                    self.seed + number,
+                ),
             )
-            p, complements = metrics.true_class_probabilities(
-                *metrics.predict(model, batches)
-            )
+            p, complements = metrics.true_class_probabilities(*scored)
             scores = {"probabilities": p, "complements": complements}
         indices = dpp.balanced_subset(
             train.labels,
@@ -181,14 +186,17 @@ class Rounds(NamedTuple):
         count = len(list((run.path / "draws").glob("round-*.npz")))
         if self.kind == "ip_dpp":
             drawn = read_draw(run, count - 1)
-            report.write_selection(
-                run.path / "selection.html",
-                train.images,
-                train.labels,
-                drawn["probabilities"],
-                drawn["indices"],
-                train.class_names,
-                title=f"Round {count} of IP-DPP, scale {self.scale}",
+            run.write(
+                "selection.html",
+                lambda path: report.write_selection(
+                    path,
+                    train.images,
+                    train.labels,
+                    drawn["probabilities"],
+                    drawn["indices"],
+                    train.class_names,
+                    title=f"Round {count} of IP-DPP, scale {self.scale}",
+                ),
             )
         return {
             "stage2_steps": self.last_step(train.class_counts),
@@ -198,6 +206,8 @@ class Rounds(NamedTuple):
     def _log(
         self, train: datasets.Dataset, run: workdirs.Workdir, number: int
     ) -> None:
+        if not run.is_chief:
+            return
         facts = self.facts(train, run, number)
         sizes = facts.pop("class_sizes")
         epoch = facts.pop("epoch")

@@ -1,5 +1,6 @@
 """The stages of a run: training, second classifiers, divisions, subsets."""
 
+import functools
 import sys
 import time
 import warnings
@@ -13,7 +14,14 @@ import rounds
 import workdir as workdirs
 from options import FLAGS
 
-from keras_lt import callbacks, division, features, losses, report, streams
+from keras_lt import (
+    callbacks,
+    distribute,
+    division,
+    features,
+    losses,
+    report,
+)
 from keras_lt.models import (
     DLSA,
     TwoStage,
@@ -53,7 +61,8 @@ def first_stage(run, data) -> Stage:
         model, record = read_stage1(run, data.train.class_counts)
         history, facts = record["history"], record["train"]
     else:
-        model = parts.make_model(data.train)
+        with run.strategy.scope():
+            model = parts.make_model(data.train)
         others = [callbacks.StopOnNonFinite(), tensorboard]
         if FLAGS.drw_epoch is not None:
             others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
@@ -185,21 +194,24 @@ def subset_stage(first: Stage, run, data) -> Stage:
         max_steps=FLAGS.max_steps,
     )
     steps = plan.steps_per_epoch(train.class_counts)
-    model = TwoStage.crt(
-        first.model, train.num_classes, freeze=FLAGS.stage2_freeze, l2=FLAGS.l2
+    rate = parts.cosine_decay(
+        FLAGS.stage2_learning_rate,
+        round(FLAGS.stage2_warmup_epochs * steps),
+        plan.epochs * steps,
     )
-    model.compile(
-        parts.make_optimizer(
-            parts.cosine_decay(
-                FLAGS.stage2_learning_rate,
-                round(FLAGS.stage2_warmup_epochs * steps),
-                plan.epochs * steps,
-            )
-        ),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=parts.accuracies(train.num_classes),
-        jit_compile=FLAGS.jit_compile,
-    )
+    with run.strategy.scope():
+        model = TwoStage.crt(
+            first.model,
+            train.num_classes,
+            freeze=FLAGS.stage2_freeze,
+            l2=FLAGS.l2,
+        )
+        model.compile(
+            parts.make_optimizer(rate),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=parts.accuracies(train.num_classes),
+            jit_compile=FLAGS.jit_compile,
+        )
     checkpointing, tensorboard = make_callbacks(run, data, "stage2")
     others = [callbacks.StopOnNonFinite(), tensorboard]
     plan.fit(model, train, run, checkpointing, others, verbose=verbosity())
@@ -229,7 +241,10 @@ def fit(model, train, checkpointing, other_callbacks) -> int:
     checkpointing.restore(model)
     for step, span in checkpointing.spans(epoch_steps, last_step):
         model.fit(
-            parts.make_stream(train, step),
+            distribute.dataset(
+                model.distribute_strategy,
+                functools.partial(parts.make_stream, train, step),
+            ),
             callbacks=[*other_callbacks, checkpointing],
             shuffle=False,
             verbose=verbosity(),
@@ -267,7 +282,7 @@ def make_callbacks(
             run.path / "tensorboard" / stage,
             train.class_counts,
             evaluations={
-                name: streams.evaluation(dataset, FLAGS.batch_size)
+                name: parts.evaluation(dataset)
                 for name, dataset in scored.items()
                 if dataset and classifies
             },

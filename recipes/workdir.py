@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from absl import app, flags, logging
 
-from keras_lt import files
+from keras_lt import distribute, files
 
 flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 
@@ -97,12 +97,20 @@ class Workdir:
 
     Its `flags.cfg` holds the flags that the run was started with, and its
     `result.json`, written last, says that the run is over. Nobody else can
-    enter a folder that is held.
+    enter a folder that is held. Of the processes that train together the chief
+    holds it and writes; the others read.
 
     Args:
         path: The folder; made if absent.
         compared: Flags that may not differ between the starts of a run.
         overwrite: Whether a run that is there is deleted.
+        strategy: Of the run.
+
+    Attributes:
+        path: The folder.
+        flags: The compared flags, {name: value}.
+        strategy: The strategy.
+        is_chief: Whether this process writes.
 
     Raises:
         OSError: On entering, if the folder can't be written.
@@ -129,14 +137,26 @@ class Workdir:
     )
 
     def __init__(
-        self, path: str, compared: Iterable[flags.Flag], overwrite: bool
+        self,
+        path: str,
+        compared: Iterable[flags.Flag],
+        overwrite: bool,
+        strategy: tf.distribute.Strategy,
     ):
         self.path = Path(path)
+        self.strategy = strategy
+        self.is_chief = distribute.is_chief(strategy)
         self.flags = {flag.name: flag.value for flag in compared}
         self._lines = [flag.serialize() for flag in compared]
         self._overwrite = overwrite
 
     def __enter__(self) -> "Workdir":
+        if self.is_chief:
+            self._begin()
+        distribute.wait_for_all(self.strategy)
+        return self
+
+    def _begin(self) -> None:
         self._refuse_foreign()
         self._lock = self._locked()
         try:
@@ -147,15 +167,17 @@ class Workdir:
             if started.exists():
                 self._compare(started.read_text().splitlines(), lines)
             else:
-                text = "\n".join(lines) + "\n"
-                self.write("flags.cfg", lambda part: part.write_text(text))
+                with files.replacing(started) as part:
+                    part.write_text("\n".join(lines) + "\n")
         except BaseException:
             self._lock.close()
             raise
-        return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._lock.close()
+    def __exit__(self, kind: type | None, *exception: Any) -> None:
+        if self.is_chief:
+            self._lock.close()
+        if kind is None:
+            distribute.wait_for_all(self.strategy)
 
     def _refuse_foreign(self) -> None:
         if not self.path.is_dir() or (self.path / "flags.cfg").exists():
@@ -227,7 +249,9 @@ class Workdir:
         self._delete(("report.html", "model.keras", "saved_model"))
 
     def write(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Writes a file by `write(path)`, at once or not at all."""
+        """The chief writes a file by `write(path)`, at once or not at all."""
+        if not self.is_chief:
+            return
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         with files.replacing(path) as part:

@@ -177,7 +177,9 @@ def test_overwrite_starts_anew(tmp_path, monkeypatch):
 def test_two_processes_cannot_share_a_workdir(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     arguments = ("--dataset=digits", f"--workdir={folder}")
-    with recipe.workdir.Workdir(str(folder), [], overwrite=False):
+    with recipe.workdir.Workdir(
+        str(folder), [], False, tf.distribute.get_strategy()
+    ):
         assert recipe.run(monkeypatch, *arguments)
     assert "no other process is using" in capsys.readouterr().err
 

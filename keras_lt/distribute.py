@@ -1,0 +1,260 @@
+"""Several devices, several machines: TensorFlow's strategies for Keras 3."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
+
+STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "auto")
+
+
+def strategy(name: str = "auto", devices: int | None = None):
+    """Makes the strategy under which models are trained.
+
+    Models must be made and compiled in its `scope()`. Call it before
+    TensorFlow computes anything. Batch sizes, losses and learning rates keep
+    their meaning: a batch is the global one, cut into a slice a replica.
+
+    Args:
+        name: "none" (one device), "mirrored" (the GPUs of this machine),
+            "multi_worker" (a process a machine, named by the environment
+            variable TF_CONFIG or by Slurm's), "tpu" (that of TPU_NAME, or of
+            this machine), or "auto": "multi_worker" where TF_CONFIG or Slurm
+            name two processes or more, "mirrored" where there are two GPUs
+            or more, else "none".
+        devices: How many devices of this machine take part; None is all GPUs,
+            or the CPU. Without GPUs the CPU is divided into so many logical
+            devices, to try things out.
+
+    Returns:
+        A `tf.distribute.Strategy`.
+
+    Raises:
+        ValueError: If the name is unknown, there are not so many devices, or
+            the environment does not say which processes take part.
+
+    Example:
+        >>> strategy = keras_lt.distribute.strategy("mirrored")
+        >>> with strategy.scope():
+        ...     model = keras_lt.models.classifier(backbone, 10)
+        ...     model.compile("sgd", keras_lt.losses.BalancedSoftmax(counts))
+        >>> batches = keras_lt.distribute.dataset(
+        ...     strategy,
+        ...     functools.partial(
+        ...         keras_lt.streams.stream, train, sampling="random",
+        ...         batch_size=256, seed=0,
+        ...     ),
+        ... )
+        >>> model.fit(batches, steps_per_epoch=100, epochs=30, shuffle=False)
+    """
+    if name not in STRATEGIES:
+        raise ValueError(
+            f"Expected a strategy: {', '.join(STRATEGIES)}. "
+            f"Received: name={name!r}"
+        )
+    if name == "auto":
+        name = _suited()
+    if devices is not None and name not in ("mirrored", "multi_worker"):
+        raise ValueError(
+            "Expected a number of devices with mirrored or multi_worker only. "
+            f"Received: devices={devices} with {name}"
+        )
+    if name == "none":
+        return tf.distribute.get_strategy()
+    _mend_keras()
+    if name == "tpu":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    chosen = _choose_devices(devices) if devices is not None else None
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(chosen)
+    return tf.distribute.MultiWorkerMirroredStrategy(_cluster())
+
+
+def _suited() -> str:
+    """The strategy that "auto" stands for."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if len(_tf_config()) > 1 or (tasks > 1 and "SLURM_PROCID" in os.environ):
+        return "multi_worker"
+    return (
+        "mirrored"
+        if len(tf.config.list_physical_devices("GPU")) > 1
+        else ("none")
+    )
+
+
+def _tf_config() -> list[str]:
+    """Addresses of the workers in TF_CONFIG, none without it."""
+    text = os.environ.get("TF_CONFIG", "{}")
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        return [*cluster.get("chief", []), *cluster.get("worker", [])]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            "Expected TF_CONFIG to be JSON with a cluster and a task. "
+            f"Received: TF_CONFIG={text}"
+        ) from error
+
+
+def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
+    resolvers = tf.distribute.cluster_resolver
+    if _tf_config():
+        return resolvers.TFConfigClusterResolver()
+    if "SLURM_PROCID" in os.environ:
+        return resolvers.SlurmClusterResolver()
+    raise ValueError(
+        "Expected TF_CONFIG or Slurm's variables to name the processes of "
+        "multi_worker (tools/launch_local.py sets TF_CONFIG). "
+        "Received: neither"
+    )
+
+
+def _choose_devices(count: int) -> list[str]:
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    physical = tf.config.list_physical_devices(kind)
+    if kind == "CPU":
+        tf.config.set_logical_device_configuration(
+            physical[0], [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    elif count > len(physical):
+        raise ValueError(
+            f"Expected at most {len(physical)} devices, as many as there are "
+            f"GPUs. Received: devices={count}"
+        )
+    else:
+        tf.config.set_visible_devices(physical[:count], kind)
+    return [f"{kind}:{i}" for i in range(count)]
+
+
+def shard(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """(i, n): this process is the i-th of n that train together."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs = len(cluster.get("chief", []))
+    index = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+    return index, chiefs + len(cluster.get("worker", []))
+
+
+def local_replicas(strategy: tf.distribute.Strategy) -> int:
+    """Number of devices of this process that train."""
+    return strategy.num_replicas_in_sync // shard(strategy)[1]
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files."""
+    return shard(strategy)[0] == 0
+
+
+def dataset(
+    strategy: tf.distribute.Strategy,
+    make: Callable[..., tf.data.Dataset],
+) -> Any:
+    """Gives each replica its slice of each global batch.
+
+    Args:
+        strategy: The strategy.
+        make: A function with an argument `shard`, (i, n), that gives the i-th
+            of n slices of each global batch, as `keras_lt.streams.stream`
+            does; sizes are static.
+
+    Returns:
+        What `Model.fit` takes; on one device `make(shard=(0, 1))`.
+
+    Raises:
+        ValueError: If the replicas do not divide a batch.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return make(shard=(0, 1))
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers = context.num_input_pipelines
+        batches = make(shard=(context.input_pipeline_id, workers))
+        size = keras.tree.flatten(batches.element_spec)[0].shape[0]
+        replicas = context.num_replicas_in_sync // workers
+        if size % replicas:
+            raise ValueError(
+                "Expected a batch size that the "
+                f"{context.num_replicas_in_sync} replicas divide. "
+                f"Received: {size * workers}"
+            )
+        return batches.rebatch(size // replicas, drop_remainder=True)
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def gather(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
+    """Rows of all processes, in their order; all must call it.
+
+    Args:
+        strategy: The strategy.
+        rows: (N_i, ...), another number of rows a process.
+
+    Returns:
+        (sum of N_i, ...), the same in all processes.
+    """
+    if shard(strategy)[1] == 1:
+        return rows
+
+    replicas = local_replicas(strategy)
+
+    def value(context: Any) -> tf.Tensor:
+        is_first = context.replica_id_in_sync_group % replicas == 0
+        return tf.constant(rows if is_first else rows[:0])
+
+    values = strategy.experimental_distribute_values_from_function(value)
+    return strategy.gather(values, axis=0).numpy()
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when all processes have called it."""
+    gather(strategy, np.zeros(1))
+
+
+def _mend_keras() -> None:
+    """Lets `fit` run under several replicas, and in several processes.
+
+    What Keras 3.15 needs (keras issue 20585); it can go when the test that
+    looks for the defects fails:
+
+    - To build metrics it averages the batches of the replicas, which several
+      processes can't. Shapes are all it wants: one batch has them.
+    - It averages what the processes log over its first axis, which numbers do
+      not have, and which is that of the classes where it logs one a class.
+    """
+    trainer.TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
+    trainer.reduce_per_replica = _reduce_per_replica
+
+
+_keras_reduce_per_replica = trainer.reduce_per_replica
+
+
+def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+    strategy = self._distribute_strategy
+    if strategy is None:
+        return
+    if iterator is not None:
+        for _, _, batches in iterator:
+            data_batch = keras.tree.map_structure(
+                lambda part: strategy.experimental_local_results(part)[0],
+                next(batches),
+            )
+            break
+    with strategy.scope():
+        self._symbolic_build(data_batch=data_batch)
+
+
+def _reduce_per_replica(values, strategy, reduction):
+    if reduction == "auto" and shard(strategy)[1] > 1:
+        return keras.tree.map_structure(
+            lambda value: strategy.reduce("MEAN", value, axis=None), values
+        )
+    return _keras_reduce_per_replica(values, strategy, reduction)

@@ -1,0 +1,126 @@
+"""Trains small models under a strategy, and prints what they logged.
+
+    python tests/replicas.py STRATEGY DEVICES STEPS
+
+A process of its own: TensorFlow's devices and collectives are those that it
+starts with.
+"""
+
+import functools
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import keras_lt
+from keras_lt import distribute, layers, losses, models, streams
+from keras_lt.models import backbones
+
+BATCH_SIZE = 16
+
+
+def backbone():
+    return backbones.cifar_resnet(
+        8,
+        input_shape=(8, 8, 1),
+        mean=[80.0],
+        variance=[80.0**2],
+        l2=1e-4,
+        batch_normalization=functools.partial(
+            layers.FusedBatchNormalization, synchronized=True
+        ),
+    )
+
+
+def single(counts):
+    model = models.classifier(backbone(), len(counts), l2=1e-4)
+    # The weights of a global batch sum to one over all replicas.
+    loss = losses.ClassBalancedCrossentropy(counts, normalizer="weight_sum")
+    return model, loss
+
+
+def dual_branch(counts):
+    model = models.DualBranch(
+        backbone(),
+        len(counts),
+        auxiliary=["classifier", "rotation"],
+        l2=1e-4,
+    )
+    return model, losses.BalancedSoftmax(counts)
+
+
+def contrastive(counts):
+    model = models.ContrastivePretrainer(backbone(), 16, l2=1e-4)
+    return model, losses.BalancedNegativeSampling()
+
+
+def batches(name, data, shard):
+    stream = functools.partial(
+        streams.stream, data, batch_size=BATCH_SIZE, seed=0, shard=shard
+    )
+    if name == "single":
+        return stream(sampling="random")
+    if name == "dual_branch":
+        return streams.interleave(
+            {
+                "balanced": stream(sampling="class_balanced"),
+                "random": stream(sampling="random"),
+            }
+        )
+    views = keras_lt.preprocessing.two_views(keras_lt.preprocessing.simclr())
+    return stream(sampling="random", transform=views)
+
+
+def main(name: str, devices: str, steps: str) -> None:
+    strategy = distribute.strategy(name, int(devices) or None)
+    data = keras_lt.datasets.load("digits", split="train")
+    data = keras_lt.datasets.long_tail(data, 20)
+    found = {"shard": distribute.shard(strategy)}
+    for make in (single, dual_branch, contrastive):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model, loss = make(data.class_counts)
+            metrics = [
+                keras_lt.metrics.BalancedAccuracy(10),
+                keras_lt.metrics.PerClassAccuracy(10),
+            ]
+            model.compile(
+                keras.optimizers.SGD(0.002, momentum=0.9),
+                loss,
+                metrics=None if make is contrastive else metrics,
+            )
+        kind = make.__name__
+        curve = []
+
+        class Curve(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None, curve=curve):
+                curve.append(float(logs["loss"]))
+
+        history = model.fit(
+            distribute.dataset(
+                strategy, functools.partial(batches, kind, data)
+            ),
+            steps_per_epoch=1,
+            epochs=int(steps),
+            callbacks=[Curve()],
+            shuffle=False,
+            verbose=0,
+        ).history
+        found[kind] = {
+            "loss": curve,
+            "logs": {k: np.asarray(v[-1]).tolist() for k, v in history.items()},
+        }
+        if make is single:
+            evaluation = functools.partial(streams.evaluation, data, 50)
+            scores, labels = keras_lt.metrics.predict(model, evaluation)
+            found["scores"] = scores[::7].tolist()
+            found["labels"] = labels.tolist()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
