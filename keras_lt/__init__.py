@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 # when it is registered already.
 from keras_lt import (
     callbacks,
+    checkpoints,
     counts,
     datasets,
     distribute,
@@ -29,6 +30,7 @@ from keras_lt import (
 __all__ = [
     "__version__",
     "callbacks",
+    "checkpoints",
     "counts",
     "datasets",
     "distribute",
