@@ -1,17 +1,18 @@
 """Callbacks: re-weighting schedules, checkpoints, TensorBoard views."""
 
-import math
 from typing import Any
 
 import keras
 
 from keras_lt.checkpoints import Checkpointing
+from keras_lt.nonfinite import SkipNonFinite, StopOnNonFinite
 from keras_lt.tensorboard import LongTailTensorBoard
 
 __all__ = [
     "Checkpointing",
     "DeferredReweighting",
     "LongTailTensorBoard",
+    "SkipNonFinite",
     "StopOnNonFinite",
 ]
 
@@ -66,25 +67,3 @@ class DeferredReweighting(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         for loss in self._losses:
             loss.reweighting.assign(float(epoch >= self.start_epoch))
-
-
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends a training by an error when its loss is NaN or infinite.
-
-    `keras.callbacks.TerminateOnNaN` ends `fit` as if the training were over.
-
-    Raises:
-        FloatingPointError: At the end of the step, naming it.
-    """
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise FloatingPointError(
-                f"Expected a finite loss. Received: loss={float(loss)} at "
-                f"step {batch + 1} of epoch {self._epoch + 1} (a lower "
-                "learning rate or a longer warm-up may help)"
-            )

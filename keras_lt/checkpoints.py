@@ -50,13 +50,12 @@ class Checkpointing(keras.callbacks.Callback):
             one the one before is used.
         settings: {name: value} of JSON that a training must share with the one
             that it goes on with, such as its class counts.
-        counters: {name: variable} of integers beside those of model and
-            optimizer that belong to the state, such as
-            `SkipNonFinite.counters`.
         exit_on_sigterm: Whether SIGTERM writes a checkpoint after the step and
             ends the process with status 143.
 
     Attributes:
+        counters: {name: integer variable}, to be filled before `restore`: what
+            belongs to the state beside model and optimizer.
         history: One list a logged scalar, one value an epoch, over all starts;
             with `seconds` (training steps only) and `learning_rate`.
         starts: How many times a training was started with this directory.
@@ -87,7 +86,6 @@ class Checkpointing(keras.callbacks.Callback):
         every_minutes: float | None = None,
         keep: int = 2,
         settings: dict[str, Any] | None = None,
-        counters: dict[str, keras.Variable] | None = None,
         exit_on_sigterm: bool = False,
     ):
         super().__init__()
@@ -108,7 +106,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.every_seconds = 60 * (every_minutes or math.inf)
         self.keep = keep
         self.settings = json.loads(json.dumps(settings or {}))
-        self.counters = counters or {}
+        self.counters: dict[str, keras.Variable] = {}
         self.exit_on_sigterm = exit_on_sigterm
         self._index = {
             "starts": 0,
@@ -130,6 +128,11 @@ class Checkpointing(keras.callbacks.Callback):
     @property
     def starts(self) -> int:
         return self._index["starts"]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """How many epochs are over, and how many steps of the next one."""
+        return self._epoch, self._step
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -377,7 +380,8 @@ class Checkpointing(keras.callbacks.Callback):
             "step": self._step,
             "seconds": self._seconds,
             "counters": {
-                name: int(variable) for name, variable in self.counters.items()
+                name: int(keras.ops.convert_to_numpy(variable))
+                for name, variable in self.counters.items()
             },
         }
         history = {name: [*values] for name, values in self.history.items()}

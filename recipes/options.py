@@ -447,6 +447,13 @@ flags.DEFINE_bool(
     False,
     "Refuse ops whose results differ from run to run.",
 )
+flags.DEFINE_integer(
+    "skip_nonfinite",
+    None,
+    "Skip up to so many steps whose loss or gradients are NaN or infinite "
+    "(default: stop at the first one).",
+    lower_bound=1,
+)
 flags.DEFINE_string("workdir", None, "Folder of the run.")
 flags.DEFINE_integer(
     "checkpoint_epochs", 1, "From one checkpoint to the next.", lower_bound=1
@@ -512,6 +519,7 @@ NOT_COMPARED = (
     "checkpoint_steps",
     "checkpoint_minutes",
     "keep_checkpoints",
+    "skip_nonfinite",
 )
 
 

@@ -63,7 +63,7 @@ def first_stage(run, data) -> Stage:
     else:
         with run.strategy.scope():
             model = parts.make_model(data.train)
-        others = [callbacks.StopOnNonFinite(), tensorboard]
+        others = [make_watch(model, checkpointing), tensorboard]
         if FLAGS.drw_epoch is not None:
             others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
         steps = fit(model, data.train, checkpointing, others)
@@ -213,7 +213,7 @@ def subset_stage(first: Stage, run, data) -> Stage:
             jit_compile=FLAGS.jit_compile,
         )
     checkpointing, tensorboard = make_callbacks(run, data, "stage2")
-    others = [callbacks.StopOnNonFinite(), tensorboard]
+    others = [make_watch(model, checkpointing), tensorboard]
     plan.fit(model, train, run, checkpointing, others, verbose=verbosity())
     curves = checkpointing.history
     epochs = len(curves["seconds"])
@@ -293,6 +293,13 @@ def make_callbacks(
             hparams=run.flags,
         ),
     )
+
+
+def make_watch(model, checkpointing) -> keras.callbacks.Callback:
+    """What is done about losses that are not finite."""
+    if FLAGS.skip_nonfinite is None:
+        return callbacks.StopOnNonFinite(checkpointing)
+    return callbacks.SkipNonFinite(model, FLAGS.skip_nonfinite, checkpointing)
 
 
 def training_facts(model, train, steps: int, checkpointing) -> dict:

@@ -131,38 +131,3 @@ def test_reweighting_refuses_negative_epochs():
         ValueError, match=r"Expected .* Received: start_epoch=-1"
     ):
         callbacks.DeferredReweighting(-1)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_stops_on_a_loss_that_is_not_finite(value):
-    images = np.ones((5, 1), "float32")
-    images[3] = value  # epoch 1 is steps 0, 1, epoch 2 ends with this one
-    batches = tf.data.Dataset.from_tensor_slices((images, images)).batch(1)
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(0.01), "mse")
-    steps = []
-    with pytest.raises(
-        FloatingPointError, match=r"Received: .* at step 2 of epoch 2 \("
-    ):
-        model.fit(
-            batches,
-            steps_per_epoch=2,
-            epochs=2,
-            verbose=0,
-            callbacks=[
-                keras.callbacks.LambdaCallback(
-                    on_train_batch_begin=lambda batch, logs: steps.append(1)
-                ),
-                callbacks.StopOnNonFinite(),
-            ],
-        )
-    assert len(steps) == 4
-
-
-def test_goes_on_with_a_finite_loss():
-    history = fit(
-        frozen_model(weighted_loss()),
-        epochs=2,
-        callbacks=[callbacks.StopOnNonFinite()],
-    )
-    assert len(history.history["loss"]) == 2

@@ -42,6 +42,7 @@ ROOMS = (
     "keras_lt.plots",
     "keras_lt.tensorboard",
     "keras_lt.checkpoints",
+    "keras_lt.nonfinite",
     "keras_lt.callbacks",
     "keras_lt.report.result",
     "keras_lt.report.page",
