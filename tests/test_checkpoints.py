@@ -4,7 +4,11 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import threading
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -464,3 +468,183 @@ def test_a_kill_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
     assert_same_state(model, whole)
     assert len(checkpointing.history["loss"]) == 3
     assert files(path) == ["checkpoint.json", "epoch-0003.weights.h5"]
+
+
+# What a process in a name space of its own does to a disk of its own.
+ON_A_DISK = """
+import subprocess, sys, warnings
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_checkpoints as t
+
+fault, disk = sys.argv[2], Path(sys.argv[3])
+mount = "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk
+subprocess.run(mount, check=True)
+whole, _ = t.train(Path(sys.argv[4]), 4)
+t.train(disk / "run", 2)
+before = t.files(disk / "run")
+if fault == "full":
+    with open(disk / "other", "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(1024)):
+                pass
+        except OSError:
+            pass
+else:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+try:
+    t.train(disk / "run", 4, t.small_model(9))
+except OSError as error:
+    print(error)
+assert t.files(disk / "run") == before, t.files(disk / "run")
+if fault == "full":
+    (disk / "other").unlink()
+else:
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+model, _ = t.train(disk / "run", 4, t.small_model(9))
+t.assert_same_state(model, whole)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("full", "No space left on device"),
+        ("read-only", "Read-only file system"),
+    ],
+)
+def test_a_disk_that_can_not_be_written(fault, reason, tmp_path):
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    try:
+        mount = [*unshare, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this system lets no test mount a disk: {error}")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    here = os.path.dirname(__file__)
+    process = subprocess.run(
+        [
+            *(*unshare, sys.executable, "-c", ON_A_DISK),
+            *(here, fault, disk, tmp_path / "whole"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == (
+        "Expected a folder with room for checkpoints that can be written. "
+        f"Received: {disk}/run/epoch-0003.weights.h5 ({reason}); "
+        "epoch-0002.weights.h5 is as it was"
+    )
+
+
+def test_a_file_that_can_not_grow(tmp_path):
+    code = f"""
+import resource, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+import test_checkpoints as t
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+t.train(Path(sys.argv[1]), 2)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True
+    )
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == (
+        "OSError: Expected a folder with room for checkpoints that can be "
+        f"written. Received: {tmp_path}/epoch-0001.weights.h5 (File too "
+        "large); there was none before"
+    )
+    assert files(tmp_path) == []
+    train(tmp_path, 1)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """The file holds the state of the step that it is of."""
+    model = small_model()
+    states, go_on = [], threading.Event()
+    save = keras.saving.save_weights
+
+    def wait(*arguments, **options):
+        assert go_on.wait(60)
+        save(*arguments, **options)
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            states.append(state(self.model))
+            if batch == 1:  # a step after the one that was to be written
+                assert not list(tmp_path.glob("*.h5"))
+                go_on.set()
+
+    monkeypatch.setattr(keras.saving, "save_weights", wait)
+    train(tmp_path, 1, model, before=[Look()], every_steps=1, keep=3)
+    for step in (1, 2):
+        other = small_model(seed=9)
+        other.optimizer.build(other.trainable_variables)
+        other.load_weights(tmp_path / f"epoch-0000-step-{step:06d}.weights.h5")
+        for value, want in zip(state(other), states[step - 1], strict=True):
+            np.testing.assert_array_equal(value, want)
+    assert not np.array_equal(states[0][0], states[1][0])
+
+
+@pytest.mark.parametrize("step", [1, STEPS])
+def test_an_error_of_the_thread_ends_the_training(step, tmp_path, monkeypatch):
+    steps = []
+
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            steps.append(batch)
+
+        def on_train_batch_end(self, batch, logs=None):
+            checkpoints._WRITER.submit(int).result()
+
+    monkeypatch.setattr(checkpoints.Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(tmp_path, 1, before=[Look()], every_steps=step)
+    # It is seen after the step that follows, or when training ends.
+    assert len(steps) == min(step + 1, STEPS)
+    assert files(tmp_path) == []
+
+
+def test_state_of_a_loss_scale(tmp_path):
+    """Its optimizer is within another one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        whole, _ = train(tmp_path / "whole", 2)
+        train(tmp_path / "parts", 1)
+        other, _ = train(tmp_path / "parts", 2, small_model(seed=9))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert_same_state(other, whole)
+    plain = small_model(seed=9)
+    plain.load_weights(tmp_path / "parts" / "epoch-0002.weights.h5")
+    for value, want in zip(
+        plain.get_weights(), whole.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(value, want)
+
+
+def test_has_what_save_weights_writes(tmp_path):
+    model, _ = train(tmp_path, 1, small_model(optimizer="adam"))
+    model.save_weights(tmp_path / "keras.weights.h5")
+    contents = []
+    for name in ("epoch-0001", "keras"):
+        found = {}
+        with h5py.File(tmp_path / f"{name}.weights.h5") as file:
+            file.visititems(
+                lambda path, item, found=found: found.update(
+                    {path: np.array(item)}
+                    if isinstance(item, h5py.Dataset)
+                    else {}
+                )
+            )
+        contents.append(found)
+    assert contents[0].keys() == contents[1].keys()
+    for path, value in contents[0].items():
+        np.testing.assert_array_equal(value, contents[1][path])

@@ -251,6 +251,29 @@ def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
         assert whole["test"] == record["test"]
 
 
+def test_checkpoints_of_other_classes(tmp_path, monkeypatch, capsys):
+    """The same flags, but other data under the same name."""
+    arguments = (*TINY, f"--workdir={tmp_path / 'run'}")
+    assert not recipe.run(monkeypatch, *arguments)
+    (tmp_path / "run" / "result.json").unlink()
+    load = datasets.load
+
+    def five_classes(*args, **kwargs):
+        loaded = load(*args, **kwargs)
+        of_five = loaded.labels < 5
+        return datasets.from_arrays(
+            loaded.images[of_five],
+            loaded.labels[of_five],
+            loaded.class_names[:5],
+        )
+
+    monkeypatch.setattr(datasets, "load", five_classes)
+    assert recipe.run(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert "checkpoint.json, which can't be restored: it is of " in error
+    assert "num_classes=10, and this training of num_classes=5" in error
+
+
 def test_first_stage_of_other_flags(stage1, tmp_path, monkeypatch, capsys):
     for more, message in (
         (["--stage2=crt", "--seed=1"], "--seed=1 where"),
