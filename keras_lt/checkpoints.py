@@ -17,7 +17,7 @@ import h5py
 import keras
 import numpy as np
 
-from keras_lt import files
+from keras_lt import distribute, files
 
 # One thread for all checkpoints of the process, which waits for it in the end.
 _WRITER = ThreadPoolExecutor(1, "checkpoints")
@@ -37,6 +37,11 @@ class Checkpointing(keras.callbacks.Callback):
     writes the copy. An error of that thread is raised at the end of the next
     step, a checkpoint that is due while another is being written waits for it,
     and the end of training waits for the last one.
+
+    Of several processes the first one writes, and all restore what it wrote, so
+    they share the folder. It alone can't know the metrics of all: those of an
+    epoch that was cut are of the rest of it then. By SIGTERM it ends all, which
+    can't go on without it.
 
     Args:
         directory: Where the files are; made if absent.
@@ -295,7 +300,7 @@ class Checkpointing(keras.callbacks.Callback):
             # step there may be none.
             variables = _metric_variables(self.model)
             for variable, value in zip(variables, self._metrics, strict=True):
-                variable.assign_add(value)
+                variable.assign(variable + value)
             self._metrics = None
         self._seconds = self._seconds_before + now - self._begin
         self._step = self._steps_before + batch + 1
@@ -307,11 +312,12 @@ class Checkpointing(keras.callbacks.Callback):
         )
         # The end of the epoch writes its own.
         is_last = batch + 1 == self.params["steps"]
-        if self._terminated or (is_due and not is_last):
+        is_over = self._terminated and self._is_chief()
+        if is_over or (is_due and not is_last):
             self._save()
             # What it took is none of the steps' time.
             self._begin += time.perf_counter() - now
-        if self._terminated:
+        if is_over:
             self._collect()
             raise SystemExit(128 + signal.SIGTERM)
         if self._writing is not None and self._writing.done():
@@ -354,6 +360,10 @@ class Checkpointing(keras.callbacks.Callback):
 
     def _save(self) -> None:
         """Copies the state, and has it written when the one before is."""
+        self._saved = self._epoch, self._step
+        self._steps_since, self._saved_at = 0, time.perf_counter()
+        if not self._is_chief():
+            return
         self._collect()
         for variable in self.model.trainable_variables:
             if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
@@ -370,7 +380,8 @@ class Checkpointing(keras.callbacks.Callback):
             )
         ]
         metrics = None
-        if self._step:
+        _, processes = distribute.shard(self.model.distribute_strategy)
+        if self._step and processes == 1:
             metrics = [
                 keras.ops.convert_to_numpy(variable)
                 for variable in _metric_variables(self.model)
@@ -393,8 +404,9 @@ class Checkpointing(keras.callbacks.Callback):
             checkpoint,
             {**self._index, "history": history},
         )
-        self._saved = self._epoch, self._step
-        self._steps_since, self._saved_at = 0, time.perf_counter()
+
+    def _is_chief(self) -> bool:
+        return distribute.is_chief(self.model.distribute_strategy)
 
     def _collect(self) -> None:
         """Waits for the writing, and raises its error."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -108,7 +109,13 @@ def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
     if _tf_config():
         return resolvers.TFConfigClusterResolver()
     if "SLURM_PROCID" in os.environ:
-        return resolvers.SlurmClusterResolver()
+        if shutil.which("nvidia-smi"):
+            return resolvers.SlurmClusterResolver()
+        # It knows no machines without GPUs: say that each task has one.
+        tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
+        return resolvers.SlurmClusterResolver(
+            gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+        )
     raise ValueError(
         "Expected TF_CONFIG or Slurm's variables to name the processes of "
         "multi_worker (tools/launch_local.py sets TF_CONFIG). "

@@ -9,6 +9,7 @@ command goes on where a run was cut, and leaves a finished run as it is.
 """
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -154,6 +155,8 @@ def main(argv: list[str]) -> None:
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = distribute.strategy(FLAGS.strategy, FLAGS.devices)
+    if not distribute.is_chief(strategy):
+        sys.stdout = open(os.devnull, "w")  # one of the processes prints
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.eval_only:
         evaluate_only()

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -88,6 +89,19 @@ def run_app(main: Callable[[list[str]], None]) -> None:
             if FLAGS.traceback:
                 traceback.print_exc()
             fail(error)
+        except tf.errors.OpError as error:
+            if "Collective ops is aborted" not in error.message:
+                raise
+            if FLAGS.traceback:
+                traceback.print_exc()
+            found = re.search(r"remote target (\S+)", error.message)
+            fail(
+                ConnectionError(
+                    "Expected all processes of the run to go on. Received: "
+                    f"the end of {found[1] if found else 'another one'}. The "
+                    "same command resumes the run"
+                )
+            )
 
     app.run(guarded, flags_parser=parse)
 

@@ -15,12 +15,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
 
 import keras_lt
 from keras_lt import distribute, layers, losses, models, streams
 from keras_lt.models import backbones
 
 BATCH_SIZE = 16
+# Before a strategy mends them.
+KERAS_BUILD = trainer.TensorFlowTrainer._maybe_symbolic_build
+KERAS_REDUCE = trainer.reduce_per_replica
 
 
 def backbone():
@@ -75,6 +80,22 @@ def batches(name, data, shard):
     return stream(sampling="random", transform=views)
 
 
+def defects(strategy, model, make) -> list[str]:
+    """Which of Keras' own functions fail under several processes."""
+    data = iter(distribute.dataset(strategy, make))
+    attempts = {
+        "build": lambda: KERAS_BUILD(model, iterator=[(0, 1, data)]),
+        "reduce": lambda: KERAS_REDUCE(tf.constant(1.0), strategy, "auto"),
+    }
+    found = []
+    for what, attempt in attempts.items():
+        try:
+            attempt()
+        except (TypeError, ValueError, tf.errors.OpError):
+            found.append(what)
+    return found
+
+
 def main(name: str, devices: str, steps: str) -> None:
     strategy = distribute.strategy(name, int(devices) or None)
     data = keras_lt.datasets.load("digits", split="train")
@@ -94,6 +115,9 @@ def main(name: str, devices: str, steps: str) -> None:
                 metrics=None if make is contrastive else metrics,
             )
         kind = make.__name__
+        data_of = functools.partial(batches, kind, data)
+        if name == "multi_worker" and make is single:
+            found["defects"] = defects(strategy, model, data_of)
         curve = []
 
         class Curve(keras.callbacks.Callback):
@@ -101,9 +125,7 @@ def main(name: str, devices: str, steps: str) -> None:
                 curve.append(float(logs["loss"]))
 
         history = model.fit(
-            distribute.dataset(
-                strategy, functools.partial(batches, kind, data)
-            ),
+            distribute.dataset(strategy, data_of),
             steps_per_epoch=1,
             epochs=int(steps),
             callbacks=[Curve()],

@@ -1,0 +1,263 @@
+"""Strategies: the same numbers on one device, two replicas, two processes."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import recipe
+import tensorflow as tf
+
+from keras_lt import datasets, distribute, metrics, models, report, streams
+
+TESTS = Path(__file__).parent
+LAUNCH = recipe.REPO / "tools" / "launch_local.py"
+DIGITS = datasets.load("digits", split="train")
+SMALL = (
+    "--dataset=digits",
+    "--imbalance_factor=20",
+    "--noflip",
+    "--padding=1",
+    "--backbone=cifar_resnet20",
+    "--batch_size=32",
+    "--warmup_epochs=1",
+    "--decay_epochs=1",
+    "--decay_factors=0.1",
+    "--sync_batch_norm",
+)
+MULTI_WORKER = "--strategy=multi_worker"
+
+
+def launched(*command, workers=2) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(LAUNCH),
+            f"--workers={workers}",
+            "--",
+            sys.executable,
+            *map(str, command),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output_of(process: subprocess.Popen) -> list[str]:
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    return output.splitlines()
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What tests/replicas.py prints, by strategy; a list for the workers."""
+    steps = "50"
+    script = str(TESTS / "replicas.py")
+    python = functools.partial(
+        subprocess.Popen, stdout=-1, stderr=-1, text=True
+    )
+    processes = {
+        "none": python([sys.executable, script, "none", "0", steps]),
+        "mirrored": python([sys.executable, script, "mirrored", "2", steps]),
+        "multi_worker": launched(script, "multi_worker", "0", steps),
+    }
+    lines = {name: output_of(process) for name, process in processes.items()}
+    return {
+        "none": json.loads(lines["none"][-1]),
+        "mirrored": json.loads(lines["mirrored"][-1]),
+        "multi_worker": [
+            json.loads(line.split("] ", 1)[1])
+            for line in sorted(lines["multi_worker"])
+            if line.split("] ", 1)[1].startswith("{")
+        ],
+    }
+
+
+@pytest.mark.parametrize("kind", ["single", "dual_branch", "contrastive"])
+def test_losses_do_not_depend_on_the_strategy(found, kind):
+    alone = found["none"][kind]
+    assert len(alone["loss"]) == 50
+    assert alone["loss"][-1] < 0.7 * alone["loss"][0]
+    others = [found["mirrored"], *found["multi_worker"]]
+    assert len(others) == 3
+    for other in others:
+        np.testing.assert_allclose(
+            other[kind]["loss"], alone["loss"], rtol=0, atol=1e-5
+        )
+        # Of the last step, as the epoch ends with it: counts of all replicas.
+        assert other[kind]["logs"].keys() == alone["logs"].keys()
+        for name, value in alone["logs"].items():
+            np.testing.assert_allclose(
+                other[kind]["logs"][name], value, rtol=0, atol=1e-5
+            )
+
+
+def test_processes_score_a_part_each_and_have_all(found):
+    alone = found["none"]
+    kept = datasets.long_tail(DIGITS, 20).labels.tolist()
+    assert [other["shard"] for other in found["multi_worker"]] == [
+        [0, 2],
+        [1, 2],
+    ]
+    for other in [alone, found["mirrored"], *found["multi_worker"]]:
+        assert other["labels"] == kept
+        np.testing.assert_allclose(
+            other["scores"], alone["scores"], rtol=0, atol=1e-3
+        )
+
+
+def test_keras_still_has_the_defects_that_are_mended(found):
+    """When this fails, `distribute._mend_keras` can go, or a part of it."""
+    for worker in found["multi_worker"]:
+        assert worker["defects"] == ["build", "reduce"]
+
+
+def test_unknown_strategy_is_refused():
+    with pytest.raises(ValueError, match="Expected a strategy: none, mirrored"):
+        distribute.strategy("horovod")
+
+
+def test_devices_of_one_device_are_refused():
+    with pytest.raises(ValueError, match="devices=2 with none"):
+        distribute.strategy("none", 2)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": 3}'])
+def test_wrong_tf_config_is_refused(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match="Expected TF_CONFIG to be JSON"):
+        distribute.strategy("multi_worker")
+
+
+def test_several_processes_need_names(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(ValueError, match="Expected TF_CONFIG or Slurm"):
+        distribute.strategy("multi_worker")
+
+
+def test_auto_is_one_device_where_nothing_else_is_named(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert distribute.strategy("auto") is tf.distribute.get_strategy()
+
+
+def test_auto_takes_the_processes_that_slurm_names(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name, value in {
+        "SLURM_PROCID": "3",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_STEP_NODELIST": "node[1-2]",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert distribute._suited() == "multi_worker"
+    cluster = distribute._cluster()
+    assert cluster.cluster_spec().as_dict() == {
+        "worker": ["node1:8888", "node1:8889", "node2:8888", "node2:8889"]
+    }
+    assert (cluster.task_type, cluster.task_id) == ("worker", 3)
+
+
+def test_replicas_take_slices_of_the_global_batch(two_replicas):
+    make = functools.partial(
+        streams.stream, DIGITS, sampling="random", batch_size=8, seed=0
+    )
+    images, labels = next(iter(make()))
+    parts = next(iter(distribute.dataset(two_replicas, make)))
+    for whole, part in zip((images, labels), parts, strict=True):
+        slices = two_replicas.experimental_local_results(part)
+        np.testing.assert_array_equal(np.concatenate(slices), whole)
+
+
+def test_batch_that_replicas_do_not_divide_is_refused(two_replicas):
+    make = functools.partial(
+        streams.stream, DIGITS, sampling="random", batch_size=9, seed=0
+    )
+    with pytest.raises(ValueError, match=r"that the 2 replicas divide.*: 9"):
+        distribute.dataset(two_replicas, make)
+
+
+def test_replicas_score_a_part_of_each_batch(two_replicas):
+    backbone = models.backbones.cifar_resnet(
+        8, input_shape=(8, 8, 1), mean=[80.0], variance=[6400.0]
+    )
+    alone = models.classifier(backbone, 10)
+    with two_replicas.scope():
+        model = keras.models.clone_model(alone)
+    model.set_weights(alone.get_weights())
+    some = DIGITS.subset(np.arange(21))
+    scores, labels = metrics.predict(
+        model, functools.partial(streams.evaluation, some, 8)
+    )
+    expected, _ = metrics.predict(alone, streams.evaluation(some, 8))
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(labels, some.labels)
+
+
+def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
+    arguments = [*SMALL, "--epochs=2", "--holdout=0.2", "--learning_rate=0.002"]
+    alone = recipe.start(*arguments, f"--workdir={tmp_path / 'one'}")
+    both = launched(
+        recipe.RECIPE, *arguments, MULTI_WORKER, f"--workdir={tmp_path / 'two'}"
+    )
+    assert alone.communicate() and alone.returncode == 0
+    lines = output_of(both)
+    assert not [line for line in lines if line.startswith("[worker 1]")]
+    one, two = (
+        report.read_record(tmp_path / name / "result.json")
+        for name in ("one", "two")
+    )
+    for name in ("loss", "balanced", "val_balanced"):
+        np.testing.assert_allclose(
+            two["history"][name], one["history"][name], atol=1e-5
+        )
+    assert two["test"]["last"]["num_images"] == 450
+    assert two["test"] == pytest.approx(one["test"], abs=1e-3) or (
+        two["test"]["last"]["per_class"] == one["test"]["last"]["per_class"]
+    )
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {
+        path.name for path in (tmp_path / "one").iterdir()
+    }
+    served = tf.saved_model.load(tmp_path / "two" / "saved_model")
+    assert np.isfinite(served.serve(DIGITS.images[:4])).all()
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
+    arguments = [
+        recipe.RECIPE,
+        *SMALL,
+        MULTI_WORKER,
+        "--checkpoint_steps=3",
+        f"--workdir={tmp_path}",
+    ]
+    process = launched(*arguments, "--epochs=40")
+    index = tmp_path / "checkpoints" / "checkpoint.json"
+    while not index.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.kill(children(process.pid)[worker], signal.SIGKILL)
+    killed = time.monotonic()
+    _, errors = process.communicate()
+    assert time.monotonic() - killed < 30
+    assert process.returncode == 128 + signal.SIGKILL
+    assert f"Worker {worker} was killed by SIGKILL" in errors
+    assert (
+        "Expected all processes of the run to go on. Received: the end of "
+        f"/job:worker/replica:0/task:{worker}. The same command resumes the run"
+    ) in errors
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started, in their order."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return sorted(int(x) for task in tasks for x in task.read_text().split())
