@@ -642,7 +642,11 @@ class FlowTrainer(TrainingModel):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         (features, labels), (others, _) = data
-        weights = ops.take(ops.convert_to_tensor(self.class_weights), labels)
+        weights = ops.take(
+            # float64 is slow on TPUs.
+            ops.convert_to_tensor(self.class_weights, self.posterior.dtype),
+            labels,
+        )
         with tf.GradientTape() as tape:
             log_joint = self.mixture(features, training=True)
             other_log_joint = self.mixture(others, training=True)
