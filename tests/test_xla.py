@@ -54,7 +54,7 @@ STEPS = 3
 # 2^-24 in float32. The longest ones here are means over 8 x 8 x 8 pixels.
 FLOAT32 = 512 * 2.0**-24
 # In bfloat16 the unit is 2^-9, and XLA leaves out roundings between ops that it
-# fuses: about a dozen follow each other in the network below.
+# fuses: about a dozen follow each other in a step below.
 BFLOAT16 = 12 * 2.0**-9
 
 # `kTpuAllTypes` without float64, and handles of variables.
@@ -77,11 +77,7 @@ def small_backbone():
     x = layers.ImageNormalization([120.0] * 3, [3600.0] * 3)(images)
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
     x = keras.layers.ReLU()(layers.FusedBatchNormalization()(x))
-    shortcut = backbones.PaddedShortcut(6, 2)(x)
-    x = keras.layers.ZeroPadding2D()(x)
-    x = keras.layers.Conv2D(6, 3, 2, use_bias=False)(x)
-    x = layers.FusedBatchNormalization()(x)
-    return keras.Model(images, keras.layers.ReLU()(x + shortcut))
+    return keras.Model(images, backbones.PaddedShortcut(6, 2)(x))
 
 
 def compiled(model, loss=None, optimizer=None, **kwargs):
@@ -268,11 +264,15 @@ def _is_exempt(value):
 def check(make, tolerance, ops):
     expected, plain, batches = trained(make, False)
     found, model, _ = trained(make, True)
-    assert np.ptp(expected) > 10 * tolerance  # it trains
+    assert np.ptp(expected) > 2 * tolerance  # it trains
     np.testing.assert_allclose(found, expected, rtol=tolerance)
     for variable, other in zip(model.weights, plain.weights, strict=True):
         np.testing.assert_allclose(
-            variable, other, rtol=tolerance, atol=tolerance, err_msg=other.path
+            variable.numpy(),
+            other.numpy(),
+            rtol=tolerance,
+            atol=tolerance,
+            err_msg=other.path,
         )
     for spec in tf.nest.flatten(batches.element_spec):
         assert spec.shape.is_fully_defined()
