@@ -94,12 +94,12 @@ def run_app(main: Callable[[list[str]], None]) -> None:
                 raise
             if FLAGS.traceback:
                 traceback.print_exc()
-            found = re.search(r"remote target (\S+)", error.message)
+            found = re.search(r"/job:\S+/task:\d+", error.message)
             fail(
                 ConnectionError(
                     "Expected all processes of the run to go on. Received: "
-                    f"the end of {found[1] if found else 'another one'}. The "
-                    "same command resumes the run"
+                    f"the end of {found[0] if found else 'another one'} (the "
+                    "same command resumes the run)"
                 )
             )
 

@@ -204,12 +204,13 @@ def test_replicas_score_a_part_of_each_batch(two_replicas):
 
 
 def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
-    arguments = [*SMALL, "--epochs=2", "--holdout=0.2", "--learning_rate=0.002"]
+    arguments = [*SMALL, "--epochs=2", "--holdout=0.2", "--learning_rate=0.0005"]
     alone = recipe.start(*arguments, f"--workdir={tmp_path / 'one'}")
     both = launched(
         recipe.RECIPE, *arguments, MULTI_WORKER, f"--workdir={tmp_path / 'two'}"
     )
-    assert alone.communicate() and alone.returncode == 0
+    output, _ = alone.communicate()
+    assert alone.returncode == 0, output
     lines = output_of(both)
     assert not [line for line in lines if line.startswith("[worker 1]")]
     one, two = (
@@ -218,7 +219,7 @@ def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
     )
     for name in ("loss", "balanced", "val_balanced"):
         np.testing.assert_allclose(
-            two["history"][name], one["history"][name], atol=1e-5
+            two["history"][name], one["history"][name], rtol=1e-5
         )
     assert two["test"]["last"]["num_images"] == 450
     assert two["test"] == pytest.approx(one["test"], abs=1e-3) or (
@@ -253,8 +254,8 @@ def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
     assert f"Worker {worker} was killed by SIGKILL" in errors
     assert (
         "Expected all processes of the run to go on. Received: the end of "
-        f"/job:worker/replica:0/task:{worker}. The same command resumes the run"
     ) in errors
+    assert "the same command resumes the run" in errors
 
 
 def children(pid: int) -> list[int]:
