@@ -7,6 +7,7 @@
     python tools/benchmark.py dpp              # draws of IP-DPP
     python tools/benchmark.py dlsa             # what a division costs in use
     python tools/benchmark.py input --json     # input pipeline
+    python tools/benchmark.py checkpoint       # what checkpoints cost
 
 A ratio is the median over rounds of the quotient within a round, so that
 another load on the machine, which changes slowly, hits both sides. Processes
@@ -130,7 +131,7 @@ def resnet32(precision: str, **arguments: Any) -> Any:
     return backbones.cifar_resnet(32, l2=1e-4, **arguments)
 
 
-def keras_steps(model: Any, batch: Any) -> Callable[[int], None]:
+def keras_steps(model: Any, batch: Any) -> Callable[..., None]:
     import keras
     import tensorflow as tf
 
@@ -144,8 +145,14 @@ def keras_steps(model: Any, batch: Any) -> Callable[[int], None]:
     batches = tf.data.Dataset.from_tensors(batch).repeat()
     batches = batches.with_options(options)
 
-    def run(steps: int) -> None:
-        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    def run(steps: int, **arguments: Any) -> None:
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            **arguments,
+        )
 
     return run
 
@@ -528,6 +535,49 @@ def input_(rounds: int) -> dict:
     return figures
 
 
+def checkpoint(rounds: int) -> dict:
+    """Time of an epoch of CIFAR-10-LT after a checkpoint, over one without.
+
+    ResNet-32, bfloat16, 97 steps of 128 images, in one `fit` that writes a
+    checkpoint every second epoch. The training waits for a copy of the state,
+    and shares the processor with its writing in the epoch that follows.
+    """
+    import tempfile
+
+    import keras
+
+    from keras_lt import callbacks
+    from keras_lt.models import classifier
+
+    run = keras_steps(
+        classifier(resnet32("bfloat16"), 10, l2=1e-4), random_batch()
+    )
+    run(WARM_UP)
+    ends, waits = [], []
+
+    class Timed(callbacks.Checkpointing):
+        def _save(self) -> None:
+            begin = time.perf_counter()
+            super()._save()
+            waits.append(time.perf_counter() - begin)
+
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        timed = Timed(folder, every_epochs=2, every_minutes=10)
+        run(97, epochs=2 * rounds + 2, callbacks=[clock, timed])
+    # The epochs from the third on; the first checkpoint is after the second.
+    seconds = np.diff(ends)[1:].reshape(rounds, 2)
+    with_one, without = seconds.T
+    return {
+        "seconds_epoch": statistics.median(without),
+        "seconds_epoch_with_checkpoint": statistics.median(with_one),
+        "milliseconds_wait": 1e3 * statistics.median(waits),
+        "ratio_with_over_without": statistics.median(with_one / without),
+    }
+
+
 SUBJECTS = {
     ("train", "single"): train,
     ("train", "dual_branch"): train_dual_branch,
@@ -536,6 +586,7 @@ SUBJECTS = {
     ("dpp", "single"): dpp_,
     ("dlsa", "single"): dlsa,
     ("input", "single"): input_,
+    ("checkpoint", "single"): checkpoint,
 }
 
 
@@ -545,7 +596,7 @@ def main() -> None:
     )
     parser.add_argument(
         "subject",
-        choices=["train", "stage2", "bns", "dpp", "dlsa", "input"],
+        choices=[*dict.fromkeys(subject for subject, _ in SUBJECTS)],
     )
     parser.add_argument(
         "--method",

@@ -1,11 +1,11 @@
 """Kills a training again and again, and compares it with one left alone.
 
-    python tools/chaos.py --kills=20
+    python tools/chaos.py --kills=20 --record=recipes/results/chaos.json
 
 A small recipe run (--deterministic) is killed by SIGKILL at random moments,
 every second time while a file is being written, and started again with the same
 command. In the end its weights must be, bit by bit, those of a run that was
-left alone, and so must its curves.
+left alone, and so must its curves. `--record` keeps what was seen.
 """
 
 import os
@@ -13,6 +13,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import argparse
+import datetime
+import json
 import math
 import random
 import shutil
@@ -26,7 +28,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_lt import report
+from keras_lt import files, report
 
 REPO = Path(__file__).resolve().parents[1]
 FLAGS = (
@@ -103,6 +105,20 @@ def differences(one: Path, other: Path) -> list[str]:
     ]
 
 
+def write(path: Path, kills: int, while_writing: int, runs: int) -> None:
+    content = {
+        "kills": kills,
+        "while_writing": while_writing,
+        "identical_runs": runs,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "flags": FLAGS,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "environment": report.environment(),
+    }
+    with files.replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -115,6 +131,7 @@ def main() -> int:
         default=4.0,
         help="longest time from a start's first checkpoint to its end",
     )
+    parser.add_argument("--record", type=Path, metavar="FILE")
     arguments, flags = parser.parse_known_args()
     moments = random.Random(arguments.seed)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -137,6 +154,8 @@ def main() -> int:
                 return 1
             number += 1
             print(f"run {number} is bit-identical to the one left alone")
+        if arguments.record:
+            write(arguments.record, kills, kills // 2, number)
         return 0
     finally:
         shutil.rmtree(folder)
