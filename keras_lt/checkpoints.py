@@ -365,13 +365,6 @@ class Checkpointing(keras.callbacks.Callback):
         if not self._is_chief():
             return
         self._collect()
-        for variable in self.model.trainable_variables:
-            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-                raise FloatingPointError(
-                    "Expected finite weights, to keep them. Received: "
-                    f"{variable.path} after step {self._step} of epoch "
-                    f"{self._epoch + 1}"
-                )
         state = [
             (variable, keras.ops.convert_to_numpy(variable))
             for variable in (
@@ -379,6 +372,14 @@ class Checkpointing(keras.callbacks.Callback):
                 *self.model.optimizer.variables,
             )
         ]
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        for variable, value in state:
+            if id(variable) in trained and not np.isfinite(value).all():
+                raise FloatingPointError(
+                    "Expected finite weights, to keep them. Received: "
+                    f"{variable.path} after step {self._step} of epoch "
+                    f"{self._epoch + 1}"
+                )
         metrics = None
         _, processes = distribute.shard(self.model.distribute_strategy)
         if self._step and processes == 1:
