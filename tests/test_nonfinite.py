@@ -194,6 +194,28 @@ def test_replicas_agree(make, two_replicas):
             np.testing.assert_array_equal(value, want_value, variable.path)
 
 
+def test_replicas_agree_on_a_loss_without_gradient(two_replicas):
+    """Only the first replica sees the loss, and gradients are finite."""
+
+    def loss(labels, outputs):
+        infinite = tf.where(labels > 1.0, np.inf, 0.0)
+        return tf.square(outputs) + tf.stop_gradient(infinite)
+
+    labels = np.zeros((1, 4, 1), "float32")
+    labels[0, 0] = 2.0
+    with two_replicas.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.1), loss)
+    skip = nonfinite.SkipNonFinite(model, 1)
+    data = tf.data.Dataset.from_tensor_slices((np.ones_like(labels), labels))
+    want = state(model)
+    with pytest.warns(UserWarning, match="at step 1 of epoch 1"):
+        fit(model, data, skip)
+    kernel = model.layers[-1].kernel
+    for value in two_replicas.experimental_local_results(kernel.value):
+        np.testing.assert_array_equal(value, want[kernel.path])
+
+
 def test_gives_up_past_the_limit():
     model = compiled()
     skip = nonfinite.SkipNonFinite(model, 1)
