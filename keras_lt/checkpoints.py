@@ -211,7 +211,8 @@ class Checkpointing(keras.callbacks.Callback):
 
     def _load(self, model: keras.Model, checkpoint: dict[str, Any]) -> None:
         weights, *metrics = checkpoint["files"]
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
         with warnings.catch_warnings():
             # Keras leaves out the state of another optimizer so.
             warnings.filterwarnings("error", "Skipping variable loading")
