@@ -29,6 +29,7 @@ ROOMS = (
     "keras_lt.layers",
     "keras_lt.features",
     "keras_lt.schedules",
+    "keras_lt.optimizers",
     "keras_lt.models.base",
     "keras_lt.models.backbones",
     "keras_lt.models.classifier",
