@@ -1,10 +1,16 @@
-"""CIFAR ResNets against counts by formula and a reference in tf.nn."""
+"""Backbones against counts by formula, references, and where they are from."""
+
+import functools
+import sys
+import urllib.error
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_lt import export
+from keras_lt.models import ContrastivePretrainer, DualBranch, backbones
 from keras_lt.models.backbones import (
     PaddedShortcut,
     cifar_resnet,
@@ -230,3 +236,277 @@ def test_errors(kwargs, received):
         ValueError, match=rf"Expected (.|\n)*Received: {received}"
     ):
         cifar_resnet(**kwargs)
+
+
+def test_networks_for_large_images():
+    """Sizes by torchvision's: ResNet-18 less a block a stage, and 32x4d."""
+    block = sum(18 * c**2 + 4 * c for c in (64, 128, 256, 512))
+    for make, size, features in (
+        (backbones.resnet10, 11_689_512 - 513 * 1000 - block, 512),
+        (backbones.resnext50, 25_028_904 - 2049 * 1000, 2048),
+    ):
+        model = make(input_shape=(64, 96, 3), l2=0.5)
+        assert size_of(model.trainable_variables) == size
+        assert f"{size:,} trainable parameters" in " ".join(
+            make.__doc__.split()
+        )
+        assert len(model.losses) == len(model.trainable_variables)
+        assert model.output_shape == (None, features)
+        assert model.get_layer("stem_pool").output.shape[1:3] == (16, 24)
+        assert model.get_layer("stage4_block1_relu").output.shape[1:3] == (2, 3)
+        kernel = np.asarray(model.get_layer("stage3_block1_2_conv").kernel)
+        deviation = np.sqrt(2 / (9 * kernel.shape[-1]))
+        assert kernel.std() == pytest.approx(deviation, rel=0.02)
+
+
+def test_bottleneck_with_groups():
+    """Its strided convolution, group by group, and where the strides are."""
+    model = backbones.resnext50(input_shape=(64, 64, 3))
+    layer = model.get_layer("stage2_block1_2_conv")
+    assert (layer.groups, layer.strides) == (32, (2, 2))
+    assert model.get_layer("stage2_block1_1_conv").strides == (1, 1)
+    assert model.get_layer("stage2_block1_shortcut_conv").strides == (2, 2)
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 256)).astype("float32")
+    kernel = layer.kernel.numpy()  # (3, 3, 8, 256)
+    got = layer(x).numpy()
+    for group in (0, 31):
+        channels = slice(8 * group, 8 * group + 8)
+        patch = x[:, :3, :3, channels]
+        want = np.tensordot(patch, kernel[..., channels], 3)
+        np.testing.assert_allclose(
+            got[:, 0, 0, channels], want, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("VGG16", (32, 48, 3)),  # caffe: BGR, mean
+        ("MobileNetV2", (32, 32, 3)),  # tf: -1 to 1
+        ("DenseNet121", (None, None, 3)),  # torch: mean and deviation
+        ("MobileNetV3Small", (32, 32, 3)),  # its own layers
+        ("ConvNeXtTiny", (32, 32, 3)),  # and with models within it
+    ],
+)
+def test_application(name, shape, tmp_path):
+    """The same as the model on what its `preprocess_input` gives."""
+    make = getattr(keras.applications, name)
+    keras.utils.set_random_seed(0)
+    reference = make(include_top=False, weights=None, input_shape=shape)
+    rng = np.random.default_rng(0)
+    # As if trained: statistics and scales that are not 0 and 1.
+    reference.set_weights(
+        [
+            rng.uniform(0.5, 1.5, w.shape) if w.ndim == 1 else w
+            for w in reference.get_weights()
+        ]
+    )
+    reference.save_weights(tmp_path / "w.weights.h5")
+    model = backbones.application(
+        name, shape, tmp_path / "w.weights.h5", l2=0.5
+    )
+    size = (64, 32, 3) if shape[0] is None else shape
+    images = rng.integers(0, 256, (2, *size), "uint8")
+    preprocess_input = sys.modules[make.__module__].preprocess_input
+    want = np.asarray(reference(preprocess_input(images.astype("float32"))))
+    got = model(images)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * want.std())
+    assert np.abs(want).max() > 1e-3
+    assert not any(
+        type(layer) is keras.layers.BatchNormalization for layer in model.layers
+    )
+    regular = [w for w in model.trainable_weights if w.regularizer is not None]
+    names = {w.name for w in model.trainable_weights if w.regularizer is None}
+    assert not names & {"kernel", "bias", "gamma", "beta"}
+    squares = sum(float((v**2).numpy().sum()) for v in regular)
+    np.testing.assert_allclose(sum(model.losses), squares / 2, rtol=1e-4)
+    if name == "VGG16":
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(loaded(images), got)
+        export.save(classifier(model, 3), tmp_path / "saved", images)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16"])
+def test_application_in_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = backbones.application("VGG16", (32, 32, 1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    first = model.get_layer("block1_conv1")
+    assert first.input.dtype == "float32"
+    assert first.input.shape == (None, 32, 32, 3)  # grey images, repeated
+    assert model.output.dtype == "bfloat16"
+
+
+def test_failed_download(monkeypatch, tmp_path):
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    module = sys.modules["keras.src.utils.file_utils"]
+    uncached = functools.partial(module.get_file, cache_dir=tmp_path)
+    monkeypatch.setattr(module, "get_file", uncached)
+    monkeypatch.setattr(module, "urlretrieve", no_network)
+    with pytest.raises(
+        OSError, match=r"Expected ImageNet's weights of VGG16 .*https://.*vgg16"
+    ):
+        backbones.application("VGG16", (32, 32, 3), "imagenet")
+
+
+def small(**arguments):
+    keras.utils.set_random_seed(1)
+    return cifar_resnet(8, input_shape=(8, 8, 3), **arguments)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda backbone: classifier(backbone, 7),
+        lambda backbone: DualBranch(backbone, 7),
+        lambda backbone: ContrastivePretrainer(backbone, 4),
+        lambda backbone: backbone,
+    ],
+    ids=["classifier", "dual_branch", "contrastive", "weights"],
+)
+def test_weights_of_trained_models(wrap, tmp_path):
+    keras.utils.set_random_seed(0)
+    trained = cifar_resnet(8, input_shape=(8, 8, 3), name="another_name")
+    model = wrap(trained)
+    if model is trained:
+        path = tmp_path / "backbone.weights.h5"
+        model.save_weights(path)
+    else:
+        path = tmp_path / "run"  # a workdir
+        path.mkdir()
+        model.save(path / "model.keras")
+    fresh = small()
+    backbones.load_weights(fresh, path)
+    for got, want in zip(
+        fresh.get_weights(), trained.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_weights_of_something_else(tmp_path):
+    classifier(small(), 5).save(tmp_path / "model.keras")
+    small().save_weights(tmp_path / "w.weights.h5")
+    (tmp_path / "broken.h5").write_text("no weights")
+    other = cifar_resnet(14, input_shape=(8, 8, 3))
+    for name, message in (
+        ("model.keras", "whose backbone has other weights"),
+        ("w.weights.h5", "which can't be read as such"),
+        ("broken.h5", "which can't be read as such"),
+    ):
+        with pytest.raises(ValueError, match=rf"Expected (.|\n)*{message}"):
+            backbones.load_weights(other, tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"Received: .*none\.keras"):
+        backbones.load_weights(other, tmp_path / "none.keras")
+
+
+def test_frozen_stages():
+    """Training changes what is behind them, and nothing in them."""
+    model = small(l2=0.1)
+    backbones.freeze(model, "stage1")
+    joined = classifier(model, 10)
+    joined.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), "uint8")
+    before = {layer.name: layer.get_weights() for layer in joined.layers}
+    joined.fit(images, np.arange(8), verbose=0)
+    for layer in joined.layers:
+        frozen = layer.name.startswith(("stem", "stage1"))
+        for old, new in zip(
+            before[layer.name], layer.get_weights(), strict=True
+        ):
+            assert (old == new).all() == frozen, layer.name
+    backbones.freeze(model)
+    assert not model.trainable_weights
+    with pytest.raises(
+        ValueError, match=r"that start with images, image, stem, stage1, stage2"
+    ):
+        backbones.freeze(model, "block5")
+
+
+def test_frozen_stages_of_an_application():
+    model = backbones.application("ResNet50", (32, 32, 3))
+    backbones.freeze(model, "conv3")
+    frozen = {
+        layer.name.split("_")[0]
+        for layer in model.layers
+        if layer.weights and not layer.trainable
+    }
+    assert frozen == {"conv1", "conv2", "conv3"}
+    assert all(
+        layer.name.startswith(("conv4", "conv5"))
+        for layer in model.layers
+        if layer.trainable_weights
+    )
+
+
+@pytest.fixture
+def vit_preset(tmp_path):
+    """A folder with a tiny vision transformer, and what it should give."""
+    keras_hub = pytest.importorskip("keras_hub")
+    transformer = keras_hub.models.ViTBackbone(
+        image_shape=(8, 8, 3),
+        patch_size=4,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        mlp_dim=32,
+    )
+    converter = keras_hub.layers.ViTImageConverter(
+        image_size=(8, 8), scale=1 / 64, offset=-1.5
+    )
+    keras_hub.models.ViTImageClassifier(
+        transformer,
+        5,
+        keras_hub.models.ViTImageClassifierPreprocessor(converter),
+    ).save_to_preset(str(tmp_path / "vit"))
+
+    def reference(images):
+        return transformer(converter(images.astype("float32")))[:, 0]
+
+    return tmp_path / "vit", reference
+
+
+def test_kerashub(vit_preset, tmp_path):
+    path, reference = vit_preset
+    model = backbones.kerashub(path, (12, 10, 3))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 12, 10, 3), "uint8")
+    want = reference(images)
+    np.testing.assert_allclose(model(images), want, rtol=1e-4, atol=1e-5)
+    joined = classifier(model, 3)
+    joined.compile(
+        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    joined.fit(images, np.arange(6) % 3, verbose=0)
+    joined.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(images, verbose=0), joined.predict(images, verbose=0)
+    )
+    export.save(joined, tmp_path / "saved", images)
+    backbones.freeze(model, "vit_patching")
+    assert {w.path.split("/")[0] for w in model.trainable_weights} == {
+        "vit_encoder"
+    }
+
+
+def test_preset_without_image_converter(vit_preset, tmp_path):
+    path, _ = vit_preset
+    (path / "image_converter.json").unlink()
+    with pytest.raises(ValueError, match=r"vit, without image_converter\.json"):
+        backbones.kerashub(path, (8, 8, 3))
+    with pytest.raises(ValueError, match=r"none, without config\.json"):
+        backbones.kerashub(tmp_path / "none", (8, 8, 3))
+
+
+def test_no_application():
+    with pytest.raises(ValueError, match=r"MobileNetV3Small, .*'resnet50'"):
+        backbones.application("resnet50")
+    with pytest.raises(ValueError, match="at least 32x32"):
+        backbones.application("ResNet50", (8, 8, 3))

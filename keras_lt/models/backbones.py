@@ -1,11 +1,19 @@
 """Backbones: models from uint8 images to features."""
 
+import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_lt.features import feature_model
 from keras_lt.layers import FusedBatchNormalization, ImageNormalization
+
+# Of ImageNet's training images, as torchvision has them.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_VARIANCE = (58.395**2, 57.12**2, 57.375**2)
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -163,7 +171,93 @@ def cifar_resnet18(
     """
     return _resnet(
         [(64, 2), (128, 2), (256, 2), (512, 2)],
-        padded_shortcuts=False,
+        input_shape=input_shape,
+        mean=mean,
+        variance=variance,
+        l2=l2,
+        batch_normalization=batch_normalization,
+        name=name,
+    )
+
+
+def resnet10(
+    *,
+    input_shape: Sequence[int | None] = (224, 224, 3),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    variance: Sequence[float] = IMAGENET_VARIANCE,
+    l2: float = 0.0,
+    batch_normalization: type[keras.layers.Layer] = FusedBatchNormalization,
+    name: str = "resnet10",
+) -> keras.Model:
+    """ResNet-10 for large images, the small network of ImageNet-LT, no head.
+
+    ResNet-18 (He et al., CVPR 2016) with one basic block a stage in place of
+    two, as Liu et al. (CVPR 2019) and Kang et al. (ICLR 2020) use it: a 7x7
+    convolution and max-pooling, both of stride 2, and stages with 64, 128, 256
+    and 512 channels. Kernels start from N(0, 2 / fan_out). It has 4,905,792
+    trainable parameters.
+
+    Args:
+        input_shape: (H, W, C) of the images; H and W may be None.
+        mean: Mean a channel, in the units of the images.
+        variance: Variance a channel.
+        l2: As in `cifar_resnet`.
+        batch_normalization: The layer class for batch normalisation.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images (B, H, W, C), uint8 or floating, to
+        features (B, 512).
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.resnet10()
+    """
+    return _resnet(
+        [(64, 1), (128, 1), (256, 1), (512, 1)],
+        large=True,
+        input_shape=input_shape,
+        mean=mean,
+        variance=variance,
+        l2=l2,
+        batch_normalization=batch_normalization,
+        name=name,
+    )
+
+
+def resnext50(
+    *,
+    input_shape: Sequence[int | None] = (224, 224, 3),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    variance: Sequence[float] = IMAGENET_VARIANCE,
+    l2: float = 0.0,
+    batch_normalization: type[keras.layers.Layer] = FusedBatchNormalization,
+    name: str = "resnext50",
+) -> keras.Model:
+    """ResNeXt-50 (32x4d), the usual network of ImageNet-LT, without head.
+
+    Xie et al., CVPR 2017: stages of 3, 4, 6 and 3 bottleneck blocks, whose 3x3
+    convolution has 32 groups of 4, 8, 16 and 32 channels; stem and start as in
+    `resnet10`. It has 22,979,904 trainable parameters.
+
+    Args:
+        input_shape: As in `resnet10`.
+        mean: As in `resnet10`.
+        variance: As in `resnet10`.
+        l2: As in `cifar_resnet`.
+        batch_normalization: The layer class for batch normalisation.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images (B, H, W, C), uint8 or floating, to
+        features (B, 2048).
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.resnext50()
+    """
+    return _resnet(
+        [(128, 3), (256, 4), (512, 6), (1024, 3)],
+        large=True,
+        groups=32,
         input_shape=input_shape,
         mean=mean,
         variance=variance,
@@ -176,7 +270,9 @@ def cifar_resnet18(
 def _resnet(
     stages,
     *,
-    padded_shortcuts,
+    padded_shortcuts=False,
+    large=False,
+    groups=None,
     input_shape,
     mean,
     variance,
@@ -184,7 +280,12 @@ def _resnet(
     batch_normalization,
     name,
 ):
-    """Basic blocks in stages of (filters, blocks) on a 3x3 convolution."""
+    """Blocks in stages of (filters, blocks) on a 3x3 convolution.
+
+    `large` is the stem for large images, `groups` makes bottleneck blocks with
+    grouped convolutions of so many filters between 1x1 convolutions, the
+    second of twice as many.
+    """
     if (mean is None) != (variance is None):
         raise ValueError(
             "Expected both of mean and variance, or neither. "
@@ -195,17 +296,19 @@ def _resnet(
         variance = [127.5**2] * input_shape[-1]
     regularizer = keras.regularizers.L2(l2) if l2 else None
 
-    def convolution(inputs, filters, strides, name, size=3):
+    def convolution(inputs, filters, strides, name, size=3, groups=1):
         if size > 1 and strides > 1:
-            inputs = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(inputs)
+            padding = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")
+            inputs = padding(inputs)
         return keras.layers.Conv2D(
             filters,
             size,
             strides,
             padding="valid" if strides > 1 else "same",
+            groups=groups,
             use_bias=False,
             kernel_initializer=keras.initializers.VarianceScaling(
-                2.0, "fan_in", "untruncated_normal"
+                2.0, "fan_out" if large else "fan_in", "untruncated_normal"
             ),
             kernel_regularizer=regularizer,
             name=f"{name}_conv",
@@ -223,31 +326,290 @@ def _resnet(
     def relu(inputs, name):
         return keras.layers.ReLU(name=f"{name}_relu")(inputs)
 
+    def unit(inputs, filters, strides, name, **arguments):
+        x = convolution(inputs, filters, strides, name, **arguments)
+        return relu(normalization(x, name), name)
+
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = ImageNormalization(mean, variance, name="image_normalization")(images)
-    x = convolution(x, stages[0][0], 1, "stem")
-    x = relu(normalization(x, "stem"), "stem")
+    if large:
+        x = unit(x, 64, 2, "stem", size=7)
+        x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    else:
+        x = unit(x, stages[0][0], 1, "stem")
     for stage, (filters, blocks) in enumerate(stages, 1):
+        outputs = 2 * filters if groups else filters
         for block in range(1, blocks + 1):
             strides = 2 if stage > 1 and block == 1 else 1
             prefix = f"stage{stage}_block{block}"
             shortcut = x
-            if x.shape[-1] != filters:
+            if x.shape[-1] != outputs:
                 shortcut_name = f"{prefix}_shortcut"
                 if padded_shortcuts:
                     shortcut = PaddedShortcut(
-                        filters, strides, name=shortcut_name
+                        outputs, strides, name=shortcut_name
                     )(x)
                 else:
                     shortcut = normalization(
-                        convolution(x, filters, strides, shortcut_name, 1),
+                        convolution(x, outputs, strides, shortcut_name, 1),
                         shortcut_name,
                     )
-            x = convolution(x, filters, strides, f"{prefix}_1")
-            x = relu(normalization(x, f"{prefix}_1"), f"{prefix}_1")
-            x = convolution(x, filters, 1, f"{prefix}_2")
-            x = normalization(x, f"{prefix}_2")
+            if groups:
+                x = unit(x, filters, 1, f"{prefix}_1", size=1)
+                x = unit(x, filters, strides, f"{prefix}_2", groups=groups)
+                x = convolution(x, outputs, 1, f"{prefix}_3", 1)
+                x = normalization(x, f"{prefix}_3")
+            else:
+                x = unit(x, filters, strides, f"{prefix}_1")
+                x = convolution(x, filters, 1, f"{prefix}_2")
+                x = normalization(x, f"{prefix}_2")
             x = keras.layers.Add(name=f"{prefix}_add")([x, shortcut])
             x = relu(x, prefix)
     features = keras.layers.GlobalAveragePooling2D(name="features")(x)
     return keras.Model(images, features, name=name)
+
+
+def application(
+    name: str,
+    input_shape: Sequence[int | None] = (224, 224, 3),
+    weights: str | os.PathLike | None = None,
+    *,
+    l2: float = 0.0,
+) -> keras.Model:
+    """A model of `keras.applications` that takes uint8 images, without head.
+
+    The model's own `preprocess_input` is part of the graph, and its batch
+    normalisations are fused ones. Grey images are repeated to three channels.
+
+    Args:
+        name: A function of `keras.applications`, such as "ResNet50",
+            "MobileNetV3Small" or "ConvNeXtTiny".
+        input_shape: (H, W, C) of the images, C 3 or 1; H and W may be None
+            where the model's may. Each model has a smallest size.
+        weights: "imagenet" (downloaded to `~/.keras/models` once), a path as
+            `load_weights` takes it, where `.weights.h5` and `.h5` files are
+            those of `keras.applications` with `include_top=False`, or None for
+            a random start.
+        l2: Factor of the squared norm in the loss, of every weight that can
+            have a regularizer.
+
+    Returns:
+        A functional model from images (B, H, W, C), uint8 or floating in 0 to
+        255, to maps (B, h, w, D). Its layers have the names they have there.
+
+    Raises:
+        ValueError: If there is no such model, or it can't have this input
+            shape.
+        OSError: If ImageNet's weights are not here and can't be downloaded.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.application(
+        ...     "ResNet50", (224, 224, 3), weights="imagenet"
+        ... )
+        >>> model = keras_lt.models.classifier(backbone, 10)
+    """
+    if name not in application_names():
+        raise ValueError(
+            "Expected the name of a model in keras.applications: "
+            f"{', '.join(application_names())}. Received: name={name!r}"
+        )
+    make = getattr(keras.applications, name)
+    _, x = _rgb_images(input_shape)
+    # Operations outside of layers, and so float32 under any dtype policy.
+    x = sys.modules[make.__module__].preprocess_input(x)
+    try:
+        model = make(
+            include_top=False,
+            weights="imagenet" if weights == "imagenet" else None,
+            input_tensor=x,
+            input_shape=tuple(x.shape[1:]),
+        )
+    except ValueError:
+        raise
+    except Exception as error:  # Keras raises no narrower one
+        raise OSError(
+            f"Expected ImageNet's weights of {name} from the network, or "
+            f"downloaded before. Received: {error}"
+        ) from error
+    if weights is not None and weights != "imagenet":
+        load_weights(model, weights)
+
+    def clone(layer):
+        config = layer.get_config()
+        for key in config:
+            if key.endswith("_regularizer") and key != "activity_regularizer":
+                config[key] = keras.regularizers.L2(l2) if l2 else None
+        fused = type(layer) is keras.layers.BatchNormalization
+        made = FusedBatchNormalization if fused else type(layer)
+        return made.from_config(config)
+
+    cloned = keras.models.clone_model(
+        model, clone_function=clone, recursive=True
+    )
+    cloned.set_weights(model.get_weights())
+    return keras.Model(cloned.inputs[0], cloned.outputs[0], name=name)
+
+
+def _rgb_images(input_shape):
+    """An input of uint8 images, and what it is as RGB float32."""
+    images = keras.Input(input_shape, dtype="uint8", name="images")
+    x = keras.ops.cast(images, "float32")
+    if input_shape[-1] == 1:
+        x = keras.ops.repeat(x, 3, axis=-1)
+    return images, x
+
+
+def application_names() -> list[str]:
+    """Names of the models in `keras.applications`."""
+    return [
+        name
+        for name, value in vars(keras.applications).items()
+        if name[0].isupper() and callable(value)
+    ]
+
+
+def kerashub(
+    path: str | os.PathLike, input_shape: Sequence[int | None]
+) -> keras.Model:
+    """A KerasHub backbone from a local preset, which takes uint8 images.
+
+    The preset is a folder that `save_to_preset` of a model for images wrote:
+    its backbone, and the image converter that resizes and scales; nothing is
+    downloaded. It needs `pip install .[kerashub]`.
+
+    Args:
+        path: The folder.
+        input_shape: (H, W, C) of the images, C 3 or 1 (repeated to 3).
+
+    Returns:
+        A functional model from images (B, H, W, C), uint8 or floating in 0 to
+        255, to maps (B, h, w, D) or, of a vision transformer, features (B, D):
+        its class token, or the mean of the others where it has none.
+
+    Raises:
+        ImportError: If KerasHub is not installed.
+        ValueError: If the folder holds no such preset.
+
+    Example:
+        >>> keras_hub.models.ImageClassifier.from_preset(
+        ...     "vit_base_patch16_224_imagenet"
+        ... ).save_to_preset("vit")  # once
+        >>> backbone = keras_lt.models.backbones.kerashub("vit", (224, 224, 3))
+    """
+    import keras_hub
+
+    path = Path(path)
+    for name in ("config.json", "image_converter.json"):
+        if not (path / name).exists():
+            raise ValueError(
+                "Expected the folder of a KerasHub preset for images. "
+                f"Received: path={path}, without {name}"
+            )
+    backbone = keras_hub.models.Backbone.from_preset(
+        str(path), dtype=keras.config.dtype_policy()
+    )
+    converter = keras_hub.layers.ImageConverter.from_preset(
+        str(path), dtype="float32"
+    )
+    images, x = _rgb_images(input_shape)
+    # Of uint8 images it would round what it resizes, but not in a tf.function.
+    x = converter(x)
+    # Some take their images by name.
+    x = backbone(keras.tree.map_structure(lambda _: x, backbone.input))
+    if len(x.shape) == 3:
+        tokens = getattr(backbone, "use_class_token", True)
+        x = x[:, 0] if tokens else keras.ops.mean(x, axis=1)
+    return keras.Model(images, x, name="kerashub")
+
+
+def load_weights(backbone: keras.Model, path: str | os.PathLike) -> None:
+    """Gives a backbone the weights of a file, or those of a trained model.
+
+    Args:
+        backbone: A built backbone.
+        path: A `.weights.h5` or `.h5` file of this backbone; or a model of
+            ours with the same backbone, of any method and number of classes: a
+            `.keras` file, or the workdir of a run, whose `model.keras` it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the weights are of another backbone.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(32)
+        >>> keras_lt.models.backbones.load_weights(backbone, "runs/simclr")
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.keras"
+    if not file.is_file():
+        raise FileNotFoundError(
+            "Expected weights: a .weights.h5 or .keras file, or the workdir of "
+            f"a finished run. Received: {file}, which does not exist"
+        )
+    if file.suffix == ".keras":
+        model = keras.saving.load_model(file, compile=False)
+        found = feature_model(model).weights
+        wanted, given = (
+            [w.shape for w in each] for each in (backbone.weights, found)
+        )
+        if given != wanted:
+            raise ValueError(
+                f"Expected a model with the backbone {backbone.name}. "
+                f"Received: {file}, whose backbone has other weights"
+            )
+        backbone.set_weights([keras.ops.convert_to_numpy(w) for w in found])
+        return
+    try:
+        backbone.load_weights(file)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"Expected the weights of {backbone.name}. Received: {file}, "
+            f"which can't be read as such: {error}"
+        ) from error
+
+
+def freeze(backbone: keras.Model, last: str | None = None) -> None:
+    """Freezes a backbone, or its first layers, with their batch statistics.
+
+    Args:
+        backbone: A functional model. What it shares layers with is frozen too,
+            but a model that was compiled before has to be compiled again.
+        last: What the names of the last layers to freeze start with: "stage2"
+            for the first two stages of our ResNets and what is in front of
+            them, "conv3" for those of `keras.applications`. None is all.
+
+    Raises:
+        ValueError: If no layer has such a name.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.application("ResNet50")
+        >>> keras_lt.models.backbones.freeze(backbone, "conv3")
+    """
+    layers = _leaves(backbone)
+    end = len(layers)
+    if last is not None:
+        ends = [
+            i
+            for i, layer in enumerate(layers, 1)
+            if layer.name.startswith(last)
+        ]
+        if not ends:
+            starts = dict.fromkeys(layer.name.split("_")[0] for layer in layers)
+            raise ValueError(
+                "Expected the start of the name of a layer, of those that "
+                f"start with {', '.join(starts)}. Received: last={last!r}"
+            )
+        end = ends[-1]
+    for layer in layers[:end]:
+        layer.trainable = False
+
+
+def _leaves(model):
+    """The layers of a model in the order of the data, those of parts too."""
+    leaves = []
+    for layer in model.layers:
+        is_model = isinstance(layer, keras.Model)
+        leaves += _leaves(layer) if is_model else [layer]
+    return leaves
