@@ -7,7 +7,7 @@ import rounds
 from absl import flags
 
 from keras_lt import counts, distribute, dpp, losses, schedules, streams
-from keras_lt.models import dual_branch
+from keras_lt.models import backbones, dual_branch
 
 LOSSES = {
     "crossentropy": None,
@@ -43,7 +43,12 @@ STAGES = {
     "dlsa": ("none",),
 }
 DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
-BACKBONES = (*DEPTHS, "cifar_resnet18")
+NETWORKS = {
+    "cifar_resnet18": backbones.cifar_resnet18,
+    "resnet10": backbones.resnet10,
+    "resnext50": backbones.resnext50,
+}
+KERASHUB = "kerashub:"
 AUXILIARY_SCHEDULES = {
     "constant": lambda weight, steps: weight,
     "linear": lambda weight, steps: keras.optimizers.schedules.PolynomialDecay(
@@ -353,7 +358,41 @@ flags.DEFINE_float(
 )
 
 # Model and optimisation
-flags.DEFINE_enum("backbone", "cifar_resnet32", BACKBONES, "Network.")
+flags.DEFINE_string(
+    "backbone",
+    "cifar_resnet32",
+    f"Network: {', '.join((*DEPTHS, *NETWORKS))}, the name of a model in "
+    "keras.applications such as ResNet50, or kerashub:FOLDER, a preset.",
+)
+flags.register_validator(
+    "backbone",
+    lambda name: (
+        name in (*DEPTHS, *NETWORKS, *backbones.application_names())
+        or name.startswith(KERASHUB)
+    ),
+    f"Expected {', '.join((*DEPTHS, *NETWORKS))}, the name of a model in "
+    "keras.applications, or kerashub:FOLDER",
+)
+flags.DEFINE_string(
+    "weights",
+    None,
+    "Where the backbone's weights start: imagenet (keras.applications; "
+    "downloaded), the workdir of a finished run with the same backbone, a "
+    ".keras file, or a .weights.h5 file of the backbone (default: at random).",
+)
+flags.DEFINE_string(
+    "freeze",
+    "none",
+    "What the first stage does not train: none, backbone, or the start of a "
+    "layer's name: all up to the last such layer, as stage2 of our ResNets or "
+    "conv3 of keras.applications'. Batch statistics stay too.",
+)
+flags.DEFINE_float(
+    "backbone_learning_rate_factor",
+    1.0,
+    "The backbone's learning rate is this times that of what is on it.",
+    lower_bound=0.0,
+)
 flags.DEFINE_integer(
     "width",
     1,

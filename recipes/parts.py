@@ -11,6 +11,7 @@ from keras_lt import (
     datasets,
     layers,
     metrics,
+    optimizers,
     preprocessing,
     schedules,
     streams,
@@ -128,37 +129,87 @@ def cosine_decay(learning_rate: float, warmup_steps: int, steps: int):
     )
 
 
-def make_optimizer(learning_rate):
+def make_optimizer(learning_rate, model, backbone):
+    """Returns an optimizer for a model with this backbone."""
+    sgd, adamw = keras.optimizers.SGD, keras.optimizers.AdamW
+    arguments = {}
+    if FLAGS.backbone_learning_rate_factor != 1:
+        sgd, adamw = optimizers.FineTuningSGD, optimizers.FineTuningAdamW
+        arguments["rate_factors"] = optimizers.rate_factors(
+            model, backbone, FLAGS.backbone_learning_rate_factor
+        )
     if FLAGS.optimizer == "sgd":
-        return keras.optimizers.SGD(learning_rate, FLAGS.momentum)
-    optimizer = keras.optimizers.AdamW(
-        learning_rate, FLAGS.weight_decay, beta_1=0.9, beta_2=0.95
+        return sgd(learning_rate, FLAGS.momentum, **arguments)
+    optimizer = adamw(
+        learning_rate,
+        FLAGS.weight_decay,
+        beta_1=0.9,
+        beta_2=0.95,
+        **arguments,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
 def make_backbone(train):
-    mean, variance = train.channel_statistics()
+    """Returns the backbone, as trained and as frozen as the flags say."""
+    if FLAGS.width != 1 and FLAGS.backbone not in options.DEPTHS:
+        raise ValueError(
+            f"Expected --width=1 with --backbone={FLAGS.backbone}. "
+            f"Received: --width={FLAGS.width}"
+        )
+    is_ours = FLAGS.backbone in (*options.DEPTHS, *options.NETWORKS)
+    if FLAGS.sync_batch_norm and not is_ours:
+        raise ValueError(
+            "Expected a backbone of keras_lt with --sync_batch_norm. "
+            f"Received: --backbone={FLAGS.backbone}"
+        )
+    if FLAGS.backbone in backbones.application_names():
+        backbone = backbones.application(
+            FLAGS.backbone, train.image_shape, FLAGS.weights, l2=FLAGS.l2
+        )
+    elif FLAGS.weights == "imagenet":
+        raise ValueError(
+            "Expected a --backbone of keras.applications, such as ResNet50, "
+            f"with --weights=imagenet. Received: --backbone={FLAGS.backbone}"
+        )
+    else:
+        backbone = other_backbone(train)
+        if FLAGS.weights is not None:
+            backbones.load_weights(backbone, FLAGS.weights)
+    if FLAGS.freeze != "none":
+        whole = FLAGS.freeze == "backbone"
+        backbones.freeze(backbone, None if whole else FLAGS.freeze)
+    return backbone
+
+
+def other_backbone(train):
+    """Returns a backbone of ours or of KerasHub."""
+    if FLAGS.backbone.startswith(options.KERASHUB):
+        if FLAGS.l2:
+            raise ValueError(
+                "Expected --l2=0 with a KerasHub backbone, whose weights have "
+                "no regularizers (--optimizer=adamw --weight_decay decays "
+                f"them). Received: --l2={FLAGS.l2}"
+            )
+        path = FLAGS.backbone.removeprefix(options.KERASHUB)
+        return backbones.kerashub(path, train.image_shape)
     arguments = {
         "input_shape": train.image_shape,
-        "mean": mean,
-        "variance": variance,
         "l2": FLAGS.l2,
         "batch_normalization": functools.partial(
             layers.FusedBatchNormalization, synchronized=FLAGS.sync_batch_norm
         ),
     }
+    # Others are for large images, and have the statistics of ImageNet's.
+    if FLAGS.backbone.startswith("cifar") or train.image_shape[-1] != 3:
+        mean, variance = train.channel_statistics()
+        arguments |= {"mean": mean, "variance": variance}
     if FLAGS.backbone in options.DEPTHS:
         return backbones.cifar_resnet(
             options.DEPTHS[FLAGS.backbone], FLAGS.width, **arguments
         )
-    if FLAGS.width != 1:
-        raise ValueError(
-            f"Expected --width=1 with --backbone={FLAGS.backbone}. "
-            f"Received: --width={FLAGS.width}"
-        )
-    return backbones.cifar_resnet18(**arguments)
+    return options.NETWORKS[FLAGS.backbone](**arguments)
 
 
 def evaluation(dataset):
@@ -175,7 +226,9 @@ def make_pretrainer(train):
     if FLAGS.temperature is not None:
         arguments["temperature"] = FLAGS.temperature
     model.compile(
-        make_optimizer(make_learning_rate(steps_per_epoch(train))),
+        make_optimizer(
+            make_learning_rate(steps_per_epoch(train)), model, model.backbone
+        ),
         options.CONTRASTIVE[FLAGS.stage1](**arguments),
         jit_compile=FLAGS.jit_compile,
     )
@@ -204,7 +257,9 @@ def make_model(train):
     else:
         model = classifier(backbone, train.num_classes, head=head)
     model.compile(
-        make_optimizer(make_learning_rate(steps_per_epoch(train))),
+        make_optimizer(
+            make_learning_rate(steps_per_epoch(train)), model, backbone
+        ),
         make_loss(train.class_counts),
         # Mixed labels have no accuracy.
         metrics=None if FLAGS.mix != "none" else accuracies(train.num_classes),

@@ -207,7 +207,7 @@ def subset_stage(first: Stage, run, data) -> Stage:
             l2=FLAGS.l2,
         )
         model.compile(
-            parts.make_optimizer(rate),
+            parts.make_optimizer(rate, model, model.features),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=parts.accuracies(train.num_classes),
             jit_compile=FLAGS.jit_compile,

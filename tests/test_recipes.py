@@ -490,6 +490,147 @@ def test_flag_file_of_pretraining(name):
         recipe.options.check_stages()
 
 
+# Of the published configurations, PyTorch's weight decay and all.
+PUBLISHED = {
+    "imagenet_lt_ce_resnext50": ("resnext50", 90, 512, 0.2, 5e-4, "none", 0),
+    "imagenet_lt_crt_resnext50": ("resnext50", 90, 512, 0.2, 5e-4, "crt", 10),
+    "imagenet_lt_lws_resnext50": ("resnext50", 90, 512, 0.2, 5e-4, "lws", 5),
+    "imagenet_lt_ce_resnet10": ("resnet10", 100, 512, 0.2, 1e-4, "none", 0),
+    "places_lt_ce_resnet152": ("ResNet152", 30, 256, 0.1, 5e-4, "none", 0),
+    "places_lt_crt_resnet152": ("ResNet152", 30, 256, 0.1, 5e-4, "crt", 10),
+    "inaturalist2018_ce_resnet50": ("ResNet50", 90, 512, 0.2, 1e-4, "none", 0),
+    "inaturalist2018_crt_resnet50": ("ResNet50", 90, 512, 0.2, 1e-4, "crt", 30),
+}
+LARGE = sorted(
+    path.stem
+    for kind in ("imagenet_lt", "places_lt", "inaturalist2018")
+    for path in FLAG_FILES.glob(f"{kind}_*.cfg")
+)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_flag_file_of_large_images(name):
+    backbone, epochs, batch_size, rate, decay, stage2, stage2_epochs = (
+        PUBLISHED[name]
+    )
+    places = name.startswith("places")
+    with flagsaver.flagsaver():
+        values = effective(name)
+        wanted = {
+            "backbone": backbone,
+            "weights": "imagenet" if places else None,
+            "freeze": "conv4" if places else "none",
+            "backbone_learning_rate_factor": 0.1 if places else 1.0,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": rate,
+            "momentum": 0.9,
+            "l2": decay / 2,
+            "warmup_epochs": 0.0,
+            "decay": "step" if backbone == "resnet10" else "cosine",
+            "loss": "crossentropy",
+            "sampling": "random",
+            "method": "single",
+            "stage2": stage2,
+            "stage2_sampling": "class_balanced",
+        }
+        if stage2 != "none":
+            wanted |= {
+                "stage2_epochs": stage2_epochs,
+                "stage2_learning_rate": rate,
+            }
+        assert {flag: values[flag].value for flag in wanted} == wanted
+        rates = recipe.parts.make_learning_rate(100)
+        assert float(rates(0)) == pytest.approx(rate)
+        if backbone == "resnet10":  # 0.1 of the rate from 60, 0.01 from 80
+            found = [float(rates(100 * n)) / rate for n in (59, 60, 80)]
+            assert found == pytest.approx([1, 0.1, 0.01])
+        else:
+            assert float(rates(50 * epochs)) == pytest.approx(rate / 2)
+
+
+def test_fine_tuning(stage1, tmp_path, monkeypatch):
+    """Of a finished run: frozen stages stay, the others learn slowly."""
+    workdir = tmp_path / "run"
+    assert not recipe.run(
+        monkeypatch,
+        *TINY,
+        f"--weights={stage1}",
+        "--freeze=stage2",
+        "--backbone_learning_rate_factor=0.1",
+        "--optimizer=adamw",
+        "--l2=0",
+        f"--workdir={workdir}",
+    )
+    before, after = (
+        keras.saving.load_model(folder / "model.keras")
+        for folder in (stage1, workdir)
+    )
+    for layer in after.layers:
+        same = all(
+            np.array_equal(old, new)
+            for old, new in zip(
+                before.get_layer(layer.name).get_weights(),
+                layer.get_weights(),
+                strict=True,
+            )
+        )
+        if layer.weights:
+            assert same == layer.name.startswith(("stem", "stage1", "stage2"))
+    factors = after.optimizer.rate_factors
+    assert factors == [0.1] * (len(factors) - 2) + [1.0, 1.0]
+
+
+def test_backbone_of_keras_applications(tmp_path, monkeypatch):
+    """Its own kind of weights file, on images of 32 pixels."""
+    network = keras.applications.MobileNetV3Small(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    network.save_weights(tmp_path / "w.weights.h5")
+    arguments = (
+        "--dataset=cifar10",
+        f"--data_dir={tfds_dir()}",
+        "--imbalance_factor=1000",
+        "--backbone=MobileNetV3Small",
+        f"--weights={tmp_path / 'w.weights.h5'}",
+        "--freeze=expanded_conv_3",
+        "--batch_size=500",
+        "--max_steps=1",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert not recipe.run(monkeypatch, *arguments)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    np.testing.assert_array_equal(
+        model.get_layer("expanded_conv_1_expand").get_weights()[0],
+        network.get_layer("expanded_conv_1_expand").get_weights()[0],
+    )
+
+
+def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
+    keras_hub = pytest.importorskip("keras_hub")
+    folder = tmp_path / "vit"
+    keras_hub.models.ViTBackbone(
+        image_shape=(8, 8, 3),
+        patch_size=4,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        mlp_dim=8,
+    ).save_to_preset(str(folder))
+    keras_hub.layers.ViTImageConverter(
+        image_size=(8, 8), scale=1 / 8, offset=-1.0
+    ).save_to_preset(str(folder))
+    arguments = (
+        *TINY,
+        f"--backbone=kerashub:{folder}",
+        "--optimizer=adamw",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert recipe.run(monkeypatch, *arguments)
+    assert "Expected --l2=0 with a KerasHub" in capsys.readouterr().err
+    assert not recipe.run(monkeypatch, *arguments, "--l2=0", "--overwrite")
+
+
 def test_ldam_of_the_recipe_is_that_of_cosines():
     with flagsaver.flagsaver(loss="ldam", l2=0.0, max_margin=0.4, scale=20.0):
         loss = recipe.parts.make_loss([90, 9, 1])
