@@ -204,7 +204,12 @@ def test_replicas_score_a_part_of_each_batch(two_replicas):
 
 
 def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
-    arguments = [*SMALL, "--epochs=2", "--holdout=0.2", "--learning_rate=0.0005"]
+    arguments = [
+        *SMALL,
+        "--epochs=2",
+        "--holdout=0.2",
+        "--learning_rate=0.0005",
+    ]
     alone = recipe.start(*arguments, f"--workdir={tmp_path / 'one'}")
     both = launched(
         recipe.RECIPE, *arguments, MULTI_WORKER, f"--workdir={tmp_path / 'two'}"
