@@ -106,6 +106,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     else (other ranks and axes, masks, `synchronized=True`, `renorm=True`,
     float64) is left to the parent class.
 
+    Under `tf.distribute` each replica normalises by the statistics of its part
+    of the batch, unless `synchronized=True`, and the moving statistics are
+    averages over the replicas. With Keras' own layer each replica keeps its
+    own ones, so that the model depends on which replica is asked.
+
     Example:
         >>> layer = keras_lt.layers.FusedBatchNormalization(momentum=0.9)
         >>> layer(np.ones((8, 4, 4, 3), "float32"), training=True).shape
@@ -144,8 +149,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if batch_statistics:
             # The kernel returns the unbiased variance; Keras keeps the biased.
             count = tf.cast(tf.size(inputs) // channels, variance.dtype)
+            variance *= (count - 1) / count
+            replicas = tf.distribute.get_replica_context()
+            if replicas is not None and replicas.num_replicas_in_sync > 1:
+                mean, variance = replicas.all_reduce(
+                    tf.distribute.ReduceOp.MEAN, [mean, variance]
+                )
             self._update(self.moving_mean, mean)
-            self._update(self.moving_variance, variance * (count - 1) / count)
+            self._update(self.moving_variance, variance)
         return outputs
 
     def _update(self, variable: Any, value: tf.Tensor) -> None:

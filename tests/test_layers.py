@@ -270,6 +270,37 @@ def test_batch_normalization_saves(tmp_path):
     np.testing.assert_array_equal(model(x), loaded(x))
 
 
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_moving_statistics_are_those_of_all_replicas(
+    two_replicas, synchronized
+):
+    parts = [images((4, 2, 2, 3), seed=0), images((4, 2, 2, 3), 5.0, seed=1)]
+    with two_replicas.scope():
+        layer = FusedBatchNormalization(momentum=0.5, synchronized=synchronized)
+        layer.build((None, 2, 2, 3))
+    values = two_replicas.experimental_distribute_values_from_function(
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    )
+    two_replicas.run(
+        tf.function(lambda inputs: layer(inputs, training=True)), (values,)
+    )
+    variances = [part.var((0, 1, 2)) for part in parts]
+    means = [part.mean((0, 1, 2)) for part in parts]
+    variance = np.mean(variances, 0)
+    if synchronized:
+        variance += np.var(means, 0)
+    for variable, start, expected in (
+        (layer.moving_mean, 0.0, np.mean(means, 0)),
+        (layer.moving_variance, 1.0, variance),
+    ):
+        copies = two_replicas.experimental_local_results(variable.value)
+        assert len(copies) == 2
+        for copy in copies:
+            np.testing.assert_allclose(
+                copy, (start + expected) / 2, rtol=1e-5, atol=1e-5
+            )
+
+
 def test_batch_normalization_trains_on_two_replicas(two_replicas):
     """Keras' layer and ours, each replica with the statistics of its half."""
     x, y = images((16, 4, 4, 3)), images((16, 2), seed=3)
@@ -285,7 +316,12 @@ def test_batch_normalization_trains_on_two_replicas(two_replicas):
         batches = tf.data.Dataset.from_tensors((x, y)).repeat(3)
         losses = model.fit(batches, epochs=1, verbose=0).history["loss"]
         assert np.isfinite(losses).all()
-        weights.append(model.get_weights())
+        copies = [
+            two_replicas.experimental_local_results(variable.value)
+            for variable in model.weights
+        ]
+        # Keras' layer has other moving statistics on each.
+        weights.append([np.mean(values, axis=0) for values in copies])
     assert np.abs(weights[1][-2]).min() > 1e-4  # the mean moved from 0
     # The bias before a normalisation has no gradient but rounding errors.
     for ours, theirs in zip(weights[1], weights[0], strict=True):

@@ -5,10 +5,10 @@
 A small recipe run (--deterministic) is killed by SIGKILL at random moments,
 every second time while a file is being written, and started again with the same
 command. In the end its weights must be, bit by bit, those of a run that was
-left alone, and so must its curves. With --workers=2 the run is of two processes,
-one of which is killed; weights may differ by 1e-6 then, and curves are not
-compared, since what a process has seen of an epoch dies with it. `--record`
-keeps what was seen.
+left alone, and so must its curves. With --workers=2 the run is of two
+processes, one of which is killed; weights may differ by 1e-6 then, and curves
+are not compared, since what a process has seen of an epoch dies with it.
+`--record` keeps what was seen.
 """
 
 import os
