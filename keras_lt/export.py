@@ -1,6 +1,9 @@
-"""Models as SavedModels that TensorFlow serves by itself."""
+"""Models as SavedModels that TensorFlow serves by itself, and for LiteRT."""
 
 import os
+import tempfile
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,56 +11,383 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import files
+from keras_lt import files, preprocessing
+from keras_lt.features import feature_model
+from keras_lt.layers import LogitAdjustment
+
+TOP = 5
 
 
 def save(
-    model: keras.Model, path: str | os.PathLike, images: Any = None
+    model: keras.Model,
+    path: str | os.PathLike,
+    images: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    class_counts: Sequence[float] | None = None,
+    prior: Sequence[float] | None = None,
+    layer: str | None = None,
 ) -> None:
     """Writes a model as a SavedModel, at once or not at all.
 
-    The models here carry their normalisation, so the SavedModel takes the
-    images as they are: its `serve` function and its signature
-    `serving_default` map uint8 images (B, H, W, C) to what the model gives.
-    Loading it needs nothing but TensorFlow.
+    Loading it needs nothing but TensorFlow. Its signatures take and give
+    dictionaries:
+
+    - `serving_default`: `images`, uint8 (B, h, w, channels) of any size. Those
+      of another size than the model's are brought to it by
+      `keras_lt.preprocessing.resize_and_crop`.
+    - `serve_float`: `images`, float32 of the model's size, 0 to 255; rounded if
+      the model takes uint8.
+    - `serve_bytes`: `images`, strings (B,), JPEG or PNG files. TensorFlow
+      decodes them, which leaves EXIF orientation aside. Where the model's
+      images have 1, 3 or 4 channels.
+    - `serve_prior`: `images` as `serving_default`, and `prior`, float32 (C,),
+      the shares of the classes that are expected where the model is used. Where
+      `class_counts` are given.
+    - `features`: `images` as `serving_default`, gives `features` (B, D). Where
+      `keras_lt.features.feature_model` finds some.
+
+    All but the last give `logits` and `probabilities`, float32 (B, C), and
+    `classes`, strings (B, min(5, C)), names from the most probable class on.
+    With a prior q, normalised to sum 1, logits are
+
+        x_c + log q_c - log(n_c + 1e-6),
+
+    n the `class_counts`: `keras_lt.layers.LogitAdjustment` (Menon et al., ICLR
+    2021, equation 9, where q is uniform). A class with q_c = 0 gets no
+    probability. `labels.txt` in the folder has the names, one a line.
 
     Args:
-        model: A built model.
+        model: A built model from images (B, H, W, channels) of one size to
+            logits (B, C), such as those of `keras_lt.models`; of a `DualBranch`
+            its main classifier.
         path: A folder that does not exist.
-        images: Some images, to compare the SavedModel's outputs with the
-            model's before it is put in place; None compares nothing.
+        images: Some images of the model's size, to compare what each signature
+            gives with what the model gives before the SavedModel is put in
+            place; None compares nothing.
+        class_names: C names by label id; None is "0", "1", ...
+        class_counts: Images a class (C,), or shares, that the logits have as
+            their prior: those of the training data for a plain loss on them as
+            they come, ones where training was balanced by its loss or stream.
+        prior: q of `serving_default`, `serve_float` and `serve_bytes`; None
+            leaves the logits as they are. Needs `class_counts`.
+        layer: Of `features`, as `keras_lt.features.feature_model` takes it.
 
     Raises:
         FileExistsError: If something is at `path`.
-        ValueError: If the outputs differ by more than 1e-4 of the largest (of
-            1e-2 for models that compute in 16 bits).
+        ValueError: If an argument is not as above, or outputs differ by more
+            than 1e-4 of the largest (of 1e-2 for models that compute in 16
+            bits).
 
     Example:
-        >>> keras_lt.export.save(model, "saved_model", test.images[:16])
+        >>> keras_lt.export.save(
+        ...     model, "saved_model", test.images[:16],
+        ...     class_names=train.class_names, class_counts=train.class_counts,
+        ... )
         >>> loaded = tf.saved_model.load("saved_model")
-        >>> logits = loaded.serve(test.images[:16])
+        >>> serve = loaded.signatures["serving_default"]
+        >>> logits = serve(images=tf.constant(test.images[:16]))["logits"]
     """
+    path = _new(path)
+    served = _Served(model, class_names, class_counts, prior, layer)
+    with files.replacing(path) as part:
+        archive = keras.export.ExportArchive()
+        archive.track(served.model)
+        for name, (function, *specs) in served.endpoints().items():
+            archive.add_endpoint(name, function, specs)
+        archive.write_out(part, verbose=False)
+        (part / "labels.txt").write_text(
+            "".join(f"{name}\n" for name in served.class_names),
+            encoding="utf-8",
+        )
+        if images is not None:
+            served.check_parity(tf.saved_model.load(part), images)
+
+
+def save_litert(
+    model: keras.Model, path: str | os.PathLike, images: Any = None
+) -> None:
+    """Writes a model for LiteRT (TFLite), at once or not at all.
+
+    The file has one signature, `serving_default`: `images`, uint8 (B, H, W,
+    channels) of the model's size, to `logits` and `probabilities` (B, C).
+
+    Args:
+        model: As `save` takes it. It computes in float32.
+        path: A file that does not exist.
+        images: As in `save`.
+
+    Raises:
+        FileExistsError: If something is at `path`.
+        ValueError: If this TensorFlow has no converter, the converter can't
+            take the model, or outputs differ by more than 1e-4 of the largest.
+
+    Example:
+        >>> keras_lt.export.save_litert(model, "model.tflite", test.images[:16])
+        >>> interpreter = tf.lite.Interpreter("model.tflite")
+        >>> serve = interpreter.get_signature_runner("serving_default")
+        >>> logits = serve(images=test.images[:16])["logits"]
+    """
+    path = _new(path)
+    model = _classifier(model)
+    lite = getattr(tf, "lite", None)
+    if not hasattr(lite, "TFLiteConverter"):
+        raise ValueError(
+            "Expected a TensorFlow with tf.lite.TFLiteConverter. "
+            f"Received: TensorFlow {tf.__version__}, without"
+        )
+    bits16 = {"float16", "bfloat16"} & _compute_dtypes(model)
+    if bits16:
+        raise ValueError(
+            "Expected a model that computes in float32, for LiteRT. "
+            f"Received: {model.name}, with layers in {min(bits16)}"
+        )
+
+    def serve(images):
+        logits = model(images, training=False)
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        serve,
+        [tf.TensorSpec(model.input_shape, tf.uint8, "images")],
+    )
+    with tempfile.TemporaryDirectory() as folder, files.replacing(path) as part:
+        archive.write_out(f"{folder}/model", verbose=False)
+        converter = lite.TFLiteConverter.from_saved_model(
+            f"{folder}/model", signature_keys=["serving_default"]
+        )
+        try:
+            part.write_bytes(converter.convert())
+        except Exception as error:  # the class of its errors is not public
+            raise ValueError(
+                "Expected a model that LiteRT's converter can take. "
+                f"Received: {model.name} ({error})"
+            ) from error
+        if images is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # it will move
+                interpreter = lite.Interpreter(str(part))
+            runner = interpreter.get_signature_runner("serving_default")
+            pixels = _pixels(images)
+            served = runner(images=pixels)["logits"]
+            wanted = model(pixels, training=False)
+            _compare(served, wanted, model, "the LiteRT model")
+
+
+def _new(path: str | os.PathLike) -> Path:
     path = Path(path)
     if path.exists():
         raise FileExistsError(
             f"Expected a path where nothing is. Received: path={path}"
         )
-    with files.replacing(path) as part:
-        model.export(part, format="tf_saved_model", verbose=False)
-        if images is not None:
-            _check_parity(model, part, images)
+    return path
 
 
-def _check_parity(model: keras.Model, path: Path, images: Any) -> None:
-    loaded = tf.saved_model.load(path)
-    served = np.asarray(loaded.serve(images))
-    expected = np.asarray(model(images, training=False))
-    error = np.abs(served - expected).max()
+def _pixels(images: Any) -> np.ndarray:
+    return np.clip(np.round(images), 0, 255).astype("uint8")
+
+
+class _Served:
+    """What the signatures of a SavedModel compute."""
+
+    def __init__(self, model, class_names, class_counts, prior, layer):
+        self.model = _classifier(model)
+        _, *self.size, self.channels = self.model.input_shape
+        # One graph of it for all signatures.
+        self._call = tf.function(self.model, autograph=False)
+        classes = self.model.output_shape[-1]
+        if class_names is None:
+            class_names = range(classes)
+        self.class_names = [str(name) for name in class_names]
+        if len(self.class_names) != classes or any(
+            len(name.splitlines()) != 1 for name in self.class_names
+        ):
+            raise ValueError(
+                f"Expected {classes} names of one line. "
+                f"Received: class_names={class_names}"
+            )
+        self.adjustment = None
+        if class_counts is not None:
+            if np.shape(class_counts) != (classes,):
+                raise ValueError(
+                    f"Expected the counts of {classes} classes. "
+                    f"Received: class_counts={class_counts}"
+                )
+            self.adjustment = LogitAdjustment(class_counts)
+        self.prior = None
+        if prior is not None:
+            self.prior = check_prior(prior, classes)
+            if self.adjustment is None:
+                raise ValueError(
+                    "Expected class_counts with prior, to take theirs out. "
+                    "Received: class_counts=None"
+                )
+        try:
+            self.features = feature_model(model, layer)
+        except ValueError:
+            if layer is not None:
+                raise
+            self.features = None
+
+    def endpoints(self) -> dict[str, tuple]:
+        """Functions by the name of their signature, and what they take."""
+        sized = (None, *self.size, self.channels)
+        any_size = tf.TensorSpec(
+            (None, None, None, self.channels), tf.uint8, "images"
+        )
+        floats = tf.TensorSpec(sized, tf.float32, "images")
+        endpoints = {
+            "serving_default": (self._images, any_size),
+            "serve_float": (self._floats, floats),
+        }
+        if self.channels in (1, 3, 4):
+            files_ = tf.TensorSpec((None,), tf.string, "images")
+            endpoints["serve_bytes"] = (self._files, files_)
+        if self.adjustment is not None:
+            shares = tf.TensorSpec(
+                (len(self.class_names),), tf.float32, "prior"
+            )
+            endpoints["serve_prior"] = (self._with_prior, any_size, shares)
+        if self.features is not None:
+            endpoints["features"] = (self._features, any_size)
+        return endpoints
+
+    def _images(self, images):
+        logits = self._call(self._fitted(images), training=False)
+        return self._outputs(self._adjusted(logits, self.prior))
+
+    def _floats(self, images):
+        if self.model.inputs[0].dtype == "uint8":
+            images = tf.saturate_cast(tf.round(images), tf.uint8)
+        logits = self._call(images, training=False)
+        return self._outputs(self._adjusted(logits, self.prior))
+
+    def _files(self, images):
+        def decoded(file):
+            image = tf.io.decode_image(
+                file, self.channels, expand_animations=False
+            )
+            return self._fitted(image[None])[0]
+
+        spec = tf.TensorSpec((*self.size, self.channels), tf.uint8)
+        images = tf.map_fn(decoded, images, fn_output_signature=spec)
+        logits = self._call(images, training=False)
+        return self._outputs(self._adjusted(logits, self.prior))
+
+    def _with_prior(self, images, prior):
+        valid = tf.reduce_all(tf.math.is_finite(prior) & (prior >= 0))
+        valid &= tf.reduce_sum(prior) > 0
+        check = tf.debugging.Assert(
+            valid,
+            ["Expected a prior of shares of at least 0. Received:", prior],
+            summarize=10,
+        )
+        with tf.control_dependencies([check]):
+            prior = tf.identity(prior)
+        logits = self._call(self._fitted(images), training=False)
+        return self._outputs(self._adjusted(logits, prior))
+
+    def _features(self, images):
+        features = self.features(self._fitted(images), training=False)
+        return {"features": tf.cast(features, tf.float32)}
+
+    def _fitted(self, images):
+        images = preprocessing.resize_and_crop(images, self.size)
+        return tf.ensure_shape(images, [None, *self.size, self.channels])
+
+    def _adjusted(self, logits, prior):
+        logits = tf.cast(logits, tf.float32)
+        if prior is None:
+            return logits
+        shares = prior / tf.reduce_sum(prior)
+        least = np.finfo("float32").tiny  # logits stay finite
+        log_shares = tf.math.log(tf.maximum(shares, least))
+        return self.adjustment(logits) + log_shares
+
+    def _outputs(self, logits):
+        top = tf.math.top_k(logits, min(TOP, len(self.class_names))).indices
+        return {
+            "logits": logits,
+            "probabilities": tf.nn.softmax(logits),
+            "classes": tf.gather(tf.constant(self.class_names), top),
+        }
+
+    def check_parity(self, loaded: Any, images: Any) -> None:
+        """Raises ValueError where a signature and the model differ."""
+        pixels = _pixels(images)
+        logits = self.model(pixels, training=False)
+        wanted = self._adjusted(logits, self.prior)
+        uniform = tf.ones(len(self.class_names))
+        inputs = {
+            "serving_default": ({"images": pixels}, wanted),
+            "serve_float": ({"images": tf.cast(pixels, tf.float32)}, wanted),
+        }
+        if "serve_bytes" in loaded.signatures:
+            encoded = tf.stack([tf.io.encode_png(image) for image in pixels])
+            inputs["serve_bytes"] = ({"images": encoded}, wanted)
+        if "serve_prior" in loaded.signatures:
+            inputs["serve_prior"] = (
+                {"images": pixels, "prior": uniform},
+                self._adjusted(logits, uniform),
+            )
+        if "features" in loaded.signatures:
+            features = self.features(pixels, training=False)
+            inputs["features"] = ({"images": pixels}, features)
+        for name, (arguments, wanted) in inputs.items():
+            served = loaded.signatures[name](**arguments)
+            served = served["features" if name == "features" else "logits"]
+            _compare(served, wanted, self.model, f"the signature {name}")
+
+
+def check_prior(prior: Any, num_classes: int) -> np.ndarray:
+    """A prior as float32 (C,).
+
+    Raises:
+        ValueError: If it is not C finite numbers of at least 0, some above.
+    """
+    values = np.asarray(prior, "float32")
+    if (
+        values.shape != (num_classes,)
+        or not (np.isfinite(values) & (values >= 0)).all()
+        or not values.any()
+    ):
+        raise ValueError(
+            f"Expected a prior of {num_classes} shares of at least 0, one of "
+            f"them above. Received: prior={prior}"
+        )
+    return values
+
+
+def _classifier(model: keras.Model) -> keras.Model:
+    """The model from images to logits; of a DualBranch its main one."""
+    model = getattr(model, "classifier", model)
+    inputs = getattr(model, "inputs", None) or ()
+    outputs = getattr(model, "outputs", None) or ()
+    shapes = [tuple(tensor.shape) for tensor in (*inputs, *outputs)]
+    if (
+        (len(inputs), len(outputs)) != (1, 1)
+        or [len(shape) for shape in shapes] != [4, 2]
+        or None in (*shapes[0][1:], *shapes[1][1:])
+    ):
+        raise ValueError(
+            "Expected a model from images (B, H, W, channels) of one size to "
+            f"logits (B, C). Received: {model.name}, with inputs and outputs "
+            f"of shapes {shapes}"
+        )
+    return model
+
+
+def _compare(served: Any, wanted: Any, model: keras.Model, what: str) -> None:
+    served, wanted = np.asarray(served), np.asarray(wanted, "float32")
+    error = np.abs(served - wanted).max()
     bits16 = {"float16", "bfloat16"} & _compute_dtypes(model)
-    bound = (1e-2 if bits16 else 1e-4) * np.abs(expected).max()
+    bound = (1e-2 if bits16 else 1e-4) * np.abs(wanted).max()
     if not error <= bound:
         raise ValueError(
-            "Expected the SavedModel to give what the model gives, to "
+            f"Expected {what} to give what the model gives, to "
             f"{bound:.2g}. Received: a difference of {error:.2g}"
         )
 

@@ -454,3 +454,50 @@ def test_chain_gives_each_transform_seeds_of_its_own():
 def test_mixing_errors(make):
     with pytest.raises(ValueError, match=r"Expected .* Received: "):
         make()
+
+
+@pytest.mark.parametrize(
+    "shape, size",
+    [
+        ((40, 60), (24, 24)),
+        ((60, 40), (24, 24)),
+        ((200, 31), (24, 24)),
+        ((9, 11), (24, 24)),
+        ((24, 23), (24, 24)),
+        ((50, 70), (24, 40)),
+        ((1, 1), (4, 4)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resize_and_crop_is_the_centre_of_a_resized_image(
+    shape, size, channels
+):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, *shape, channels), "uint8")
+    got = preprocessing.resize_and_crop(tf.constant(images), size)
+    assert got.dtype == tf.uint8
+    # The largest part of 224/256 of the image that has the shape of `size`.
+    factor = 224 / 256 * min(np.array(shape) / size)
+    height, width = factor * np.array(size)
+    top, left = (shape[0] - height) / 2, (shape[1] - width) / 2
+    for image, one in zip(images, got.numpy(), strict=True):
+        for channel in range(channels):
+            wanted = Image.fromarray(image[..., channel]).resize(
+                size[::-1],
+                Image.Resampling.BILINEAR,
+                box=(left, top, left + width, top + height),
+            )
+            error = np.asarray(wanted, int) - one[..., channel]
+            assert np.abs(error).max() <= 1
+
+
+def test_resize_and_crop_leaves_images_of_the_size():
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), "uint8")
+    inside = tf.function(
+        lambda x: preprocessing.resize_and_crop(x, (9, 7)),
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
+    )
+    np.testing.assert_array_equal(inside(images), images)
+    assert inside(images[:, ::2]).shape == (3, 9, 7, 3)
+    # A long image takes no more than its pixels: enlarged it were 20 GB.
+    assert inside(images[:1, :, :1].repeat(300_000, 2)).shape == (1, 9, 7, 3)

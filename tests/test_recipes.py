@@ -117,8 +117,9 @@ import sys, numpy as np, tensorflow as tf
 assert "keras_lt" not in sys.modules
 images, labels = np.load(sys.argv[2])["images"], np.load(sys.argv[2])["labels"]
 model = tf.saved_model.load(sys.argv[1])
-print(float(np.mean(np.argmax(model.serve(images), 1) == labels)))
-print(model.signatures["serving_default"].structured_input_signature)
+serve = model.signatures["serving_default"]
+print(float(np.mean(np.argmax(serve(images=images)["logits"], 1) == labels)))
+print(serve.structured_input_signature)
 """
     np.savez(folder.parent / "x.npz", images=test.images, labels=test.labels)
     lines = subprocess.run(

@@ -481,7 +481,7 @@ def exported(depth: int) -> Callable[[int], None]:
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            loaded.serve(images)
+            loaded.serving_default(images)
 
     return run
 

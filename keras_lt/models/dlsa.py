@@ -504,7 +504,8 @@ class _Level(keras.layers.Layer):
     def _found(self, features: Any) -> tuple[Any, ...]:
         latent, log_abs_det = self.mixture.flow(features, training=False)
         log_joint = self.mixture.log_joint_of(latent, log_abs_det)
-        clusters = ops.argmax(log_joint, axis=1)
+        # Keras' own takes care of -0 by ops that LiteRT lacks.
+        clusters = tf.argmax(log_joint, axis=1, output_type="int32")
         log_likelihood = ops.logsumexp(log_joint, axis=1)
         log_likelihood -= math.log(self.mixture.num_components)
         return (

@@ -22,6 +22,7 @@ from keras_lt.preprocessing.transforms import (
     chain,
     cutout,
     pad_crop_flip,
+    resize_and_crop,
     rotate_90,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "pad_crop_flip",
     "rand_augment",
     "remix",
+    "resize_and_crop",
     "rotate_90",
     "simclr",
     "two_views",

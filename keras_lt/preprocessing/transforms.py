@@ -1,4 +1,4 @@
-"""Crops, mirror images, black squares, turns, and chains of transforms."""
+"""Crops, mirror images, black squares, turns, sizes, chains of transforms."""
 
 from collections.abc import Callable
 
@@ -161,3 +161,44 @@ def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
 def per_image(values: tf.Tensor) -> tf.Tensor:
     """(B,) as (B, 1, 1, 1)."""
     return values[:, None, None, None]
+
+
+def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Brings images to one size, as ImageNet models are evaluated.
+
+    An image (h, w) is enlarged by the factor 256 / 224 * max(H / h, W / w) and
+    its centre cut out, in one: a pixel is the mean of those that it covers,
+    weighted by a triangle (bilinear, anti-aliased). What has the size is left
+    as it is, bit for bit.
+
+    Args:
+        images: uint8 (B, h, w, C), h and w at least 1.
+        size: (H, W).
+
+    Returns:
+        uint8 (B, H, W, C).
+
+    Example:
+        >>> keras_lt.preprocessing.resize_and_crop(photos, (224, 224)).shape
+        TensorShape([8, 224, 224, 3])
+    """
+    before = tf.shape(images)[1:3]
+    after = tf.constant(size)
+
+    def resized():
+        sides, cut = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
+        factor = tf.reduce_max(cut / sides) * (256 / 224)
+        pixels = tf.raw_ops.ScaleAndTranslate(
+            images=images,
+            size=after,
+            scale=tf.stack([factor, factor]),
+            translation=(cut - sides * factor) / 2,
+            kernel_type="triangle",
+            antialias=True,
+        )
+        return tf.saturate_cast(tf.round(pixels), tf.uint8)
+
+    fitted = tf.cond(
+        tf.reduce_all(before == after), lambda: tf.identity(images), resized
+    )
+    return tf.ensure_shape(fitted, [None, *size, None])
