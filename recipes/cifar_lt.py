@@ -4,8 +4,9 @@ r"""Trains a classifier on long-tailed images, from a flag file to a report.
         --workdir=runs/quickstart
 
 The workdir receives the flags in effect (flags.cfg), TensorBoard events,
-checkpoints, model.keras, a SavedModel, result.json and report.html. The same
-command goes on where a run was cut, and leaves a finished run as it is.
+checkpoints, model.keras, a SavedModel with its model card, result.json and
+report.html. The same command goes on where a run was cut, and leaves a
+finished run as it is.
 """
 
 import os
@@ -77,14 +78,20 @@ def train_and_report(run: workdirs.Workdir) -> None:
     results = {
         "last": {**score(model, test, class_counts), "epoch": stage.epochs}
     }
+    logit_counts = options.logit_counts(class_counts)
     if run.is_chief:
         run.discard_results()
         run.write("model.keras", model.save)
+        exported, images = undistributed(model, run), test.images[:16]
         export.save(
-            undistributed(model, run),
+            exported,
             run.path / "saved_model",
-            test.images[:16],
+            images,
+            class_names=train.class_names,
+            class_counts=logit_counts,
         )
+        if FLAGS.export_litert:
+            export.save_litert(exported, run.path / "model.tflite", images)
     if stage.checkpointing and (best := stage.checkpointing.best):
         model.load_weights(best["path"])
         results["best"] = {
@@ -122,6 +129,8 @@ def train_and_report(run: workdirs.Workdir) -> None:
     for which, scores in results.items():
         stage.tensorboard.write_test(scores, f"test_{which}", stage.epochs)
         print(f"test, {which} epoch ({scores['epoch']}): {summary(scores)}")
+    card = run.path / "saved_model" / "MODEL_CARD.md"
+    report.write_model_card(card, record, logit_counts)
     report.write_html(run.path / "report.html", record)
     report.write_record(run.path / "result.json", record)
 

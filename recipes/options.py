@@ -3,6 +3,7 @@
 import re
 
 import keras
+import numpy as np
 import rounds
 from absl import flags
 
@@ -493,6 +494,7 @@ flags.DEFINE_integer(
     "(default: stop at the first one).",
     lower_bound=1,
 )
+flags.DEFINE_bool("export_litert", False, "Write model.tflite too, for LiteRT.")
 flags.DEFINE_string("workdir", None, "Folder of the run.")
 flags.DEFINE_integer(
     "checkpoint_epochs", 1, "From one checkpoint to the next.", lower_bound=1
@@ -553,6 +555,7 @@ NOT_COMPARED = (
     "features_from",
     "overwrite",
     "eval_only",
+    "export_litert",
     "checkpoint",
     "checkpoint_epochs",
     "checkpoint_steps",
@@ -593,3 +596,44 @@ def first_stage_name(values=None) -> str:
         return method
     stage1 = values["stage1"] if values else FLAGS.stage1
     return "single" if stage1 == "ce" else stage1
+
+
+def logit_counts(class_counts: np.ndarray) -> np.ndarray | None:
+    """Images a class that the trained logits have as their prior, or shares.
+
+    Those that the last stage drew, times the weights of its loss, with what
+    the loss takes out of the logits already left out. None where the stream
+    is neither random nor class-balanced.
+    """
+    seen = class_counts > 0
+    images = np.maximum(class_counts, 1)
+    stage2 = second_stage_name()
+    loss, sampling = FLAGS.loss, FLAGS.sampling
+    weighted = loss.startswith("class_balanced") or FLAGS.drw_epoch is not None
+    if FLAGS.drs_epoch is not None:
+        sampling = "class_balanced"
+    if FLAGS.method == "dual_branch":
+        sampling = FLAGS.balanced_sampling
+    if FLAGS.method == "dlsa":
+        loss, sampling, weighted = FLAGS.dlsa_loss, "random", False
+    elif stage2 in ("crt", "lws", "linear_probe"):
+        loss, sampling = FLAGS.stage2_loss, FLAGS.stage2_sampling
+        weighted = False
+    elif stage2 != "none":
+        loss, weighted = "crossentropy", False
+        sampling = "random" if stage2 == "instance" else "class_balanced"
+    if stage2 in ("ip_dpp", "random_balanced"):
+        drawn = np.minimum(images, FLAGS.subset_size)
+    elif sampling == "class_balanced":
+        drawn = np.ones_like(images)
+    elif sampling == "random":
+        drawn = images
+    else:
+        return None
+    if weighted:
+        drawn = drawn * counts.effective_number_weights(images, FLAGS.beta)
+    if loss == "balanced_softmax":
+        drawn = drawn / images
+    elif loss == "logit_adjusted":
+        drawn = drawn / images**FLAGS.tau
+    return np.where(seen, drawn / drawn[seen].min(), 0.0)

@@ -139,6 +139,7 @@ class Workdir:
         "report.html",
         "model.keras",
         "saved_model",
+        "model.tflite",
         "selection.html",
         "division.html",
         "division_test.html",
@@ -260,7 +261,9 @@ class Workdir:
 
     def discard_results(self) -> None:
         """Deletes what a start that was cut while finishing has left."""
-        self._delete(("report.html", "model.keras", "saved_model"))
+        self._delete(
+            ("report.html", "model.keras", "saved_model", "model.tflite")
+        )
 
     def write(self, name: str, write: Callable[[Path], Any]) -> None:
         """The chief writes a file by `write(path)`, at once or not at all."""

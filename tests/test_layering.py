@@ -47,6 +47,7 @@ ROOMS = (
     "keras_lt.callbacks",
     "keras_lt.report.result",
     "keras_lt.report.page",
+    "keras_lt.report.card",
     "keras_lt.report.selection",
     "keras_lt.report.division",
     "keras_lt.report.comparison",

@@ -147,6 +147,91 @@ print(serve.structured_input_signature)
     assert f"top1 {top1:.4f}" in capsys.readouterr().out
 
 
+def test_card_and_labels_beside_the_saved_model(finished, monkeypatch, capsys):
+    folder, _ = finished
+    record = report.read_record(folder / "result.json")
+    labels = (folder / "saved_model" / "labels.txt").read_text().splitlines()
+    assert labels == record["data"]["class_names"]
+    card = (folder / "saved_model" / "MODEL_CARD.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(folder)
+    exec(snippet, {})
+    assert "[b'" in capsys.readouterr().out
+    signatures = tf.saved_model.load(folder / "saved_model").signatures
+    assert set(re.findall(r"`(serve_\w+)`", card)) <= set(signatures)
+    assert "model's own to be equal." in card  # of the balanced branch
+
+
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        ({}, [80, 20, 1, 0]),
+        ({"loss": "focal"}, [80, 20, 1, 0]),
+        ({"loss": "balanced_softmax"}, [1, 1, 1, 0]),
+        ({"loss": "logit_adjusted", "tau": 0.5}, [80**0.5, 20**0.5, 1, 0]),
+        # Weights 1 / n at beta = 1 and the same for all at beta = 0.
+        ({"loss": "class_balanced", "beta": 0.0}, [80, 20, 1, 0]),
+        ({"loss": "ldam", "drw_epoch": 3, "beta": 1 - 1e-9}, [1, 1, 1, 0]),
+        # (1 - 0.5^n) / 0.5 is 2 but at n = 1, where it is 1.
+        ({"loss": "class_balanced", "beta": 0.5}, [40, 10, 1, 0]),
+        ({"drs_epoch": 3}, [1, 1, 1, 0]),
+        ({"sampling": "class_balanced"}, [1, 1, 1, 0]),
+        ({"sampling": "square_root"}, None),
+        ({"method": "dual_branch"}, [1, 1, 1, 0]),
+        ({"method": "dlsa"}, [1, 1, 1, 0]),
+        ({"method": "dlsa", "dlsa_loss": "crossentropy"}, [80, 20, 1, 0]),
+        ({"stage2": "crt"}, [1, 1, 1, 0]),
+        ({"stage2": "crt", "stage2_sampling": "random"}, [80, 20, 1, 0]),
+        ({"stage2": "tau"}, [1, 1, 1, 0]),
+        ({"method": "linear_probe"}, [1, 1, 1, 0]),
+        ({"method": "bns_ipdpp", "stage2": "instance"}, [80, 20, 1, 0]),
+        (
+            {"method": "bns_ipdpp", "stage2": "ip_dpp", "subset_size": 30},
+            [30, 20, 1, 0],
+        ),
+    ],
+    ids=str,
+)
+def test_prior_that_logits_have(given, wanted):
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(**given):
+        got = recipe.options.logit_counts(np.array([80, 20, 1, 0]))
+    if wanted is None:
+        assert got is None
+    else:
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_litert_and_unsafe_models(tmp_path, monkeypatch, capsys):
+    run = ("--dataset=digits", "--max_steps=1", f"--workdir={tmp_path / 'run'}")
+    assert not recipe.run(monkeypatch, *run, "--export_litert")
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    interpreter = tf.lite.Interpreter(str(tmp_path / "run" / "model.tflite"))
+    serve = interpreter.get_signature_runner("serving_default")
+    images = datasets.load("digits", split="test").images[:4]
+    np.testing.assert_allclose(
+        serve(images=images)["logits"], model(images), rtol=1e-4, atol=1e-4
+    )
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Lambda(lambda x: exec("raise SystemExit(9)"))
+    monkeypatch.setattr(outputs, "call", lambda x: x)
+    path = tmp_path / "lambda.keras"
+    keras.Model(inputs, outputs(inputs)).save(path)
+    before = list(tmp_path.iterdir())
+    assert (
+        recipe.run(
+            monkeypatch,
+            "--dataset=digits",
+            "--eval_only",
+            f"--checkpoint={path}",
+        )
+        == 1
+    )
+    error = capsys.readouterr().err
+    assert "Lambda" in error and "safe_mode" in error
+    assert list(tmp_path.iterdir()) == before
+
+
 def test_tensorboard(finished):
     folder, _ = finished
     events = EventAccumulator(str(folder / "tensorboard"), {"tensors": 0})

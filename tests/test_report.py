@@ -265,3 +265,54 @@ def test_page_without_history_name_or_confusion(tmp_path):
     del record["flags"]
     with pytest.raises(ValueError, match="without flags"):
         report.write_html(path, record)
+
+
+def card(tmp_path, *logit_counts, **changes):
+    path = tmp_path / "MODEL_CARD.md"
+    report.write_model_card(path, make_record(**changes), *logit_counts)
+    return path.read_text(encoding="utf-8")
+
+
+def test_model_card(tmp_path):
+    text = card(tmp_path, COUNTS)
+    lines = text.splitlines()
+    # 8 of 12 test images are right, of classes 4 / 4, 2 / 4 and 1 / 4.
+    header = lines.index(
+        "| top1 | balanced | many | medium | few | unseen | ece |"
+    )
+    cells = [cell.strip() for cell in lines[header + 2].split("|")[1:-1]]
+    assert cells[:6] == ["58.3%", "58.3%", "100.0%", "50.0%", "n/a", "25.0%"]
+    classes = lines.index("| class | group | training images | accuracy |")
+    assert lines[classes + 2 : classes + 6] == [
+        "| cat | many | 900 | 100.0% |",
+        "| dog & \\<b\\> | medium | 50 | 50.0% |",
+        "| eel | few | 5 | n/a |",
+        "| fly | unseen | 0 | 25.0% |",
+    ]
+    assert "Classes with few training images: eel." in text
+    assert "Classes with no training image: fly." in text
+    assert "Lowest accuracies: fly (25.0%), dog & \\<b\\> (50.0%)," in text
+    assert "--beta=0.99" in lines and "--d=1,2" in lines
+    assert "from 0 to 900." in text
+    assert os.listdir(tmp_path) == ["MODEL_CARD.md"]
+
+
+@pytest.mark.parametrize(
+    "logit_counts, words",
+    [
+        (None, "There is no `serve_prior`"),
+        (COUNTS / 955, "own to be those of the training images."),
+        ([1, 1, 1, 0], "own to be equal."),
+        ([4, 2, 1, 0], "own to be what the stream and the loss"),
+    ],
+)
+def test_model_card_says_what_the_prior_is(tmp_path, logit_counts, words):
+    assert words in card(tmp_path, logit_counts)
+
+
+def test_model_card_of_an_incomplete_record(tmp_path):
+    broken = make_record()
+    del broken["seed"]
+    with pytest.raises(ValueError, match="without seed"):
+        report.write_model_card(tmp_path / "card.md", broken)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
-"""What runs leave behind: records, and pages of runs, draws and divisions."""
+"""What runs leave behind: records, cards, pages of runs and what they did."""
 
+from keras_lt.report.card import write_model_card
 from keras_lt.report.comparison import write_comparison
 from keras_lt.report.division import write_division
 from keras_lt.report.page import write_html
@@ -24,6 +25,7 @@ __all__ = [
     "write_comparison",
     "write_division",
     "write_html",
+    "write_model_card",
     "write_record",
     "write_selection",
 ]

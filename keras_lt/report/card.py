@@ -1,0 +1,217 @@
+"""`MODEL_CARD.md`: what a served model is, in words."""
+
+import os
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lt import files
+from keras_lt.counts import shot_groups
+from keras_lt.metrics import GROUPS
+from keras_lt.report.page import data_facts, percent, run_title, text
+from keras_lt.report.result import check
+
+_NAMED = 10  # classes that a sentence names
+
+
+def write_model_card(
+    path: str | os.PathLike,
+    record: dict,
+    logit_counts: Sequence[float] | None = None,
+) -> None:
+    """Write a model card in Markdown about the model of a record.
+
+    Data, scores by shot group and class, limits, how to call what
+    `keras_lt.export.save` wrote, and settings. The scores are those of the last
+    epoch, which is what is exported.
+
+    Args:
+        path: File to write; what is there is replaced.
+        record: What `record` or `read_record` gave.
+        logit_counts: What `keras_lt.export.save` got as `class_counts`.
+
+    Raises:
+        ValueError: If a required key is missing.
+        OSError: If `path` can't be written.
+
+    Example:
+        >>> keras_lt.report.write_model_card(
+        ...     "saved_model/MODEL_CARD.md", record, record["class_counts"]
+        ... )
+    """
+    check(record, "record")
+    parts = (
+        _about(record),
+        _scores(record),
+        _limits(record),
+        _calls(record, logit_counts),
+        _classes(record),
+        _settings(record),
+    )
+    with files.replacing(path) as part:
+        part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _about(record: dict) -> str:
+    data, train = record["data"], record["train"]
+    counts = record["class_counts"]
+    thresholds = record["shot_thresholds"]
+    return "\n\n".join(
+        [
+            f"# {_escape(run_title(record))}",
+            "An image classifier, trained by keras_lt "
+            f"{record['environment']['keras_lt']} (method "
+            f"{_escape(record['method'])}, seed {record['seed']}).",
+            "## Data",
+            f"{_escape(', '.join(data_facts(record)))}. Training images a "
+            f"class: from {min(counts):,} to {max(counts):,}. Height, width "
+            f"and channels of images: {text(data['image_shape'])}. Many-shot "
+            f"are classes with more than {thresholds['many']:,} training "
+            f"images, few-shot those with fewer than {thresholds['few']:,}, "
+            "unseen those without.",
+            f"The model has {train['num_parameters']:,} parameters and was "
+            f"trained for {train['epochs']} epochs on {train['images']:,} "
+            f"images ({train['precision']}).",
+        ]
+    )
+
+
+def _scores(record: dict) -> str:
+    last = record["test"]["last"]
+    names = ("top1", "balanced", *GROUPS, "ece")
+    return f"""## Scores
+
+On {last["num_images"]:,} test images; balanced is the mean over classes, ece
+the expected calibration error.
+
+{_table(names, [[percent(last[name]) for name in names]])}"""
+
+
+def _limits(record: dict) -> str:
+    last, names = record["test"]["last"], record["data"]["class_names"]
+    groups = shot_groups(record["class_counts"], **record["shot_thresholds"])
+    lines = [
+        f"It knows {len(names):,} classes, and gives any image to one of them.",
+        "The scores are of test images that come from where its training "
+        "images came from. Elsewhere, and with other shares of the classes, "
+        "they are others.",
+    ]
+    for group, reason in (
+        ("few", "few training images"),
+        ("unseen", "no training image"),
+    ):
+        labels = np.flatnonzero(groups[group])
+        if len(labels):
+            lines.append(f"Classes with {reason}: {_named(labels, names)}.")
+    measured = [
+        (accuracy, label)
+        for label, accuracy in enumerate(last["per_class"])
+        if accuracy is not None
+    ]
+    worst = ", ".join(
+        f"{_escape(names[label])} ({percent(accuracy)})"
+        for accuracy, label in sorted(measured)[:5]
+    )
+    lines.append(f"Lowest accuracies: {worst}.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _named(labels: np.ndarray, names: Sequence[str]) -> str:
+    shown = ", ".join(_escape(names[label]) for label in labels[:_NAMED])
+    more = len(labels) - _NAMED
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _calls(record: dict, logit_counts: Sequence[float] | None) -> str:
+    shape = tuple(record["data"]["image_shape"])
+    prior = "There is no `serve_prior`: the prior of the logits is not known."
+    if logit_counts is not None:
+        shares, trained = (
+            np.asarray(values) / np.sum(values)
+            for values in (logit_counts, record["class_counts"])
+        )
+        own = "what the stream and the loss of its training made them"
+        if np.allclose(shares, trained):
+            own = "those of the training images"
+        elif np.ptp(shares[shares > 0]) < 1e-6:
+            own = "equal"
+        prior = (
+            "`serve_prior` adjusts the probabilities to the shares of the "
+            "classes where the model is used. It takes the model's own to be "
+            f"{own}."
+        )
+    return f"""## How to call
+
+TensorFlow is all it needs. `labels.txt` has the names of the classes, in the
+order of the outputs.
+
+```python
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load("saved_model")  # the folder of this card
+images = np.zeros((2, *{shape}), "uint8")  # yours, of any size
+served = model.signatures["serving_default"](images=tf.constant(images))
+print(served["classes"].numpy()[:, 0], served["probabilities"].numpy())
+```
+
+Images of another size than {shape[0]} x {shape[1]} are resized and their centre
+is cut out. `serve_float` takes float32 images of that size, `serve_bytes` JPEG
+or PNG files (EXIF orientation is left aside), `features` gives what the
+classifier sees.
+
+{prior}"""
+
+
+def _classes(record: dict) -> str:
+    data, last = record["data"], record["test"]["last"]
+    groups = shot_groups(record["class_counts"], **record["shot_thresholds"])
+    rows = [
+        [
+            _escape(name),
+            next(group for group in GROUPS if groups[group][label]),
+            f"{count:,}",
+            percent(accuracy),
+        ]
+        for label, (name, count, accuracy) in enumerate(
+            zip(
+                data["class_names"],
+                record["class_counts"],
+                last["per_class"],
+                strict=True,
+            )
+        )
+    ]
+    header = ("class", "group", "training images", "accuracy")
+    return f"## Classes\n\n{_table(header, rows)}"
+
+
+def _settings(record: dict) -> str:
+    environment = record["environment"]
+    versions = ", ".join(
+        f"{name} {environment[name]}"
+        for name in ("python", "tensorflow", "keras", "numpy")
+    )
+    flags = "\n".join(
+        f"--{name}={text(value).replace(', ', ',')}"
+        for name, value in record["flags"].items()
+        if value is not None
+    )
+    return f"""## Settings
+
+{_escape(versions)}; commit {environment["git_commit"]}.
+
+```
+{flags}
+```"""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escape(text: str) -> str:
+    """Text as Markdown that stands for itself."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
