@@ -1,0 +1,254 @@
+"""Classifies images with a SavedModel of `keras_lt.export.save`.
+
+    python tools/predict.py runs/quickstart cat.jpg dog.png
+    python tools/predict.py saved_model photos --output=classes.csv --top_k=3
+    python tools/predict.py saved_model photos --prior=0.5,0.3,0.2
+
+MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it. Of
+a folder of images all with a known ending are taken, at any depth. Output is
+CSV, or JSON lines in a file that ends in .jsonl: a row an image, with its most
+probable classes or, where it can't be read, with the error.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from keras_lt import export, files, preprocessing
+
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class Model(NamedTuple):
+    """A loaded SavedModel: what it serves, and what it takes."""
+
+    signatures: dict[str, Callable]
+    class_names: list[str]
+    size: tuple[int, int]
+    channels: int
+    loaded: Any  # the signatures' variables live as long as this
+
+
+def load(path: Path) -> Model:
+    if (path / "saved_model").is_dir():
+        path /= "saved_model"
+    if not (path / "labels.txt").is_file():
+        raise ValueError(
+            "Expected a SavedModel of keras_lt.export.save, with labels.txt, "
+            f"or a workdir. Received: {path}"
+        )
+    loaded = tf.saved_model.load(path)
+    signatures = loaded.signatures
+    (spec,) = signatures["serve_float"].structured_input_signature[1].values()
+    _, *size, channels = spec.shape
+    if channels not in MODES:
+        raise ValueError(
+            f"Expected a model of images with 1, 3 or 4 channels. "
+            f"Received: {path}, with {channels}"
+        )
+    names = (path / "labels.txt").read_text(encoding="utf-8").splitlines()
+    return Model(signatures, names, tuple(size), channels, loaded)
+
+
+def read_image(path: Path, channels: int) -> np.ndarray:
+    """A file of any mode as uint8 (h, w, channels), turned as EXIF says."""
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits: the high byte stays
+            high = np.asarray(image).astype(np.uint32) >> 8
+            image = Image.fromarray(high.astype(np.uint8))
+        elif image.mode == "P":
+            image = image.convert("RGBA")
+        pixels = np.asarray(image.convert(MODES[channels]))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read(path: Path, model: Model) -> np.ndarray | str:
+    """The image at the model's size, or why there is none."""
+    try:
+        image = read_image(path, model.channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # PIL's plugins raise a dozen kinds
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return preprocessing.resize_and_crop(image[None], model.size)[0].numpy()
+
+
+def find(images: list[Path]) -> list[Path]:
+    """The files themselves, and those in folders, in order."""
+    found = []
+    for path in images:
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.is_file())
+            found += sorted(p for p in inside if p.suffix.lower() in ENDINGS)
+        else:
+            found.append(path)
+    if not found:
+        raise ValueError(
+            f"Expected images. Received: {', '.join(map(str, images))} with "
+            f"no {', '.join(ENDINGS)} inside"
+        )
+    return found
+
+
+def read_prior(prior: str, model: Model) -> np.ndarray:
+    """Of a list of shares, or of a file with such a list."""
+    given = Path(prior).read_text() if os.path.isfile(prior) else prior
+    try:
+        shares = [float(share) for share in given.replace(",", " ").split()]
+    except ValueError as error:
+        raise ValueError(
+            "Expected --prior to be a file or a list of shares, such as "
+            f"0.5,0.3,0.2. Received: --prior={prior}"
+        ) from error
+    if "serve_prior" not in model.signatures:
+        raise ValueError(
+            "Expected a model that was exported with class_counts, for "
+            f"--prior. Received: signatures {', '.join(model.signatures)}"
+        )
+    return export.check_prior(shares, len(model.class_names))
+
+
+def predictions(
+    paths: list[Path], model: Model, serve: Callable, batch_size: int
+) -> Iterator[tuple[Path, np.ndarray | str]]:
+    """Probabilities (C,) of each image, or why there are none."""
+    with futures.ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            images = list(pool.map(lambda path: read(path, model), batch))
+            good = [image for image in images if not isinstance(image, str)]
+            served = iter(())
+            if good:
+                served = iter(serve(tf.stack(good))["probabilities"].numpy())
+            for path, image in zip(batch, images, strict=True):
+                yield path, image if isinstance(image, str) else next(served)
+
+
+def write_rows(
+    file: Any,
+    json_lines: bool,
+    rows: Iterator[tuple[Path, np.ndarray | str]],
+    class_names: list[str],
+    top_k: int,
+) -> int:
+    """Writes a row an image; returns how many could be read."""
+    count = 0
+    writer = csv.writer(file, lineterminator="\n")
+    if not json_lines:
+        ranks = range(1, top_k + 1)
+        columns = [(f"class_{rank}", f"probability_{rank}") for rank in ranks]
+        writer.writerow(["image", *sum(columns, ()), "error"])
+    for path, found in rows:
+        row = {"image": str(path)}
+        cells = [""] * (2 * top_k)
+        if isinstance(found, str):
+            row["error"] = found
+        else:
+            count += 1
+            top = np.argsort(-found, kind="stable")[:top_k]
+            row["classes"] = [class_names[label] for label in top]
+            row["probabilities"] = [float(f"{found[i]:.6g}") for i in top]
+            cells[::2], cells[1::2] = row["classes"], row["probabilities"]
+        if json_lines:
+            print(json.dumps(row, ensure_ascii=False), file=file)
+        else:
+            writer.writerow([path, *cells, row.get("error", "")])
+    return count
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER")
+    parser.add_argument(
+        "--output", type=Path, help="a new .csv or .jsonl file, not stdout"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what is at --output"
+    )
+    parser.add_argument("--top_k", type=int, default=5, help="classes a row")
+    parser.add_argument(
+        "--prior", help="shares of the classes where the images come from"
+    )
+    parser.add_argument("--batch_size", type=int, default=32)
+    arguments = parser.parse_args()
+    for name in ("top_k", "batch_size"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    output = arguments.output
+    if output and output.suffix not in (".csv", ".jsonl"):
+        parser.error(f"--output must end in .csv or .jsonl, not {output}")
+    if output and output.exists() and not arguments.overwrite:
+        parser.error(f"{output} exists: --overwrite replaces it")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    model = load(arguments.model)
+    serve = model.signatures["serving_default"]
+    if arguments.prior is not None:
+        prior = tf.constant(read_prior(arguments.prior, model))
+
+        def serve(images):
+            return model.signatures["serve_prior"](images=images, prior=prior)
+
+    paths = find(arguments.images)
+    rows = tqdm(
+        predictions(paths, model, serve, arguments.batch_size),
+        total=len(paths),
+        unit=" images",
+        file=sys.stderr,
+    )
+    with contextlib.ExitStack() as stack:
+        output = arguments.output
+        file = sys.stdout
+        if output:
+            part = stack.enter_context(files.replacing(output))
+            file = stack.enter_context(
+                open(
+                    part,
+                    "w",
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                    newline="",
+                )
+            )
+        count = write_rows(
+            file,
+            bool(output) and output.suffix == ".jsonl",
+            rows,
+            model.class_names,
+            min(arguments.top_k, len(model.class_names)),
+        )
+    if not count:
+        raise ValueError(
+            f"Expected images that can be read. Received: {len(paths)}, none "
+            "of which can be"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        sys.exit(f"predict.py: error: {' '.join(str(error).split())}")
