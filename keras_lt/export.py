@@ -54,8 +54,9 @@ def save(
         x_c + log q_c - log(n_c + 1e-6),
 
     n the `class_counts`: `keras_lt.layers.LogitAdjustment` (Menon et al., ICLR
-    2021, equation 9, where q is uniform). A class with q_c = 0 gets no
-    probability. `labels.txt` in the folder has the names, one a line.
+    2021, equation 9, where q is uniform). A class with q_c = 0 gets a
+    probability of about 0: its logarithm counts as -87. `labels.txt` in the
+    folder has the names, one a line.
 
     Args:
         model: A built model from images (B, H, W, channels) of one size to

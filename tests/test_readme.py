@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import recipe
 from data import tfds_dir
+from PIL import Image
 
 import keras_lt
 
@@ -53,7 +55,11 @@ def folders(tmp_path_factory):
     (root / "damaged" / "result.json").unlink()
     for weights in (root / "damaged" / "checkpoints").glob("*.h5"):
         weights.write_bytes(weights.read_bytes()[:1000])
+    inputs = keras.Input((8, 8, 1))
+    layer = keras.layers.Lambda(lambda x: x, output_shape=(8, 8, 1))
+    keras.Model(inputs, layer(inputs)).save(root / "lambda.keras")
     return {
+        "LAMBDA": root / "lambda.keras",
         "NEW": root / "new",
         "RUN": root / "run",
         "OTHER": root / "other",
@@ -109,21 +115,28 @@ def test_python_snippets_run(tmp_path, monkeypatch):
 
 
 def test_commands_run(tmp_path, monkeypatch):
-    """The recipe's commands, in their order, with two steps of training."""
+    """Commands in their order, those of the recipe with two steps."""
     commands = [
         line
         for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
         for line in block.splitlines()
-        if line.startswith("python recipes/")
+        if line.startswith(("python recipes/", "python tools/"))
     ]
-    assert len(commands) >= 2
+    assert len(commands) >= 4
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipes").symlink_to(recipe.REPO / "recipes")
+    for folder in ("recipes", "tools"):
+        (tmp_path / folder).symlink_to(recipe.REPO / folder)
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (90, 60)).save(tmp_path / "photos" / "grey.jpg")
     for command in commands:
-        arguments = shlex.split(command)[2:]
+        _, script, *arguments = shlex.split(command)
+        if script.startswith("tools/"):
+            subprocess.run([sys.executable, script, *arguments], check=True)
+            continue
         assert not recipe.run(
             monkeypatch, *arguments, f"--data_dir={tfds_dir()}", "--max_steps=2"
         )
+    assert "photos/grey.jpg" in (tmp_path / "classes.csv").read_text()
 
 
 def test_files_that_readme_names_are_there():

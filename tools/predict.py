@@ -136,7 +136,9 @@ def predictions(
             good = [image for image in images if not isinstance(image, str)]
             served = iter(())
             if good:
-                served = iter(serve(tf.stack(good))["probabilities"].numpy())
+                served = iter(
+                    serve(images=np.stack(good))["probabilities"].numpy()
+                )
             for path, image in zip(batch, images, strict=True):
                 yield path, image if isinstance(image, str) else next(served)
 

@@ -7,7 +7,7 @@
 
 Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run, and
 recipes/results/benchmark_SUBJECT.json, what `tools/benchmark.py SUBJECT --json`
-printed.
+printed (of serve_check what `tools/serve_check.py --output` wrote).
 """
 
 import os
