@@ -524,7 +524,8 @@ def test_mixture_exports(tmp_path):
     model(x)
     randomize(model)
     model.export(tmp_path / "model", format="tf_saved_model", verbose=False)
-    got = tf.saved_model.load(tmp_path / "model").serve(x[:7])
+    loaded = tf.saved_model.load(tmp_path / "model")
+    got = loaded.serve(x[:7])
     np.testing.assert_allclose(got, model(x[:7]), rtol=1e-5, atol=1e-6)
 
 
