@@ -28,6 +28,7 @@ def stream(
     seed: int,
     transform: Callable | None = None,
     mix: Callable | None = None,
+    random_resized_crop: bool = False,
     start_step: int = 0,
     shard: tuple[int, int] = (0, 1),
     total_steps: int | None = None,
@@ -65,6 +66,9 @@ def stream(
         transform: Augmentation, as `keras_lt.preprocessing` describes it.
         mix: Mixing of each example with a partner, which is drawn as it was, as
             `keras_lt.preprocessing` describes it.
+        random_resized_crop: Whether images from files are cropped at random
+            before they are resized, as ImageNet training does, and not in the
+            centre (`keras_lt.datasets.FileDataset`).
         start_step: First step, counted from 0.
         shard: (i, n): yield the i-th of n slices of each batch.
         total_steps: Length of the run; "progressive" needs it.
@@ -105,14 +109,17 @@ def stream(
             switch[0] * batch_size,
         )
     name = name or (sampling if isinstance(sampling, str) else "probabilities")
-    images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    read = dataset.batch_reader(random_resized_crop)
+    labels = tf.constant(dataset.labels)
     local_size = batch_size // parts
 
     def examples(positions: tf.Tensor, name: str) -> Any:
         indices = draw(
             seeding.key_from_seed(seed, f"{name}/indices"), positions
         )
-        drawn = tf.gather(images, indices), tf.gather(labels, indices)
+        key = seeding.key_from_seed(seed, f"{name}/crop")
+        images = read(indices, seeding.fold_in(key, positions))
+        drawn = images, tf.gather(labels, indices)
         if transform is None:
             return drawn
         key = seeding.key_from_seed(seed, f"{name}/transform")
@@ -350,7 +357,7 @@ def pairs(
             "Expected samples of two classes or more. "
             f"Received: class_counts={dataset.class_counts.tolist()}"
         )
-    images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    read, labels = dataset.batch_reader(), tf.constant(dataset.labels)
     classes, member = tf.constant(present), _members(dataset)
     key = seeding.key_from_seed(seed, name)
 
@@ -365,8 +372,7 @@ def pairs(
             for i, which in enumerate((first, second))
         ]
         return tuple(
-            (tf.gather(images, indices), tf.gather(labels, indices))
-            for indices in drawn
+            (read(indices), tf.gather(labels, indices)) for indices in drawn
         )
 
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
@@ -447,6 +453,7 @@ def evaluation(
     batch_size: int,
     transform: Callable | None = None,
     seed: int = 0,
+    random_resized_crop: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches that hold every image exactly once, in order.
@@ -456,7 +463,8 @@ def evaluation(
         batch_size: Size of all batches but the last.
         transform: As in `stream`, for images as training sees them; None
             leaves them as they are.
-        seed: Of the transform.
+        seed: Of the transform and of random crops.
+        random_resized_crop: As in `stream`, for images as training sees them.
         shard: (i, n): the i-th of n parts of the data set, equal but for one
             image.
 
@@ -465,7 +473,8 @@ def evaluation(
         what remains.
 
     Raises:
-        ValueError: If the batch size is not positive, or the shard none.
+        ValueError: If the batch size is not positive, the shard is none, or
+            images in memory are to be cropped.
 
     Example:
         >>> model.evaluate(keras_lt.streams.evaluation(test, 500))
@@ -480,11 +489,14 @@ def evaluation(
             f"Expected shard=(i, n) with 0 <= i < n. Received: shard={shard}"
         )
     begin, end = (len(dataset) * i // parts for i in (part, part + 1))
-    images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
+    read = dataset.batch_reader(random_resized_crop)
+    labels = tf.constant(dataset.labels)
     key = seeding.key_from_seed(seed, "evaluation")
+    crop_key = seeding.key_from_seed(seed, "evaluation/crop")
 
     def batch(indices):
-        batch = tf.gather(images, indices), tf.gather(labels, indices)
+        images = read(indices, seeding.fold_in(crop_key, indices))
+        batch = images, tf.gather(labels, indices)
         if transform is None:
             return batch
         return transform(*batch, indices, seeding.fold_in(key, indices))

@@ -1,3 +1,4 @@
+import io
 import os
 import urllib.error
 import urllib.request
@@ -5,6 +6,7 @@ import urllib.request
 import numpy as np
 import pytest
 from data import numbered, tfds_dir
+from PIL import Image
 
 from keras_lt import counts, datasets
 
@@ -289,7 +291,7 @@ def test_unknown_split_of_cifar10():
             datasets.load("cifar10", split=split, data_dir=tfds_dir())
 
 
-def store(path, dataset_name, features, examples):
+def store(path, dataset_name, features, examples, file_format=None):
     import tensorflow_datasets as tfds
 
     class Small(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -309,7 +311,7 @@ def store(path, dataset_name, features, examples):
         def _generate_examples(self):
             yield from enumerate(examples)
 
-    Small(data_dir=path).download_and_prepare()
+    Small(data_dir=path, file_format=file_format).download_and_prepare()
 
 
 def small_features(image_shape=(4, 4, 3), label=None):
@@ -351,7 +353,7 @@ def test_own_tfds_data(tmp_path):
     np.testing.assert_array_equal(dataset.labels, order % 2)
 
 
-def test_data_larger_than_memory_is_refused(tmp_path, monkeypatch):
+def test_data_larger_than_memory_needs_array_records(tmp_path, monkeypatch):
     store(
         tmp_path, "small_big", small_features(), small_examples([(4, 4, 3)] * 4)
     )
@@ -361,19 +363,67 @@ def test_data_larger_than_memory_is_refused(tmp_path, monkeypatch):
         len(datasets.load("small_big", split="train", data_dir=tmp_path)) == 4
     )
     sizes["SC_PAGE_SIZE"] -= 1
-    with pytest.raises(ValueError, match=r"half of the memory.*\(4, 4, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"fit into memory.*tfrecord files"):
         datasets.load("small_big", split="train", data_dir=tmp_path)
 
 
-def test_images_of_several_sizes_are_refused(tmp_path):
+def test_images_of_several_sizes_need_array_records(tmp_path):
     store(
         tmp_path,
         "small_mixed",
         small_features((None, None, 3)),
         small_examples([(4, 4, 3), (5, 4, 3)]),
     )
-    with pytest.raises(ValueError, match=r"one size.*name='small_mixed'"):
+    message = (
+        "tfds build small_mixed --file_format=array_record.*Received: tfrecord "
+        f"files in {tmp_path}"
+    )
+    with pytest.raises(ValueError, match=message):
         datasets.load("small_mixed", split="train", data_dir=tmp_path)
+
+
+def test_array_records_are_read_by_index(tmp_path, monkeypatch):
+    shapes = [(8 + number, 12, 3) for number in range(7)]
+    examples = small_examples(shapes)
+    store(
+        tmp_path,
+        "small_records",
+        small_features((None, None, 3)),
+        examples,
+        file_format="array_record",
+    )
+
+    def load(**arguments):
+        return datasets.load(
+            "small_records",
+            split="train",
+            data_dir=tmp_path,
+            image_size=6,
+            **arguments,
+        )
+
+    data = load()
+    assert data.image_shape == (6, 6, 3)
+    assert data.class_names == ("cat", "dog")
+    assert data.class_counts.tolist() == [4, 3]
+    found = {}
+    for index in range(7):
+        with Image.open(io.BytesIO(data.source.read(index))) as image:
+            found[image.size[::-1]] = np.asarray(image), data.labels[index]
+    for example in examples:  # TFDS shuffles them, and their sizes differ
+        image, label = found[example["image"].shape[:2]]
+        np.testing.assert_array_equal(image, example["image"])
+        assert label == example["label"]
+    want = [datasets.decode(data.source.read(index), 6) for index in range(7)]
+    np.testing.assert_array_equal(data.images[:], want)
+    assert data.name(3) == "small_records/train[3]"
+    # Labels are read once: a second start finds them beside the files.
+    (kept,) = tmp_path.rglob("keras_lt_labels_train.npy")
+    np.testing.assert_array_equal(np.load(kept), data.labels)
+    np.save(kept, 1 - data.labels)
+    np.testing.assert_array_equal(load().labels, 1 - data.labels)
+    with pytest.raises(ValueError, match=r"train.*split='test'"):
+        datasets.load("small_records", split="test", data_dir=tmp_path)
 
 
 def test_labels_that_are_no_classes_are_refused(tmp_path):
@@ -430,6 +480,10 @@ def test_what_can_not_be_used_is_not_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tfds.core.DatasetBuilder, "download_and_prepare", download
     )
-    for name in ("imagenet2012", "imdb_reviews", "coco"):
-        with pytest.raises(ValueError, match=f"one size.*name='{name}'"):
+    for name in ("imdb_reviews", "coco"):
+        with pytest.raises(ValueError, match=f"class label.*name='{name}'"):
+            datasets.load(name, split="train", data_dir=str(tmp_path))
+    for name in ("imagenet_lt", "i_naturalist2018"):
+        message = f"{name}.*tfds build {name} --file_format=array_record"
+        with pytest.raises(FileNotFoundError, match=message):
             datasets.load(name, split="train", data_dir=str(tmp_path))

@@ -11,6 +11,12 @@ ROOMS = (
     "keras_lt.files",
     "keras_lt.seeding",
     "keras_lt.counts",
+    "keras_lt.datasets.base",
+    "keras_lt.datasets.decoding",
+    "keras_lt.datasets.files",
+    "keras_lt.datasets.sources",
+    "keras_lt.datasets.prepared",
+    "keras_lt.datasets.loading",
     "keras_lt.datasets",
     "keras_lt.dpp",
     "keras_lt.preprocessing.transforms",
@@ -55,7 +61,13 @@ ROOMS = (
     "keras_lt.export",
     "keras_lt",
 )
-NOT_FOR_MODELS = ("keras_lt.datasets", "keras_lt.dpp", "keras_lt.streams")
+NOT_FOR_MODELS = tuple(
+    room
+    for room in ROOMS
+    if room.startswith(
+        ("keras_lt.datasets", "keras_lt.dpp", "keras_lt.streams")
+    )
+)
 
 
 def module_name(path: Path) -> str:

@@ -28,7 +28,8 @@ def write_selection(
 
     Args:
         path: File to write, new or a page of keras_lt.
-        images: Training images (N, H, W, C) from 0 to 255, C being 1 or 3.
+        images: Training images (N, H, W, C) from 0 to 255, C being 1 or 3; an
+            array, or the `images` of a data set of files.
         labels: Label ids, integers (N,).
         probabilities: p of each image's own class, float (N,).
         drawn: Indices of the drawn images, distinct integers (k,).
@@ -52,7 +53,6 @@ def write_selection(
         ...     np.concatenate([drawn, head[chosen]]), class_names,
         ... )
     """
-    images = np.asarray(images)
     labels = _checked_labels(labels, len(class_names))
     p = np.asarray(probabilities, float)
     if not p.shape == labels.shape == images.shape[:1]:

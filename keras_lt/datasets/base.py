@@ -1,11 +1,10 @@
-"""Labelled images with random access, and the subsets that studies use."""
+"""Labelled images in memory, and the subsets that studies use."""
 
-import os
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_lt import counts
 
@@ -69,6 +68,10 @@ class Dataset:
                 f"{np.count_nonzero(~np.isfinite(images))} NaN or infinite "
                 "values"
             )
+        self.images = images
+        self._set_labels(labels, class_names)
+
+    def _set_labels(self, labels: np.ndarray, class_names: Any) -> None:
         class_names = tuple(str(name) for name in class_names)
         if len(set(class_names)) < len(class_names):
             raise ValueError(
@@ -81,7 +84,6 @@ class Dataset:
                 f"{len(class_names)} classes. Received: labels from "
                 f"{labels.min()} to {labels.max()}"
             )
-        self.images = images
         self.labels = labels.astype(np.int64)
         self.class_names = class_names
 
@@ -107,15 +109,40 @@ class Dataset:
             self.images[indices], self.labels[indices], self.class_names
         )
 
+    def batch_reader(
+        self, random_resized_crop: bool = False
+    ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
+        """Returns how streams get at images, as a function for graphs.
+
+        Args:
+            random_resized_crop: Of data sets of files, see `FileDataset`.
+
+        Returns:
+            The function (indices int64 (B,), seeds uint64 (B,)) -> images (B,
+            H, W, C). Images in memory need no seeds.
+
+        Raises:
+            ValueError: If images in memory are to be cropped: they have one
+                size already, and `keras_lt.preprocessing` has their crops.
+        """
+        if random_resized_crop:
+            raise ValueError(
+                "Expected a data set of files with random_resized_crop. "
+                f"Received: {type(self).__name__} of images in memory"
+            )
+        images = tf.constant(self.images)
+        return lambda indices, seeds=None: tf.gather(images, indices)
+
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Returns mean and variance a channel, for `ImageNormalization`."""
         channels = self.image_shape[-1]
         total, squares = np.zeros(channels), np.zeros(channels)
-        for start in range(0, len(self), 1024):
-            chunk = self.images[start : start + 1024].astype(np.float64)
+        step = max(1, min(1024, 2**22 // int(np.prod(self.image_shape))))
+        for start in range(0, len(self), step):
+            chunk = self.images[start : start + step].astype(np.float64)
             total += chunk.sum(axis=(0, 1, 2))
             squares += np.square(chunk).sum(axis=(0, 1, 2))
-        pixels = self.images.size // channels
+        pixels = len(self) * self.image_shape[0] * self.image_shape[1]
         mean = total / pixels
         variance = np.maximum(squares / pixels - mean**2, 0.0)
         return mean.tolist(), variance.tolist()
@@ -146,155 +173,12 @@ def from_arrays(
     return Dataset(images, labels, class_names)
 
 
-def load(name: str, *, split: str, data_dir: str | None = None) -> Dataset:
-    """Loads a data set by name into memory.
-
-    Args:
-        name: "digits" (8x8 grey, comes with scikit-learn; three quarters for
-            training, stratified, always the same), or the name of a TFDS
-            image-classification data set whose images have one size:
-            "cifar10", "cifar100", "svhn_cropped", ...
-        split: "train", "test", or another that the data set has.
-        data_dir: Where TFDS keeps prepared data sets; None is TFDS' default
-            (TFDS_DATA_DIR, or a folder in the home directory). What is not
-            there is downloaded by TFDS.
-
-    Returns:
-        A `Dataset` with uint8 images. Where TFDS stores an `id` with each
-        image, images are in the order of their ids (for TFDS' own CIFAR that
-        of the original files), else in TFDS' fixed order.
-
-    Raises:
-        ValueError: If the data set or split is unknown, is not one of images
-            of one size with one label, or does not fit into memory.
-        FileNotFoundError: If `data_dir` does not exist, or the data set is
-            not prepared and can't be downloaded.
-
-    Example:
-        >>> train = keras_lt.datasets.load("cifar10", split="train")
-        >>> len(train), train.image_shape
-        (50000, (32, 32, 3))
-    """
-    if name == "digits":
-        return _load_digits(split)
-    return _load_tfds(name, split, data_dir)
-
-
-def _load_digits(split: str) -> Dataset:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    train, test = train_test_split(
-        np.arange(len(images)),
-        test_size=0.25,
-        stratify=digits.target,
-        random_state=0,
-    )
-    indices = {"train": np.sort(train), "test": np.sort(test)}
-    _check_split("digits", split, indices)
-    names = [str(name) for name in digits.target_names]
-    return Dataset(images, digits.target, names).subset(indices[split])
-
-
-def _check_split(name: str, split: str, known: Any) -> None:
+def check_split(name: str, split: str, known: Iterable[str]) -> None:
+    """Refuses a split that the data set `name` does not have."""
     if split not in known:
         raise ValueError(
             f"Expected a split of {name}: {', '.join(sorted(known))}. "
             f"Received: split={split!r}"
-        )
-
-
-def _load_tfds(name: str, split: str, data_dir: str | None) -> Dataset:
-    if data_dir is not None:
-        data_dir = os.path.expanduser(data_dir)
-    is_local = data_dir is not None and "://" not in data_dir
-    if is_local and not os.path.isdir(data_dir):
-        raise FileNotFoundError(
-            "Expected data_dir to be a folder of prepared TFDS data sets. "
-            f"Received: data_dir={data_dir!r}, which does not exist"
-        )
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (
-        tfds.core.DatasetNotFoundError,
-        AssertionError,  # a version that does not exist
-        ValueError,
-    ) as error:
-        raise ValueError(
-            'Expected "digits" or the name of a TFDS data set, such as '
-            '"cifar10", "cifar100" or "svhn_cropped". '
-            f"Received: name={name!r}"
-        ) from error
-    info = builder.info
-    keys = info.supervised_keys
-    features = info.features
-    if (
-        not keys
-        or len(keys) != 2
-        or not isinstance(features[keys[0]], tfds.features.Image)
-        or not isinstance(features[keys[1]], tfds.features.ClassLabel)
-        or None in features[keys[0]].shape
-    ):
-        raise ValueError(
-            "Expected a data set of images of one size, each with one class "
-            f"label. Received: name={name!r} with features {features}"
-        )
-    try:
-        if not builder.data_path.exists():
-            _check_reachable(builder.url_infos)
-        builder.download_and_prepare()
-    except Exception as error:  # TFDS raises a dozen kinds, by server
-        raise FileNotFoundError(
-            f"Expected {name} to be prepared in {builder.data_path}, or to be "
-            f"downloadable. Received: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
-    _check_split(name, split, info.splits)
-    image_key, label_key = keys
-    num_images = info.splits[split].num_examples
-    shape = (num_images, *features[image_key].shape)
-    _check_memory(name, shape)
-    images = np.empty(shape, np.uint8)
-    labels = np.empty(num_images, np.int64)
-    ids = []
-    wanted = {key for key in (*keys, "id") if key in features}
-    examples = builder.as_dataset(
-        split=split,
-        decoders=tfds.decode.PartialDecoding(wanted),
-        shuffle_files=False,
-    ).batch(1024)
-    start = 0
-    for batch in examples.as_numpy_iterator():
-        stop = start + len(batch[label_key])
-        images[start:stop] = batch[image_key]
-        labels[start:stop] = batch[label_key]
-        ids.extend(batch.get("id", ()))
-        start = stop
-    dataset = Dataset(images, labels, features[label_key].names)
-    return dataset.subset(np.argsort(ids, kind="stable")) if ids else dataset
-
-
-def _check_reachable(urls: Mapping[str, Any] | None) -> None:
-    """Fails at once offline, where TFDS retries for minutes."""
-    for url in list(urls or ())[:1]:
-        if url.startswith("http"):
-            head = urllib.request.Request(url, method="HEAD")
-            urllib.request.urlopen(head, timeout=10).close()
-
-
-def _check_memory(name: str, shape: tuple[int, ...]) -> None:
-    needed = int(np.prod(shape, dtype=np.int64))
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available // 2:
-        raise ValueError(
-            "Expected a data set whose uint8 images fit into half of the "
-            f"memory ({available // 2 / 1e9:.1f} GB). Received: "
-            f"name={name!r} with images of shape {shape}, "
-            f"{needed / 1e9:.1f} GB"
         )
 
 

@@ -1,0 +1,20 @@
+"""Labelled images: in memory or in files, subsets, hold-out."""
+
+from keras_lt.datasets.base import Dataset, from_arrays, holdout, long_tail
+from keras_lt.datasets.decoding import BadImageError, decode
+from keras_lt.datasets.files import FileDataset, ImageSource, Paths
+from keras_lt.datasets.loading import load, splits
+
+__all__ = [
+    "BadImageError",
+    "Dataset",
+    "FileDataset",
+    "ImageSource",
+    "Paths",
+    "decode",
+    "from_arrays",
+    "holdout",
+    "load",
+    "long_tail",
+    "splits",
+]
