@@ -240,6 +240,31 @@ def log_prior(frequencies) -> np.ndarray:
     return np.log(values + 1e-6)
 
 
+def gini(class_counts) -> float:
+    """Gini coefficient of class counts, 0 if all classes have as many images.
+
+    `sum_k (2 k - C - 1) n_k / (C N)`, n_1 to n_C in ascending order, N their
+    sum; near 1 if one of many classes has all images (Yang et al., IJCV 2022,
+    https://arxiv.org/abs/2205.13775, compare long-tailed data sets by it).
+
+    Args:
+        class_counts: `(C,)` images per class; empty classes count.
+
+    Returns:
+        A number in `[0, 1)`.
+
+    Raises:
+        ValueError: if the counts are not valid.
+
+    Example:
+    >>> gini([100, 10, 0])
+    0.6060606060606061
+    """
+    counts = np.sort(validate_class_counts(class_counts))
+    weights = 2 * np.arange(1, counts.size + 1) - counts.size - 1
+    return float(weights @ counts / (counts.size * counts.sum()))
+
+
 def shot_groups(
     class_counts, many: float = 100, few: float = 20
 ) -> dict[str, np.ndarray]:

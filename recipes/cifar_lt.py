@@ -57,7 +57,7 @@ def undistributed(model, run: workdirs.Workdir) -> keras.Model:
 def train_and_report(run: workdirs.Workdir) -> None:
     environment = report.environment()
     data = parts.load_data()
-    train, _, test = data
+    train, held_out, test = data
     class_counts = train.class_counts
     print(f"{len(train)} training images, by class: {class_counts.tolist()}")
     groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
@@ -112,6 +112,9 @@ def train_and_report(run: workdirs.Workdir) -> None:
             "holdout": FLAGS.holdout,
             "num_train": len(train),
             "num_test": len(test),
+            "num_held_out": len(held_out) if held_out else 0,
+            "test_split": FLAGS.test_split or "test",
+            "bad_images": parts.bad_images(data),
             "num_classes": train.num_classes,
             "class_names": train.class_names,
             "image_shape": train.image_shape,
@@ -126,6 +129,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
         history=stage.history,
         test=results,
     )
+    stages.say_bad_images(data)
     for which, scores in results.items():
         stage.tensorboard.write_test(scores, f"test_{which}", stage.epochs)
         print(f"test, {which} epoch ({scores['epoch']}): {summary(scores)}")

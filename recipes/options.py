@@ -7,7 +7,15 @@ import numpy as np
 import rounds
 from absl import flags
 
-from keras_lt import counts, distribute, dpp, losses, schedules, streams
+from keras_lt import (
+    counts,
+    datasets,
+    distribute,
+    dpp,
+    losses,
+    schedules,
+    streams,
+)
 from keras_lt.models import backbones, dual_branch
 
 LOSSES = {
@@ -65,10 +73,54 @@ PRECISIONS = {
 
 # Data
 flags.DEFINE_string(
-    "dataset", "cifar10", "digits, or the name of a TFDS data set."
+    "dataset",
+    "cifar10",
+    "digits, folder:PATH (of PATH/train/CLASS/*.jpg and the like), list:FILE "
+    "(of paths and labels), or the name of a TFDS data set.",
 )
 flags.DEFINE_string(
     "data_dir", None, "Folder of prepared TFDS data sets (default: TFDS' own)."
+)
+flags.DEFINE_string(
+    "image_root",
+    None,
+    "Folder that the paths of list:FILE start from (default: that of FILE).",
+)
+flags.DEFINE_integer(
+    "image_size",
+    None,
+    "Side of the images that are decoded from files (default: 224).",
+    lower_bound=1,
+)
+flags.DEFINE_bool(
+    "random_resized_crop",
+    None,
+    "Crop images at random before they are resized, in place of --padding "
+    "(default: those that are decoded from files).",
+)
+flags.DEFINE_enum(
+    "on_bad_image",
+    "fail",
+    list(datasets.ON_BAD_IMAGE),
+    "What becomes of a file that can't be decoded: fail names it, replace "
+    "takes the next image of its class and counts it.",
+)
+flags.DEFINE_bool(
+    "allow_outside_root",
+    False,
+    "Whether symbolic links and the paths of list:FILE may lead out of the "
+    "folder of the images.",
+)
+flags.DEFINE_string(
+    "test_split", None, "Split of the data set to test on (default: test)."
+)
+flags.DEFINE_float(
+    "test_fraction",
+    None,
+    "Part of the training images of each class to test on where folder: or "
+    "list: has no test split (default: 0.2).",
+    lower_bound=0.0,
+    upper_bound=0.9,
 )
 flags.DEFINE_float(
     "imbalance_factor",
@@ -90,7 +142,10 @@ flags.DEFINE_enum(
     "Which images stay: ours, or those of the LDAM-DRW code.",
 )
 flags.DEFINE_integer(
-    "split_seed", 0, "Chooses the images of the cut and of the hold-out."
+    "split_seed",
+    0,
+    "Chooses the images of the cut, of the hold-out and of a test set that "
+    "folder: or list: does not have.",
 )
 flags.DEFINE_float(
     "holdout",
@@ -548,6 +603,9 @@ SECOND_STAGE = (
 # Flags that a run may change between its starts.
 NOT_COMPARED = (
     "data_dir",
+    "image_root",
+    "on_bad_image",
+    "allow_outside_root",
     "strategy",
     "devices",
     "workdir",

@@ -26,7 +26,11 @@ from keras_lt.models import (
 
 
 class Data(NamedTuple):
-    """The data sets of a run; `held_out` is None without --holdout."""
+    """The data sets of a run.
+
+    `held_out` is a part of the training images by --holdout, else the split for
+    validation that the data set has, else None.
+    """
 
     train: datasets.Dataset
     held_out: datasets.Dataset | None
@@ -34,8 +38,28 @@ class Data(NamedTuple):
 
 
 def load_data() -> Data:
-    train = datasets.load(FLAGS.dataset, split="train", data_dir=FLAGS.data_dir)
-    test = datasets.load(FLAGS.dataset, split="test", data_dir=FLAGS.data_dir)
+    test_split = FLAGS.test_split or "test"
+    arguments = {
+        name: FLAGS[name].value
+        for name in ("image_size", "test_fraction")
+        if FLAGS[name].value is not None
+    }
+    if test_split != "test":
+        arguments["test_fraction"] = 0.0
+
+    def load(split):
+        return datasets.load(
+            FLAGS.dataset,
+            split=split,
+            data_dir=FLAGS.data_dir,
+            image_root=FLAGS.image_root,
+            on_bad_image=FLAGS.on_bad_image,
+            allow_outside_root=FLAGS.allow_outside_root,
+            split_seed=FLAGS.split_seed,
+            **arguments,
+        )
+
+    train, test = load("train"), load(test_split)
     if FLAGS.imbalance_factor is not None:
         train = datasets.long_tail(
             train,
@@ -49,7 +73,24 @@ def load_data() -> Data:
         train, held_out = datasets.holdout(
             train, FLAGS.holdout, FLAGS.split_seed
         )
+    else:
+        known = {*datasets.splits(FLAGS.dataset, FLAGS.data_dir)} - {test_split}
+        for split in known & {"val", "validation"}:
+            held_out = load(split)
     return Data(train, held_out, test)
+
+
+def crops_at_random(train) -> bool:
+    """Whether training sees random crops of files, resized."""
+    if FLAGS.random_resized_crop is None:
+        return isinstance(train, datasets.FileDataset)
+    return FLAGS.random_resized_crop
+
+
+def bad_images(data: Data) -> list[str]:
+    """Names of the images for which others were taken so far."""
+    files = (d for d in data if isinstance(d, datasets.FileDataset))
+    return sorted({name for dataset in files for name in dataset.replaced})
 
 
 def steps_per_epoch(train) -> int:
@@ -275,14 +316,15 @@ def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
     ]
 
 
-def make_transform(image_shape):
-    transform = preprocessing.pad_crop_flip(FLAGS.padding, FLAGS.flip)
+def make_transform(train):
+    padding = 0 if crops_at_random(train) else FLAGS.padding
+    transform = preprocessing.pad_crop_flip(padding, FLAGS.flip)
     if FLAGS.augment == "standard":
         return transform
     return preprocessing.chain(
         transform,
         preprocessing.rand_augment(),
-        preprocessing.cutout(min(image_shape[:2]) // 2),
+        preprocessing.cutout(min(train.image_shape[:2]) // 2),
     )
 
 
@@ -297,12 +339,14 @@ def make_mix(train):
 
 def make_stream(train, start_step: int, shard: tuple[int, int]):
     """Returns slices of the training batches from a step on."""
+    crops = False  # of views: they crop by themselves
     if options.first_stage_name() in options.CONTRASTIVE:
         transform = preprocessing.two_views(
             preprocessing.simclr(FLAGS.min_area, FLAGS.jitter, FLAGS.blur)
         )
     else:
-        transform = make_transform(train.image_shape)
+        transform = make_transform(train)
+        crops = crops_at_random(train)
 
     def stream(sampling, name=None, switch=None):
         return streams.stream(
@@ -312,6 +356,7 @@ def make_stream(train, start_step: int, shard: tuple[int, int]):
             seed=FLAGS.seed,
             transform=transform,
             mix=make_mix(train),
+            random_resized_crop=crops,
             start_step=start_step,
             shard=shard,
             total_steps=FLAGS.epochs * steps_per_epoch(train),

@@ -33,6 +33,7 @@ class Rounds(NamedTuple):
         batch_size: Images a step.
         seed: Of draws and streams.
         transform: Augmentation.
+        random_resized_crop: Whether images are cropped before it.
         score_augmented: Whether draws score augmented images.
         max_steps: Where a smoke run stops, or None.
     """
@@ -45,6 +46,7 @@ class Rounds(NamedTuple):
     batch_size: int
     seed: int
     transform: Callable
+    random_resized_crop: bool
     score_augmented: bool
     max_steps: int | None
 
@@ -84,6 +86,7 @@ class Rounds(NamedTuple):
                 batch_size=self.batch_size,
                 seed=self.seed,
                 transform=self.transform,
+                random_resized_crop=self.random_resized_crop,
                 start_step=step,
                 name="stage2",
             )
@@ -130,6 +133,7 @@ class Rounds(NamedTuple):
                     256,
                     self.transform if self.score_augmented else None,
                     self.seed + number,
+                    self.score_augmented and self.random_resized_crop,
                 ),
             )
             p, complements = metrics.true_class_probabilities(*scored)

@@ -63,7 +63,11 @@ def first_stage(run, data) -> Stage:
     else:
         with run.strategy.scope():
             model = parts.make_model(data.train)
-        others = [make_watch(model, checkpointing), tensorboard]
+        others = [
+            make_watch(model, checkpointing),
+            tensorboard,
+            reporting_bad_images(data),
+        ]
         if FLAGS.drw_epoch is not None:
             others.append(callbacks.DeferredReweighting(FLAGS.drw_epoch))
         steps = fit(model, data.train, checkpointing, others)
@@ -189,7 +193,8 @@ def subset_stage(first: Stage, run, data) -> Stage:
         epochs=int(FLAGS.stage2_epochs),
         batch_size=FLAGS.stage2_batch_size,
         seed=FLAGS.seed,
-        transform=parts.make_transform(train.image_shape),
+        transform=parts.make_transform(train),
+        random_resized_crop=parts.crops_at_random(train),
         score_augmented=FLAGS.score_augmented,
         max_steps=FLAGS.max_steps,
     )
@@ -213,7 +218,11 @@ def subset_stage(first: Stage, run, data) -> Stage:
             jit_compile=FLAGS.jit_compile,
         )
     checkpointing, tensorboard = make_callbacks(run, data, "stage2")
-    others = [make_watch(model, checkpointing), tensorboard]
+    others = [
+        make_watch(model, checkpointing),
+        tensorboard,
+        reporting_bad_images(data),
+    ]
     plan.fit(model, train, run, checkpointing, others, verbose=verbosity())
     curves = checkpointing.history
     epochs = len(curves["seconds"])
@@ -255,6 +264,21 @@ def fit(model, train, checkpointing, other_callbacks) -> int:
 
 def verbosity() -> int:
     return 1 if sys.stdout.isatty() else 2
+
+
+def reporting_bad_images(data) -> keras.callbacks.Callback:
+    return keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: say_bad_images(data)
+    )
+
+
+def say_bad_images(data) -> None:
+    names = parts.bad_images(data)
+    if names:
+        print(
+            f"Bad images, for which the next of their class are taken: "
+            f"{len(names):,}, such as {', '.join(names[:3])}"
+        )
 
 
 def make_callbacks(

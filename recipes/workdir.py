@@ -18,6 +18,8 @@ from keras_lt import distribute, files
 flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 
 FLAGS = flags.FLAGS
+# What Python code that tf.data calls has raised, in the error of an op.
+_RAISED_IN_STREAM = re.compile(r"\b\w+Error: (.+?)\nTraceback ", re.DOTALL)
 
 
 def expand_flagfiles(argv: list[str]) -> list[str]:
@@ -67,7 +69,7 @@ def run_app(main: Callable[[list[str]], None]) -> None:
     """Runs `main` as absl does, with one line for what a user got wrong."""
     name = os.path.basename(sys.argv[0])
 
-    def fail(error: Exception) -> None:
+    def fail(error: Exception | str) -> None:
         message = " ".join(str(error).split())
         print(f"{name}: error: {message}", file=sys.stderr)
         sys.exit(1)
@@ -90,17 +92,19 @@ def run_app(main: Callable[[list[str]], None]) -> None:
                 traceback.print_exc()
             fail(error)
         except tf.errors.OpError as error:
-            if "Collective ops is aborted" not in error.message:
+            raised = _RAISED_IN_STREAM.search(error.message)
+            is_lost = "Collective ops is aborted" in error.message
+            if not raised and not is_lost:
                 raise
             if FLAGS.traceback:
                 traceback.print_exc()
-            found = re.search(r"/job:\S+/task:\d+", error.message)
+            if raised:
+                fail(raised[1])
+            process = re.search(r"/job:\S+/task:\d+", error.message)
             fail(
-                ConnectionError(
-                    "Expected all processes of the run to go on. Received: "
-                    f"the end of {found[0] if found else 'another one'} (the "
-                    "same command resumes the run)"
-                )
+                "Expected all processes of the run to go on. Received: the end "
+                f"of {process[0] if process else 'another one'} (the same "
+                "command resumes the run)"
             )
 
     app.run(guarded, flags_parser=parse)

@@ -1,5 +1,6 @@
 """Runs the recipe, in this process or in one of its own."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ RECIPE = REPO / "recipes" / "cifar_lt.py"
 sys.path.insert(0, str(RECIPE.parent))
 
 import cifar_lt  # noqa: E402
-import options  # noqa: E402, F401
+import options  # noqa: E402
 import parts  # noqa: E402, F401
 import workdir  # noqa: E402
 
@@ -37,3 +38,11 @@ def start(*arguments) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@contextlib.contextmanager
+def flags(*arguments):
+    """The flags of such a command, while the context lasts."""
+    with flagsaver.flagsaver():
+        options.FLAGS([str(RECIPE), *map(str, arguments)])
+        yield

@@ -241,3 +241,12 @@ def test_log_prior():
 def test_log_prior_errors(values):
     with pytest.raises(ValueError, match=r"Expected .* Received: "):
         counts.log_prior(values)
+
+
+def test_gini():
+    # Half the mean difference of two classes drawn at random, over the mean.
+    for values in ([7], [5, 5, 5], [100, 10, 0], [5000, 300, 50, 50, 1]):
+        array = np.array(values, float)
+        want = abs(array[:, None] - array).mean() / 2 / array.mean()
+        assert counts.gini(values) == pytest.approx(want, abs=1e-12)
+    assert counts.gini([0] * 99 + [5]) == pytest.approx(0.99)

@@ -2,10 +2,16 @@
 
 from keras_lt.datasets.base import Dataset, from_arrays, holdout, long_tail
 from keras_lt.datasets.decoding import BadImageError, decode
-from keras_lt.datasets.files import FileDataset, ImageSource, Paths
+from keras_lt.datasets.files import (
+    ON_BAD_IMAGE,
+    FileDataset,
+    ImageSource,
+    Paths,
+)
 from keras_lt.datasets.loading import load, splits
 
 __all__ = [
+    "ON_BAD_IMAGE",
     "BadImageError",
     "Dataset",
     "FileDataset",

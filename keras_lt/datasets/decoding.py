@@ -46,7 +46,7 @@ def decode(
     Example:
         >>> image = decode(Path("cat.jpg").read_bytes(), 224)
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -71,6 +71,8 @@ def decode(
             return np.asarray(image)
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        raise BadImageError("no known kind of image file") from error
     except Exception as error:  # PIL's plugins raise a dozen kinds
         raise BadImageError(f"{type(error).__name__}: {error}") from error
 

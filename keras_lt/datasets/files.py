@@ -148,6 +148,10 @@ class FileDataset(Dataset):
         """Returns what errors call an image: its path."""
         return self.source.name(self._rows[index])
 
+    def read(self, index: int) -> bytes:
+        """Returns the content of an image's file."""
+        return self.source.read(self._rows[index])
+
     def subset(self, indices: Any) -> "FileDataset":
         """Returns the images at `indices`, in their order, all classes kept."""
         part = object.__new__(FileDataset)
@@ -229,8 +233,7 @@ class FileDataset(Dataset):
         )
 
     def _decode_itself(self, index, draws) -> np.ndarray:
-        content = self.source.read(self._rows[index])
-        return decode(content, self.image_size, draws)
+        return decode(self.read(index), self.image_size, draws)
 
     def _next_of_class(self, index: int) -> np.ndarray:
         """The other images of its class, from the next one around."""

@@ -1,0 +1,210 @@
+"""Own images as users bring them: inspected, then trained on."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import recipe
+from pictures import BAD, write_folder
+from PIL import Image
+
+from keras_lt import datasets, report
+
+TINY = (
+    "--image_size=12",
+    "--backbone=cifar_resnet20",
+    "--batch_size=16",
+    "--epochs=2",
+    "--steps_per_epoch=2",
+    "--warmup_epochs=0",
+    "--many_shot=30",
+    "--few_shot=8",
+    "--max_steps=3",
+)
+RATHER = "--on_bad_image=replace"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("own") / "photos")
+
+
+def train(monkeypatch, photos, workdir, *arguments):
+    return recipe.run(
+        monkeypatch,
+        f"--dataset=folder:{photos}",
+        *TINY,
+        *arguments,
+        f"--workdir={workdir}",
+    )
+
+
+def test_a_bad_image_is_named_and_can_be_replaced(
+    photos, tmp_path, monkeypatch, capsys
+):
+    # Where the statistics do not see it, a stream does.
+    monkeypatch.setattr(datasets.files, "_STATISTICS_IMAGES", 3)
+    workdir = tmp_path / "run"
+    whole = ("--batch_size=74",)
+    assert train(monkeypatch, photos, workdir, *whole) == 1
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error and any(bad in error for bad in BAD)
+    assert error.startswith(
+        "cifar_lt.py: error: Expected an image that can be decoded. Received: "
+    )
+    # The same run goes on when bad images may be replaced.
+    assert train(monkeypatch, photos, workdir, *whole, RATHER) == 0
+    output = capsys.readouterr().out
+    assert "Bad images, for which the next of their class are taken: 3" in (
+        output
+    )
+    record = report.read_record(workdir / "result.json")
+    assert record["class_counts"] == [0, 5, 40, 9, 20]
+    assert record["data"]["num_test"] == 17
+    assert record["data"]["image_shape"] == [12, 12, 3]
+    names = [f"{photos}/train/{bad}" for bad in BAD]
+    assert record["data"]["bad_images"] == names
+    assert record["test"]["last"]["num_images"] == 17
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--method=dual_branch", "--auxiliary=rotation", "--deterministic"),
+        (
+            "--method=bns_ipdpp",
+            "--optimizer=adamw",
+            "--stage2=ip_dpp",
+            "--subset_size=6",
+            "--stage2_epochs=1",
+            "--score_augmented",
+        ),
+        ("--stage2=crt", "--mix=mixup", "--augment=strong", "--holdout=0.2"),
+    ],
+)
+def test_methods_take_files(arguments, photos, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    assert train(monkeypatch, photos, workdir, RATHER, *arguments) == 0
+    record = report.read_record(workdir / "result.json")
+    assert record["data"]["num_train"] + record["data"]["num_held_out"] == 74
+    if "--method=bns_ipdpp" in arguments:
+        assert (workdir / "selection.html").is_file()
+
+
+def test_splits_of_the_recipe(photos, tmp_path, monkeypatch):
+    load = recipe.parts.load_data
+
+    def sizes(*arguments, root=photos):
+        with recipe.flags(f"--dataset=folder:{root}", *arguments):
+            return [None if part is None else len(part) for part in load()]
+
+    assert sizes() == [74, None, 17]
+    assert sizes("--holdout=0.2")[2] == 17
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "train").symlink_to(photos / "train")
+    (alone / "val").symlink_to(photos / "test")
+    outside = ("--allow_outside_root",)
+    # A test set of 1 + 8 + 2 + 4 is cut; val is held out.
+    assert sizes(*outside, root=alone) == [59, 17, 15]
+    assert sizes(*outside, "--test_fraction=0.5", root=alone)[2] == 38
+    # All train, and val is the test set.
+    assert sizes(*outside, "--test_split=val", root=alone) == [74, None, 17]
+
+
+def test_transforms_of_the_recipe(photos):
+    pictures = datasets.load("digits", split="train")
+    files = datasets.load(f"folder:{photos}", split="train")
+    crops = recipe.parts.crops_at_random
+    with recipe.flags():
+        assert crops(files) and not crops(pictures)
+    with recipe.flags("--norandom_resized_crop"):
+        assert not crops(files) and not crops(pictures)
+
+
+def inspect(folder, *arguments):
+    done = subprocess.run(
+        [
+            sys.executable,
+            recipe.REPO / "tools" / "inspect_data.py",
+            *map(str, arguments),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def test_inspection_finds_what_is_wrong(photos):
+    strip = photos / "test" / "one" / "strip.png"
+    copies = [photos / "test" / "two" / name for name in ("a.png", "b.png")]
+    Image.new("L", (100, 20), 77).save(strip)
+    for number, copy in enumerate(copies):
+        Image.new("RGB", (20, 20 + number)).save(copy)
+    twin = photos / "test" / "one" / "twin.png"
+    twin.write_bytes(copies[0].read_bytes())
+    try:
+        code, output, errors = inspect(photos.parent, "folder:photos")
+    finally:
+        for path in (strip, twin, *copies):
+            path.unlink()
+    assert code == 1
+    assert errors[-1] == (
+        "inspect_data.py: error: training would fail: 3 images of train can't "
+        "be decoded (--on_bad_image=replace takes others for them)"
+    )
+    lines = output.splitlines()
+    for line in (
+        "train: 74 images",
+        "test: 21 images",
+        "Classes: 5, 4 with images",
+        "Imbalance factor: 8 (40 to 5 images a class)",
+        "Classes by shot group: many 0, medium 2, few 2, unseen 1",
+        "  one: 40 train, 6 test",
+        "  five: 0 train, 0 test",
+        "Images in several splits: 1",
+        "  photos/train/four/000.png = photos/test/four/twin.png",
+        "Images in several classes: 1",
+        "  photos/test/one/twin.png = photos/test/two/a.png",
+        "Images that repeat others: 2",
+        "Odd sizes (under 16 pixels, or 4 to 1): 1",
+        "  photos/test/one/strip.png: 100 x 20",
+        "Width: 20 to 100, median 27; height: 20 to 29, median 24",
+        "Unreadable files: 3",
+        *(f"  photos/train/{bad}: " for bad in BAD),
+    ):
+        assert any(each.startswith(line) for each in lines), (line, output)
+    with Image.open(photos.parent / "class_distribution.png") as picture:
+        assert np.asarray(picture).std() > 10
+
+
+def test_inspection_of_what_can_be_trained_on(photos, tmp_path):
+    code, output, _ = inspect(
+        tmp_path, f"folder:{photos}", RATHER, "--picture=a.png"
+    )
+    assert code == 0 and "Unreadable files: 3" in output
+    assert (tmp_path / "a.png").is_file()
+    code, output, _ = inspect(tmp_path, "digits", "--many=135", "--few=132")
+    assert code == 0
+    assert "many 5, medium 4, few 1, unseen 0" in output
+    assert "Width, height: 8, 8" in output
+
+
+def test_inspection_names_what_can_not_be_loaded(photos, tmp_path):
+    code, _, errors = inspect(tmp_path, "folder:nowhere")
+    assert code == 1
+    assert errors[-1].startswith("inspect_data.py: error: Expected a folder of")
+    bad = photos / "train" / "two" / "003.jpg"
+    (tmp_path / "train" / "one").mkdir(parents=True)
+    (tmp_path / "train" / "two").mkdir()
+    (tmp_path / "train" / "one" / "gone.png").symlink_to("nothing.png")
+    (tmp_path / "train" / "two" / "bad.jpg").write_bytes(bad.read_bytes())
+    arguments = (f"folder:{tmp_path}", RATHER, "--test_split=train")
+    code, _, errors = inspect(tmp_path, *arguments)
+    assert code == 1
+    assert errors[-1].endswith(
+        "training would fail: 1 files of train can't be read; no image of "
+        "class one in train can be decoded"
+    )

@@ -1,0 +1,271 @@
+"""Looks at a data set before it is trained on: what is in it, what is wrong.
+
+    python tools/inspect_data.py folder:photos
+    python tools/inspect_data.py 'list:ImageNet_LT_{split}.txt' --image_root=...
+
+SOURCE and the options are those of --dataset of the recipes. Every image is
+read and decoded. Prints classes, counts and shot groups, damaged files, images
+that are in several splits, odd sizes, and writes a picture of the distribution.
+The exit code is 1 if training would fail, and the last line says why.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import hashlib
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_lt import counts, datasets, plots
+
+# An image is odd if its short side has fewer pixels, or its long side is more
+# times as long.
+SMALL, LONG = 16, 4
+SHOWN = 5  # names of a kind
+CLASSES_SHOWN = 20
+
+
+class Image(NamedTuple):
+    """What a file holds: a digest, (width, height), and what is wrong."""
+
+    digest: bytes
+    size: tuple[int, int] | None
+    error: str | None
+
+
+def look(dataset: datasets.Dataset, index: int) -> Image:
+    if not isinstance(dataset, datasets.FileDataset):
+        image = dataset.images[index]
+        return Image(digest(image.tobytes()), image.shape[1::-1], None)
+    import PIL.Image
+
+    try:
+        content = dataset.read(index)
+    except OSError as error:
+        return Image(b"", None, error.strerror or str(error))
+    try:
+        datasets.decode(content, SMALL)
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            return Image(digest(content), image.size, None)
+    except datasets.BadImageError as error:
+        return Image(digest(content), None, str(error))
+
+
+def digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def look_at_all(dataset: datasets.Dataset, split: str) -> list[Image]:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        images = threads.map(
+            lambda index: look(dataset, index), range(len(dataset))
+        )
+        progress = tqdm(images, split, len(dataset), disable=None, unit="img")
+        return list(progress)
+
+
+def name(dataset: datasets.Dataset, split: str, index: int) -> str:
+    if isinstance(dataset, datasets.FileDataset):
+        return dataset.name(index)
+    return f"{split}[{index}]"
+
+
+def listed(title: str, names: list[str]) -> None:
+    """Prints how many there are and the first ones."""
+    print(f"{title}: {len(names):,}")
+    for each in names[:SHOWN]:
+        print(f"  {each}")
+    if len(names) > SHOWN:
+        print(f"  and {len(names) - SHOWN:,} more")
+
+
+def load(arguments: argparse.Namespace) -> dict[str, datasets.Dataset]:
+    known = datasets.splits(arguments.source, arguments.data_dir)
+    wanted = {"train", "val", "validation", arguments.test_split}
+    # One that has none for testing: `load` cuts it, or says what is wrong.
+    names = dict.fromkeys([*known, "train", arguments.test_split])
+    cut = arguments.test_fraction if arguments.test_split == "test" else 0.0
+    return {
+        split: datasets.load(
+            arguments.source,
+            split=split,
+            data_dir=arguments.data_dir,
+            image_root=arguments.image_root,
+            allow_outside_root=arguments.allow_outside_root,
+            test_fraction=cut,
+            split_seed=arguments.split_seed,
+        )
+        for split in names
+        if split in wanted
+    }
+
+
+def say_counts(
+    parts: dict[str, datasets.Dataset], arguments: argparse.Namespace
+) -> None:
+    train = parts["train"]
+    class_counts = train.class_counts
+    present = class_counts[class_counts > 0]
+    groups = counts.shot_groups(class_counts, arguments.many, arguments.few)
+    sizes = (f"{group} {mask.sum():,}" for group, mask in groups.items())
+    for split, dataset in parts.items():
+        print(f"{split}: {len(dataset):,} images")
+    print(f"Classes: {train.num_classes:,}, {len(present):,} with images")
+    print(
+        f"Imbalance factor: {present.max() / present.min():,.4g} "
+        f"({present.max():,} to {present.min():,} images a class)"
+    )
+    print(f"Gini coefficient: {counts.gini(class_counts):.3f}")
+    print(f"Classes by shot group: {', '.join(sizes)}")
+    order = np.argsort(-class_counts, kind="stable")
+    if len(order) > CLASSES_SHOWN:
+        ends = CLASSES_SHOWN // 2
+        order = [*order[:ends], None, *order[-ends:]]
+    for label in order:
+        if label is None:
+            print("  ...")
+            continue
+        each = (
+            f"{dataset.class_counts[label]:,} {split}"
+            for split, dataset in parts.items()
+        )
+        print(f"  {train.class_names[label]}: {', '.join(each)}")
+
+
+def say_duplicates(
+    parts: dict[str, datasets.Dataset], found: dict[str, list[Image]]
+) -> None:
+    """Images with the same content, in several splits or classes."""
+    places = {}
+    for split, images in found.items():
+        for index, image in enumerate(images):
+            if image.error is None:
+                places.setdefault(image.digest, []).append((split, index))
+    across, classes, repeated = [], [], 0
+    for same in places.values():
+        if len(same) < 2:
+            continue
+        repeated += len(same) - 1
+        text = " = ".join(name(parts[split], split, i) for split, i in same)
+        if len({split for split, _ in same}) > 1:
+            across.append(text)
+        if len({parts[split].labels[i] for split, i in same}) > 1:
+            classes.append(text)
+    listed("Images in several splits", across)
+    listed("Images in several classes", classes)
+    print(f"Images that repeat others: {repeated:,}")
+
+
+def say_sizes(
+    parts: dict[str, datasets.Dataset], found: dict[str, list[Image]]
+) -> None:
+    sizes, odd = [], []
+    if not any(isinstance(d, datasets.FileDataset) for d in parts.values()):
+        print("Width, height: {1}, {0}".format(*parts["train"].image_shape))
+        return
+    for split, images in found.items():
+        for index, image in enumerate(images):
+            if image.size is None:
+                continue
+            sizes.append(image.size)
+            short, long = sorted(image.size)
+            if short < SMALL or long > LONG * short:
+                width, height = image.size
+                each = name(parts[split], split, index)
+                odd.append(f"{each}: {width} x {height}")
+    if sizes:
+        low, middle, high = np.percentile(
+            sizes, [0, 50, 100], axis=0, method="nearest"
+        )
+        print(
+            f"Width: {low[0]} to {high[0]}, median {middle[0]}; "
+            f"height: {low[1]} to {high[1]}, median {middle[1]}"
+        )
+    listed(f"Odd sizes (under {SMALL} pixels, or {LONG} to 1)", odd)
+
+
+def failures(
+    parts: dict[str, datasets.Dataset],
+    found: dict[str, list[Image]],
+    replaces: bool,
+) -> list[str]:
+    """Why training would fail; prints the damaged files."""
+    bad, reasons = [], []
+    for split, images in found.items():
+        dataset = parts[split]
+        errors = [i for i, image in enumerate(images) if image.error]
+        bad += [f"{name(dataset, split, i)}: {images[i].error}" for i in errors]
+        gone = sum(not images[i].digest for i in errors)
+        if gone:
+            reasons.append(f"{gone:,} files of {split} can't be read")
+        damaged = np.bincount(
+            dataset.labels[errors], minlength=dataset.num_classes
+        )
+        lost = (damaged > 0) & (damaged == dataset.class_counts)
+        if not replaces and len(errors) > gone:
+            reasons.append(
+                f"{len(errors) - gone:,} images of {split} can't be decoded "
+                "(--on_bad_image=replace takes others for them)"
+            )
+        elif lost.any():
+            label = int(lost.argmax())
+            reasons.append(
+                f"no image of class {dataset.class_names[label]} in {split} "
+                "can be decoded"
+            )
+    listed("Unreadable files", bad)
+    return reasons
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--image_root")
+    parser.add_argument(
+        "--on_bad_image", choices=datasets.ON_BAD_IMAGE, default="fail"
+    )
+    parser.add_argument("--allow_outside_root", action="store_true")
+    parser.add_argument("--test_split", default="test")
+    parser.add_argument("--test_fraction", type=float, default=0.2)
+    parser.add_argument("--split_seed", type=int, default=0)
+    parser.add_argument("--many", type=int, default=100)
+    parser.add_argument("--few", type=int, default=20)
+    parser.add_argument(
+        "--picture", type=Path, default=Path("class_distribution.png")
+    )
+    arguments = parser.parse_args()
+    parts = load(arguments)
+    say_counts(parts, arguments)
+    found = {split: look_at_all(data, split) for split, data in parts.items()}
+    say_sizes(parts, found)
+    say_duplicates(parts, found)
+    reasons = failures(parts, found, arguments.on_bad_image == "replace")
+    train = parts["train"]
+    figure = plots.class_distribution(
+        train.class_counts,
+        class_names=train.class_names,
+        many=arguments.many,
+        few=arguments.few,
+    )
+    arguments.picture.write_bytes(plots.to_png(figure))
+    print(f"Picture: {arguments.picture}")
+    if reasons:
+        raise ValueError(f"training would fail: {'; '.join(reasons)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"inspect_data.py: error: {' '.join(str(error).split())}")
