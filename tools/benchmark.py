@@ -8,6 +8,7 @@
     python tools/benchmark.py dlsa             # what a division costs in use
     python tools/benchmark.py input --json     # input pipeline
     python tools/benchmark.py checkpoint       # what checkpoints cost
+    python tools/benchmark.py files            # images in 100,000 files
 
 A ratio is the median over rounds of the quotient within a round, so that
 another load on the machine, which changes slowly, hits both sides. Processes
@@ -21,13 +22,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import argparse
 import contextlib
 import importlib.util
+import io
+import itertools
 import json
 import multiprocessing
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -464,8 +469,6 @@ def dpp_(rounds: int) -> dict:
 
 def exported(depth: int) -> Callable[[int], None]:
     """Predictions of a SavedModel: a classifier, or a DLSA of that depth."""
-    import tempfile
-
     import tensorflow as tf
 
     from keras_lt import export
@@ -630,6 +633,38 @@ def worker_step(
 
     def run(steps: int) -> None:
         model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+def write_files(root: Path, classes: int, images: int) -> Path:
+    """A folder of JPEG files of 64 by 64 pixels, so many in so many classes."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    contents = []
+    for _ in range(16):
+        coarse = generator.integers(0, 256, (8, 8, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(coarse).resize((64, 64)).save(file, "jpeg", quality=90)
+        contents.append(file.getvalue())
+    for label in range(classes):
+        folder = root / "train" / f"{label:04}"
+        folder.mkdir(parents=True)
+        for number in range(images // classes):
+            content = contents[(label + number) % len(contents)]
+            (folder / f"{number:04}.jpg").write_bytes(content)
+    return root
+
+
+def load_files(root: Path) -> Any:
+    from keras_lt import datasets
+
+    return datasets.load(
+        f"folder:{root}", split="train", image_size=64, test_fraction=0
+    )
+
+
+def file_index(root: Path) -> Callable[[int], None]:
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            load_files(root)
 
     return run
 
@@ -695,6 +730,62 @@ def scaling(rounds: int) -> dict:
         "assumed_milliseconds_collective": COLLECTIVE_MILLISECONDS,
         "projected_efficiency_8_gpus": efficiency(8),
         "projected_efficiency_64_gpus": efficiency(64),
+def file_stream(root: Path) -> Callable[[int], None]:
+    """A class-balanced stream of random crops."""
+    from keras_lt import streams
+
+    batches = iter(
+        streams.stream(
+            load_files(root),
+            sampling="class_balanced",
+            batch_size=BATCH,
+            seed=0,
+            random_resized_crop=True,
+        )
+    )
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            next(batches)
+
+    return run
+
+
+def file_loop(root: Path) -> Callable[[int], None]:
+    """Plain reading and decoding, one file after the other."""
+    from PIL import Image
+
+    paths = itertools.cycle(sorted(root.glob("train/*/*")))
+
+    def run(steps: int) -> None:
+        for path in itertools.islice(paths, steps * BATCH):
+            with Image.open(path) as image:
+                np.asarray(image.convert("RGB").resize((64, 64)))
+
+    return run
+
+
+def files_(rounds: int) -> dict:
+    """Images/s of a class-balanced stream of 100,000 files in 1,000 classes."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_files(Path(folder) / "large", 1_000, 100_000)
+        small = write_files(Path(folder) / "small", 2, 4)
+        index = Variant(file_index, root)
+        variants = {
+            "stream": Variant(file_stream, root),
+            "sequential": Variant(file_loop, root),
+        }
+        speeds = take_turns(variants, rounds, steps=100)
+        seconds = [index.run(1)[0] for _ in range(rounds)]
+        imported = Variant(file_stream, small).megabytes
+    return {
+        "seconds_index": statistics.median(seconds),
+        "megabytes_stream": variants["stream"].megabytes - imported,
+        **{
+            f"images_per_second_{name}": statistics.median(values)
+            for name, values in speeds.items()
+        },
+        "ratio_stream_over_sequential": ratio(speeds, "stream", "sequential"),
     }
 
 
@@ -708,6 +799,7 @@ SUBJECTS = {
     ("input", "single"): input_,
     ("checkpoint", "single"): checkpoint,
     ("scaling", "single"): scaling,
+    ("files", "single"): files_,
 }
 
 
@@ -718,6 +810,7 @@ def main() -> None:
     parser.add_argument(
         "subject",
         choices=[*dict.fromkeys(subject for subject, _ in SUBJECTS)],
+        choices=["train", "stage2", "bns", "dpp", "dlsa", "input", "files"],
     )
     parser.add_argument(
         "--method",

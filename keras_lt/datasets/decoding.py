@@ -63,7 +63,9 @@ def decode(
             if orientation in range(2, 9):
                 image = ImageOps.exif_transpose(image)
             scale = image.width / upright[0], image.height / upright[1]
-            image = _to_rgb(image).resize(
+            if image.mode != "RGB":
+                image = _to_rgb(image)
+            image = image.resize(
                 (size, size),
                 Image.Resampling.BILINEAR,
                 box=[side * scale[i % 2] for i, side in enumerate(box)],
