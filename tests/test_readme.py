@@ -12,6 +12,7 @@ import pytest
 import recipe
 from data import tfds_dir
 from PIL import Image
+from pictures import write_folder
 
 import keras_lt
 
@@ -55,10 +56,20 @@ def folders(tmp_path_factory):
     (root / "damaged" / "result.json").unlink()
     for weights in (root / "damaged" / "checkpoints").glob("*.h5"):
         weights.write_bytes(weights.read_bytes()[:1000])
+    photos = write_folder(root / "photos")
+    stranger = root / "stranger"
+    for split, name in (("train", "cat"), ("test", "lynx")):
+        (stranger / split / name).mkdir(parents=True)
+        picture = photos / "test" / "one" / "000.png"
+        shutil.copy(picture, stranger / split / name)
+    (root / "leak.txt").write_text("../secret.png 0")
     inputs = keras.Input((8, 8, 1))
     layer = keras.layers.Lambda(lambda x: x, output_shape=(8, 8, 1))
     keras.Model(inputs, layer(inputs)).save(root / "lambda.keras")
     return {
+        "PHOTOS": photos,
+        "STRANGER": stranger,
+        "LEAK": root / "leak.txt",
         "LAMBDA": root / "lambda.keras",
         "NEW": root / "new",
         "RUN": root / "run",
@@ -84,7 +95,9 @@ def test_bad_input_of_the_recipe(row, folders, monkeypatch, capsys, tmp_path):
     folders = {**folders, "NEW": tmp_path / "new"}
     before = content(folders)
     arguments = [
-        re.sub(r"=([A-Z]+)$", lambda match: f"={folders[match[1]]}", argument)
+        re.sub(
+            r"(?<=[=:])[A-Z]+$", lambda match: str(folders[match[0]]), argument
+        )
         for argument in shlex.split(command.strip("`"))
     ]
     assert recipe.run(monkeypatch, "--dataset=digits", *arguments) == 1
@@ -126,8 +139,9 @@ def test_commands_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("recipes", "tools"):
         (tmp_path / folder).symlink_to(recipe.REPO / folder)
-    (tmp_path / "photos").mkdir()
-    Image.new("L", (90, 60)).save(tmp_path / "photos" / "grey.jpg")
+    write_folder(tmp_path / "photos")
+    (tmp_path / "more_photos").mkdir()
+    Image.new("L", (90, 60)).save(tmp_path / "more_photos" / "grey.jpg")
     for command in commands:
         _, script, *arguments = shlex.split(command)
         if script.startswith("tools/"):
@@ -136,7 +150,25 @@ def test_commands_run(tmp_path, monkeypatch):
         assert not recipe.run(
             monkeypatch, *arguments, f"--data_dir={tfds_dir()}", "--max_steps=2"
         )
-    assert "photos/grey.jpg" in (tmp_path / "classes.csv").read_text()
+    assert "more_photos/grey.jpg" in (tmp_path / "classes.csv").read_text()
+
+
+def test_inspection_prints_what_readme_shows(tmp_path):
+    (shown,) = re.findall(
+        r"```text\n\$ python (tools/inspect_data.py .*?)```", README, re.DOTALL
+    )
+    command, *lines = shown.splitlines()
+    write_folder(tmp_path / "photos")
+    script, *arguments = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, recipe.REPO / script, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    found = [*done.stdout.splitlines(), done.stderr.splitlines()[-1]]
+    assert found == lines
 
 
 def test_files_that_readme_names_are_there():

@@ -810,7 +810,6 @@ def main() -> None:
     parser.add_argument(
         "subject",
         choices=[*dict.fromkeys(subject for subject, _ in SUBJECTS)],
-        choices=["train", "stage2", "bns", "dpp", "dlsa", "input", "files"],
     )
     parser.add_argument(
         "--method",
