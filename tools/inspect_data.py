@@ -30,6 +30,7 @@ from keras_lt import counts, datasets, plots
 # times as long.
 SMALL, LONG = 16, 4
 SHOWN = 5  # names of a kind
+AT_A_TIME = 64  # images of a thread
 CLASSES_SHOWN = 20
 
 
@@ -64,12 +65,19 @@ def digest(content: bytes) -> bytes:
 
 
 def look_at_all(dataset: datasets.Dataset, split: str) -> list[Image]:
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        images = threads.map(
-            lambda index: look(dataset, index), range(len(dataset))
-        )
-        progress = tqdm(images, split, len(dataset), disable=None, unit="img")
-        return list(progress)
+    def some(start: int) -> list[Image]:
+        stop = min(start + AT_A_TIME, len(dataset))
+        return [look(dataset, index) for index in range(start, stop)]
+
+    found = []
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+        tqdm(desc=split, total=len(dataset), disable=None) as progress,
+    ):
+        for images in threads.map(some, range(0, len(dataset), AT_A_TIME)):
+            found += images
+            progress.update(len(images))
+    return found
 
 
 def name(dataset: datasets.Dataset, split: str, index: int) -> str:

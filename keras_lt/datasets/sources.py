@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -181,7 +182,8 @@ def _read_text(path: Path) -> _Listed:
         if not line.strip():
             continue
         parts = line.rsplit(None, 1)
-        if len(parts) < 2 or not parts[1].isdecimal():
+        # A label of more digits is none: there would be as many classes.
+        if len(parts) < 2 or not re.fullmatch(r"[0-9]{1,6}", parts[1]):
             raise ValueError(
                 "Expected lines `relative/path label`, labels being ids from "
                 f"0. Received: {path}, line {number}: {line.strip()!r}"
@@ -215,7 +217,7 @@ def _read_csv(path: Path) -> _Listed:
 
 def _read_inaturalist(path: Path) -> _Listed:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             content = json.load(file)
         names = {
             category["id"]: str(category["name"])
@@ -244,7 +246,7 @@ _READERS = {".csv": _read_csv, ".json": _read_inaturalist}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         try:
             yield from enumerate(file, 1)
         except UnicodeDecodeError as error:
