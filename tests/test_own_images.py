@@ -11,6 +11,10 @@ from PIL import Image
 
 from keras_lt import datasets, report
 
+sys.path.insert(0, str(recipe.REPO / "tools"))
+
+import inspect_data
+
 TINY = (
     "--image_size=12",
     "--backbone=cifar_resnet20",
@@ -80,7 +84,6 @@ def test_a_bad_image_is_named_and_can_be_replaced(
             "--stage2_epochs=1",
             "--score_augmented",
         ),
-        ("--stage2=crt", "--mix=mixup", "--augment=strong", "--holdout=0.2"),
     ],
 )
 def test_methods_take_files(arguments, photos, tmp_path, monkeypatch):
@@ -180,31 +183,41 @@ def test_inspection_finds_what_is_wrong(photos):
         assert np.asarray(picture).std() > 10
 
 
+def look(monkeypatch, *arguments):
+    """The same in this process."""
+    monkeypatch.setattr(sys, "argv", ["", *map(str, arguments)])
+    inspect_data.main()
+
+
 def test_inspection_of_what_can_be_trained_on(photos, tmp_path):
     code, output, _ = inspect(
         tmp_path, f"folder:{photos}", RATHER, "--picture=a.png"
     )
     assert code == 0 and "Unreadable files: 3" in output
     assert (tmp_path / "a.png").is_file()
-    code, output, _ = inspect(tmp_path, "digits", "--many=135", "--few=132")
-    assert code == 0
+
+
+def test_inspection_of_images_in_memory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    look(monkeypatch, "digits", "--many=135", "--few=132")
+    output = capsys.readouterr().out
     assert "many 5, medium 4, few 1, unseen 0" in output
     assert "Width, height: 8, 8" in output
 
 
-def test_inspection_names_what_can_not_be_loaded(photos, tmp_path):
-    code, _, errors = inspect(tmp_path, "folder:nowhere")
-    assert code == 1
-    assert errors[-1].startswith("inspect_data.py: error: Expected a folder of")
+def test_inspection_names_what_can_not_be_loaded(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="Expected a folder of images"):
+        look(monkeypatch, "folder:nowhere")
     bad = photos / "train" / "two" / "003.jpg"
     (tmp_path / "train" / "one").mkdir(parents=True)
     (tmp_path / "train" / "two").mkdir()
     (tmp_path / "train" / "one" / "gone.png").symlink_to("nothing.png")
     (tmp_path / "train" / "two" / "bad.jpg").write_bytes(bad.read_bytes())
     arguments = (f"folder:{tmp_path}", RATHER, "--test_split=train")
-    code, _, errors = inspect(tmp_path, *arguments)
-    assert code == 1
-    assert errors[-1].endswith(
+    message = (
         "training would fail: 1 files of train can't be read; no image of "
         "class one in train can be decoded"
     )
+    with pytest.raises(ValueError, match=message):
+        look(monkeypatch, *arguments)

@@ -162,11 +162,15 @@ def say_duplicates(
         if len(same) < 2:
             continue
         repeated += len(same) - 1
-        text = " = ".join(name(parts[split], split, i) for split, i in same)
-        if len({split for split, _ in same}) > 1:
-            across.append(text)
-        if len({parts[split].labels[i] for split, i in same}) > 1:
-            classes.append(text)
+        # One place of each split, and of each class, stands for all.
+        of_split, of_class = {}, {}
+        for split, index in same:
+            each = name(parts[split], split, index)
+            of_split.setdefault(split, each)
+            of_class.setdefault(parts[split].labels[index], each)
+        for found_in, names in ((of_split, across), (of_class, classes)):
+            if len(found_in) > 1:
+                names.append(" = ".join([*found_in.values()][:SHOWN]))
     listed("Images in several splits", across)
     listed("Images in several classes", classes)
     print(f"Images that repeat others: {repeated:,}")
