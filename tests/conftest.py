@@ -26,6 +26,20 @@ def two_replicas():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
+def pytest_sessionfinish(session):
+    """A process of pytest-xdist tells the first one what it has visited."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["golden"] = golden.visited()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for name, count in (
+        getattr(node, "workeroutput", {}).get("golden", {}).items()
+    ):
+        golden.report_cases(name, count)
+
+
 def pytest_terminal_summary(terminalreporter):
     for line in golden.summary_lines():
         terminalreporter.write_line(line)

@@ -34,6 +34,10 @@ def report_cases(name: str, count: int) -> None:
     _visited[name] = max(_visited.get(name, 0), count)
 
 
+def visited() -> dict[str, int]:
+    return dict(_visited)
+
+
 def summary_lines() -> list[str]:
     """One line for each golden file visited in this session."""
     return [

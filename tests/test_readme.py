@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import recipe
 from data import tfds_dir
-from PIL import Image
 from pictures import write_folder
+from PIL import Image
 
 import keras_lt
 

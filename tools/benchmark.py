@@ -633,6 +633,8 @@ def worker_step(
 
     def run(steps: int) -> None:
         model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+
 def write_files(root: Path, classes: int, images: int) -> Path:
     """A folder of JPEG files of 64 by 64 pixels, so many in so many classes."""
     from PIL import Image
@@ -730,6 +732,9 @@ def scaling(rounds: int) -> dict:
         "assumed_milliseconds_collective": COLLECTIVE_MILLISECONDS,
         "projected_efficiency_8_gpus": efficiency(8),
         "projected_efficiency_64_gpus": efficiency(64),
+    }
+
+
 def file_stream(root: Path) -> Callable[[int], None]:
     """A class-balanced stream of random crops."""
     from keras_lt import streams

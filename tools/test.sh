@@ -9,7 +9,8 @@ use_venv ".[test]"
 
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-.venv/bin/python -m pytest -rs | tee "$log"
+# A process a core, each with the files of tests that it takes next.
+.venv/bin/python -m pytest -rs -n auto --dist loadfile | tee "$log"
 
 # Tests that need ../shared skip without it, but not where it is.
 if [[ -d ../shared ]]; then
