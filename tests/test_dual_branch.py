@@ -386,7 +386,7 @@ def test_mixed_precision(policy):
             "seed": 3,
         },
     ],
-    ids=str,
+    ids=["contrastive", "none", "classifier", "two tasks"],
 )
 def test_saves_and_goes_on(kwargs, tmp_path):
     model = make(resnet, **kwargs)
