@@ -8,6 +8,8 @@
     python tools/benchmark.py dlsa             # what a division costs in use
     python tools/benchmark.py input --json     # input pipeline
     python tools/benchmark.py checkpoint       # what checkpoints cost
+    python tools/benchmark.py guards           # --deterministic and the like
+    python tools/benchmark.py scaling          # two workers over one
     python tools/benchmark.py files            # images in 100,000 files
 
 A ratio is the median over rounds of the quotient within a round, so that
@@ -594,6 +596,39 @@ def checkpoint(rounds: int) -> dict:
     }
 
 
+def guarded_step(guard: str) -> Callable[[int], None]:
+    import tensorflow as tf
+
+    from keras_lt import callbacks
+    from keras_lt.models import classifier
+
+    if guard == "deterministic":
+        tf.config.experimental.enable_op_determinism()
+    model = classifier(resnet32("float32"), 10, l2=1e-4)
+    run = keras_steps(model, random_batch())
+    if guard != "skip_nonfinite":
+        return run
+    skip = callbacks.SkipNonFinite(model, 1)
+    return lambda steps: run(steps, callbacks=[skip])
+
+
+def guards(rounds: int) -> dict:
+    """What --deterministic and --skip_nonfinite cost a step of ResNet-32."""
+    names = ("plain", "deterministic", "skip_nonfinite")
+    variants = {name: Variant(guarded_step, name) for name in names}
+    speeds = take_turns(variants, rounds, steps=10)
+    return {
+        **{
+            f"milliseconds_{name}": 1e3 * BATCH / statistics.median(values)
+            for name, values in speeds.items()
+        },
+        **{
+            f"ratio_{name}_over_plain": ratio(speeds, "plain", name)
+            for name in names[1:]
+        },
+    }
+
+
 def worker_step(
     number: int, addresses: list[str], batch_size: int
 ) -> Callable[[int], None]:
@@ -803,6 +838,7 @@ SUBJECTS = {
     ("dlsa", "single"): dlsa,
     ("input", "single"): input_,
     ("checkpoint", "single"): checkpoint,
+    ("guards", "single"): guards,
     ("scaling", "single"): scaling,
     ("files", "single"): files_,
 }
