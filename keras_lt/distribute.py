@@ -69,7 +69,13 @@ def strategy(name: str = "auto", devices: int | None = None):
         return tf.distribute.get_strategy()
     _mend_keras()
     if name == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        except ValueError as error:
+            raise ValueError(
+                "Expected a TPU: that of the environment variable TPU_NAME, or "
+                f"of this machine. Received: {error}"
+            ) from error
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)

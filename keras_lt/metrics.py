@@ -412,7 +412,7 @@ def prediction_step(model: keras.Model) -> Callable:
     """`model(images, training=False)` as a traced function.
 
     Under a strategy of several devices each of this process's has a part of
-    the images.
+    the images, whose number they divide.
     """
     strategy = model.distribute_strategy
     replicas = distribute.local_replicas(strategy)
@@ -423,20 +423,17 @@ def prediction_step(model: keras.Model) -> Callable:
     if replicas == 1:
         return tf.function(score, reduce_retracing=True)
 
-    def score_part(images, size):
+    def score_part(images):
         context = tf.distribute.get_replica_context()
         part = context.replica_id_in_sync_group % replicas
-        return score(images[part * size : (part + 1) * size])
+        size = images.shape[0] // replicas
+        parts = tf.reshape(images, [replicas, size, *images.shape[1:]])
+        return score(parts[part])
 
-    @tf.function(reduce_retracing=True)
+    @tf.function
     def step(images):
-        rows = tf.shape(images)[0]
-        size = -(-rows // replicas)
-        others = [[0, 0]] * (images.shape.rank - 1)
-        padding = [[0, size * replicas - rows], *others]
-        parts = strategy.run(score_part, (tf.pad(images, padding), size))
-        scores = tf.concat(strategy.experimental_local_results(parts), 0)
-        return scores[:rows]
+        parts = strategy.run(score_part, (images,))
+        return tf.concat(strategy.experimental_local_results(parts), 0)
 
     return step
 
@@ -473,7 +470,15 @@ def predict(
             "Expected a finite `dataset`. Received: an infinite one"
         )
     step = step or prediction_step(model)
-    batches = [(step(x).numpy(), np.asarray(y)) for x, y in dataset]
+    replicas = distribute.local_replicas(strategy)
+    batches, size = [], 0
+    for images, own in dataset:
+        rows = len(own)
+        if replicas > 1:  # all batches as large as the first one
+            size = max(size, -(-rows // replicas) * replicas)
+            others = [[0, 0]] * (len(images.shape) - 1)
+            images = tf.pad(images, [[0, size - rows], *others])
+        batches.append((step(images).numpy()[:rows], np.asarray(own)))
     if not batches:
         raise ValueError(
             "Expected `dataset` to have at least one batch. Received: none"

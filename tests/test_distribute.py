@@ -246,7 +246,7 @@ def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
         "--checkpoint_steps=3",
         f"--workdir={tmp_path}",
     ]
-    process = launched(*arguments, "--epochs=40")
+    process = launched(*arguments, "--epochs=3")
     index = tmp_path / "checkpoints" / "checkpoint.json"
     while not index.exists():
         assert process.poll() is None, process.communicate()
@@ -261,6 +261,11 @@ def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
         "Expected all processes of the run to go on. Received: the end of "
     ) in errors
     assert "the same command resumes the run" in errors
+    if worker == 1:
+        output_of(launched(*arguments, "--epochs=3"))
+        record = report.read_record(tmp_path / "result.json")
+        assert record["train"]["resumed"] == 1
+        assert len(record["history"]["loss"]) == 3
 
 
 def children(pid: int) -> list[int]:
