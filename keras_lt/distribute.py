@@ -27,7 +27,7 @@ def strategy(name: str = "auto", devices: int | None = None):
             variable TF_CONFIG or by Slurm's), "tpu" (that of TPU_NAME, or of
             this machine), or "auto": "multi_worker" where TF_CONFIG or Slurm
             name two processes or more, "mirrored" where there are two GPUs
-            or more, else "none".
+            or more, "tpu" where TPU_NAME names one, else "none".
         devices: How many devices of this machine take part; None is all GPUs,
             or the CPU. Without GPUs the CPU is divided into so many logical
             devices, to try things out.
@@ -90,11 +90,9 @@ def _suited() -> str:
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if len(_tf_config()) > 1 or (tasks > 1 and "SLURM_PROCID" in os.environ):
         return "multi_worker"
-    return (
-        "mirrored"
-        if len(tf.config.list_physical_devices("GPU")) > 1
-        else ("none")
-    )
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return "mirrored"
+    return "tpu" if "TPU_NAME" in os.environ else "none"
 
 
 def _tf_config() -> list[str]:

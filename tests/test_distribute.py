@@ -146,6 +146,7 @@ def test_several_processes_need_names(monkeypatch):
 
 
 def test_auto_is_one_device_where_nothing_else_is_named(monkeypatch):
+    monkeypatch.delenv("TPU_NAME", raising=False)
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert distribute.strategy("auto") is tf.distribute.get_strategy()
 
