@@ -317,11 +317,25 @@ class DLSA(keras.Model):
                         stacklevel=2,
                     )
                     break
-                self._fit_classifier(level, part, verbose=verbose, **arguments)
+                found = level.inspect(part.features)
+                keep = found["keep"]
+                self._fit_classifier(
+                    level.classifier,
+                    Features(part.features[keep], part.labels[keep]),
+                    found["others"][keep],
+                    verbose=verbose,
+                    **arguments,
+                )
                 kept.add()
             left[left] = ~level.inspect(part.features)["keep"]
         part = Features(samples.features[left], samples.labels[left])
-        self._fit_classifier(None, part, verbose=verbose, **arguments)
+        self._fit_classifier(
+            self.last,
+            part,
+            self.levels[-1].inspect(part.features)["latent"],
+            verbose=verbose,
+            **arguments,
+        )
         return division.describe(
             self.inspect(samples.features), samples.labels, self.num_classes
         )
@@ -369,8 +383,9 @@ class DLSA(keras.Model):
 
     def _fit_classifier(
         self,
-        level: "_Level | None",
+        classifier: keras.layers.Layer,
         part: Features,
+        others: np.ndarray,
         *,
         epochs: int,
         batch_size: int,
@@ -378,15 +393,8 @@ class DLSA(keras.Model):
         loss: str,
         verbose: int | str,
     ) -> None:
-        """Trains the classifier of a level, or the last one, on its samples."""
-        deepest = self.levels[-1].inspect(part.features)
-        classifier, others, labels = self.last, deepest["latent"], part.labels
-        x = part.features
-        if level is not None:
-            found = level.inspect(x)
-            classifier, keep = level.classifier, found["keep"]
-            x, labels = x[keep], labels[keep]
-            others = found["others"][keep]
+        """Trains a classifier on samples and what else it takes of them."""
+        x, labels = part
         dim = x.shape[1]
         inputs = keras.Input((dim + others.shape[1],))
         model = keras.Model(

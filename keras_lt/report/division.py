@@ -11,6 +11,7 @@ from keras_lt import division, plots
 from keras_lt.counts import shot_groups, validate_class_counts
 from keras_lt.metrics import GROUPS
 from keras_lt.report.page import (
+    checked_ids,
     details,
     percent,
     picture,
@@ -71,7 +72,7 @@ def write_division(
             f"Received: len(class_names)={len(class_names)}"
         )
     groups = shot_groups(counts, many=many, few=few)
-    labels = _checked_ids(labels, num_classes, "labels")
+    labels = checked_ids(labels, num_classes, "labels")
     levels = [
         _checked_level(level, len(labels), f"levels[{number}]")
         for number, level in enumerate(levels)
@@ -117,20 +118,6 @@ def write_division(
     )
 
 
-def _checked_ids(ids, size: int, name: str) -> np.ndarray:
-    ids = np.asarray(ids)
-    if (
-        ids.ndim != 1
-        or (ids.size and ids.dtype.kind not in "iu")
-        or not ((ids >= 0) & (ids < size)).all()
-    ):
-        raise ValueError(
-            f"Expected integers (N,) from 0 to {size - 1}. "
-            f"Received: {name}={ids}"
-        )
-    return ids.astype(int)
-
-
 def _checked_level(
     level: division.Level, size: int, name: str
 ) -> division.Level:
@@ -153,7 +140,7 @@ def _checked_level(
             "Expected a finite threshold. "
             f"Received: {name}.threshold={level.threshold}"
         )
-    clusters = _checked_ids(
+    clusters = checked_ids(
         level.clusters, level.num_clusters, f"{name}.clusters"
     )
     return level._replace(log_likelihood=log_likelihood, clusters=clusters)

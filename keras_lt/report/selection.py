@@ -6,7 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lt import plots
-from keras_lt.report.page import details, escape, picture, table, write_page
+from keras_lt.report.page import (
+    checked_ids,
+    details,
+    escape,
+    picture,
+    table,
+    write_page,
+)
 
 
 def write_selection(
@@ -53,7 +60,7 @@ def write_selection(
         ...     np.concatenate([drawn, head[chosen]]), class_names,
         ... )
     """
-    labels = _checked_labels(labels, len(class_names))
+    labels = checked_ids(labels, len(class_names), "labels")
     p = np.asarray(probabilities, float)
     if not p.shape == labels.shape == images.shape[:1]:
         raise ValueError(
@@ -93,20 +100,6 @@ def write_selection(
         ],
         [*parts, _classes(labels, p, is_drawn, order, class_names)],
     )
-
-
-def _checked_labels(labels, num_classes: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if (
-        labels.ndim != 1
-        or labels.dtype.kind not in "iu"
-        or not ((labels >= 0) & (labels < num_classes)).all()
-    ):
-        raise ValueError(
-            f"Expected integer labels (N,) from 0 to {num_classes - 1}. "
-            f"Received: labels={labels}"
-        )
-    return labels
 
 
 def _refuse_outside(p: np.ndarray) -> None:
