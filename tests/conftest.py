@@ -6,6 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import golden
+import keras
 import pytest
 import tensorflow as tf
 
@@ -14,6 +15,12 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """No test depends on those that ran before it in its process."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -330,7 +330,10 @@ def test_layer_in_mixed_precision(cls, dtype):
     full = make(cls)
     full(inputs)  # makes its variables
     full.set_weights(layer.get_weights())
-    assert_equal(tf.cast(outputs, "float32"), full(inputs), 2e-2)
+    # Sums of rounded terms err by a share of the terms and not of the sums.
+    largest = np.abs(full(inputs)).max()
+    outputs = tf.cast(outputs, "float32") / largest
+    assert_equal(outputs, full(inputs) / largest, 2e-2)
 
 
 @cases("loss", "metric")

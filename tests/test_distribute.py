@@ -235,7 +235,8 @@ def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
         path.name for path in (tmp_path / "one").iterdir()
     }
     served = tf.saved_model.load(tmp_path / "two" / "saved_model")
-    assert np.isfinite(served.serve(DIGITS.images[:4])).all()
+    logits = served.serving_default(DIGITS.images[:4])["logits"]
+    assert np.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("worker", [0, 1])

@@ -243,4 +243,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (OSError, ValueError) as error:
+        if isinstance(error, BrokenPipeError):
+            # What is not written yet would fail once more at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(f"launch_local.py: error: {error}")
