@@ -33,15 +33,35 @@ def photograph(height=60, width=90):
 # Decoding.
 
 
-def test_centre_is_that_of_resize_and_crop():
-    image = photograph()
-    short = 40 * 256 // 224  # 45 by 68: then the central 40 by 40
-    resized = image.resize((68, short), Image.Resampling.BILINEAR)
-    want = np.asarray(resized)[2:42, 14:54].astype(int)
-    got = datasets.decode(encode(image, "png"), 40).astype(int)
-    assert got.shape == (40, 40, 3)
-    assert abs(got - want).max() <= 5  # rounding moves the box by a pixel
-    assert abs(got - want).mean() < 2.5
+@pytest.mark.parametrize(
+    "height, width",
+    [(32, 32), (60, 90), (33, 32), (16, 16), (32, 40), (9, 50), (2, 1)],
+)
+def test_evaluation_of_files_is_that_of_saved_models(height, width):
+    noise = np.random.default_rng(0).integers(0, 60, (height, width, 3))
+    pixels = np.asarray(photograph(height, width)) // 2 + noise.astype("uint8")
+    got = datasets.decode(encode(Image.fromarray(pixels), "png"), 32)
+    served = preprocessing.resize_and_crop(pixels[None], (32, 32)).numpy()
+    assert got.shape == (32, 32, 3)
+    assert abs(got.astype(int) - served[0]).max() <= 1
+    if (height, width) == (32, 32):
+        np.testing.assert_array_equal(got, pixels)
+        np.testing.assert_array_equal(served[0], pixels)
+        small = np.zeros(CROP_DRAWS)  # 0.08 of the area
+        cropped = datasets.decode(
+            encode(Image.fromarray(pixels), "png"), 32, small
+        )
+        assert (cropped != got).any()  # training crops all the same
+
+
+def test_jpegs_of_the_size_are_left_as_they_are():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode(photograph(24, 24), "jpeg", exif=exif)
+    stored = np.asarray(Image.open(io.BytesIO(content)))
+    want = stored.transpose(1, 0, 2)[:, ::-1]
+    np.testing.assert_array_equal(datasets.decode(content, 24), want)
+    np.testing.assert_array_equal(datasets.read_image(content), want)
 
 
 @pytest.mark.parametrize("suffix, mode", KINDS)
@@ -58,6 +78,32 @@ def test_modes_become_rgb(suffix, mode):
     bound = {"png": 1, "bmp": 0, "tif": 1, "gif": 0}.get(suffix, 40)
     error = abs(got.astype(int) - want.astype(int))
     assert error.max() <= bound and error.mean() < 8
+
+
+@pytest.mark.parametrize("suffix, mode", KINDS)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_as_they_are_with_the_channels_asked_for(suffix, mode, channels):
+    (levels,) = digits_of(3, 1)
+    kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix.lower(), suffix)
+    image = convert(levels, mode)
+    got = datasets.read_image(encode(image, kind), channels)
+    assert got.dtype == np.uint8 and got.shape == (*levels.shape, channels)
+    if mode == "1":
+        levels = np.asarray(image.convert("L"))
+    error = abs(got[..., :3].astype(int) - levels[..., None])
+    assert error.max() <= {"png": 1, "bmp": 0, "tif": 1}.get(suffix, 40)
+    assert error.mean() < 8
+    assert channels < 4 or (got[..., 3] == 255).all()
+
+
+def test_transparency_is_an_own_channel_or_dropped():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4), "uint8")
+    content = encode(Image.fromarray(pixels), "png")
+    np.testing.assert_array_equal(datasets.read_image(content, 4), pixels)
+    rgb = datasets.read_image(content)
+    np.testing.assert_array_equal(rgb, pixels[..., :3])
+    with pytest.raises(ValueError, match="Expected 1, 3 or 4"):
+        datasets.read_image(content, 2)
 
 
 def test_of_16_bits_the_high_byte_stays():
@@ -147,8 +193,9 @@ def test_random_box_of_a_strip_is_central():
     ],
 )
 def test_damaged_files_are_bad_images(content):
-    with pytest.raises(datasets.BadImageError):
-        datasets.decode(content, 8)
+    for decode in (datasets.decode, datasets.read_image):
+        with pytest.raises(datasets.BadImageError):
+            decode(content, 1)
 
 
 # Data sets of files.

@@ -26,13 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from keras_lt import export, files, preprocessing
-
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+from keras_lt import datasets, export, files, preprocessing
 
 
 class Model(NamedTuple):
@@ -57,36 +53,18 @@ def load(path: Path) -> Model:
     signatures = loaded.signatures
     (spec,) = signatures["serve_float"].structured_input_signature[1].values()
     _, *size, channels = spec.shape
-    if channels not in MODES:
-        raise ValueError(
-            f"Expected a model of images with 1, 3 or 4 channels. "
-            f"Received: {path}, with {channels}"
-        )
     names = (path / "labels.txt").read_text(encoding="utf-8").splitlines()
     return Model(signatures, names, tuple(size), channels, loaded)
-
-
-def read_image(path: Path, channels: int) -> np.ndarray:
-    """A file of any mode as uint8 (h, w, channels), turned as EXIF says."""
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits: the high byte stays
-            high = np.asarray(image).astype(np.uint32) >> 8
-            image = Image.fromarray(high.astype(np.uint8))
-        elif image.mode == "P":
-            image = image.convert("RGBA")
-        pixels = np.asarray(image.convert(MODES[channels]))
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def read(path: Path, model: Model) -> np.ndarray | str:
     """The image at the model's size, or why there is none."""
     try:
-        image = read_image(path, model.channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # PIL's plugins raise a dozen kinds
-        return " ".join(f"{type(error).__name__}: {error}".split())
+        image = datasets.read_image(path.read_bytes(), model.channels)
+    except OSError as error:
+        return error.strerror or str(error)
+    except datasets.BadImageError as error:
+        return " ".join(str(error).split())
     return preprocessing.resize_and_crop(image[None], model.size)[0].numpy()
 
 
@@ -95,14 +73,19 @@ def find(images: list[Path]) -> list[Path]:
     found = []
     for path in images:
         if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.is_file())
-            found += sorted(p for p in inside if p.suffix.lower() in ENDINGS)
+            found += sorted(
+                file
+                for file in path.rglob("*")
+                if file.name.lower().endswith(datasets.IMAGE_SUFFIXES)
+                and not file.name.startswith(".")
+                and file.is_file()
+            )
         else:
             found.append(path)
     if not found:
         raise ValueError(
             f"Expected images. Received: {', '.join(map(str, images))} with "
-            f"no {', '.join(ENDINGS)} inside"
+            f"no {', '.join(datasets.IMAGE_SUFFIXES)} inside"
         )
     return found
 

@@ -1,7 +1,7 @@
 """Labelled images: in memory or in files, subsets, hold-out."""
 
 from keras_lt.datasets.base import Dataset, from_arrays, holdout, long_tail
-from keras_lt.datasets.decoding import BadImageError, decode
+from keras_lt.datasets.decoding import BadImageError, decode, read_image
 from keras_lt.datasets.files import (
     ON_BAD_IMAGE,
     FileDataset,
@@ -9,8 +9,10 @@ from keras_lt.datasets.files import (
     Paths,
 )
 from keras_lt.datasets.loading import load, splits
+from keras_lt.datasets.sources import IMAGE_SUFFIXES
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "ON_BAD_IMAGE",
     "BadImageError",
     "Dataset",
@@ -22,5 +24,6 @@ __all__ = [
     "holdout",
     "load",
     "long_tail",
+    "read_image",
     "splits",
 ]

@@ -1,7 +1,10 @@
-"""Image files of any size and mode, decoded to RGB of one size."""
+"""Image files of any size and mode, decoded to one of each."""
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,29 +16,60 @@ _CROP_RATIO = (3 / 4, 4 / 3)
 _CENTRE = 224 / 256
 # EXIF orientations that turn an image on its side.
 _SIDEWAYS = (5, 6, 7, 8)
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class BadImageError(ValueError):
     """Says that the content of a file can't be decoded."""
 
 
-def decode(
-    content: bytes, size: int, draws: np.ndarray | None = None
-) -> np.ndarray:
-    """Decodes an image file as ImageNet training does.
+def read_image(content: bytes, channels: int = 3) -> np.ndarray:
+    """Decodes an image file at the size that it has.
 
-    The image is turned as its EXIF data says, cropped, and the crop resized to
-    a square by bilinear interpolation over all its pixels. Without draws the
-    crop is the central square of 224/256 of the short side (a resize of the
-    short side and a central crop in one). Grey images become RGB, transparency
-    is dropped, of 16 bits the high byte stays, and of an animation the first
-    picture.
+    The image is turned as its EXIF data says. Grey images become RGB and the
+    other way round, transparency is dropped (but for 4 channels), of 16 bits
+    the high byte stays, and of an animation the first picture.
 
     Args:
         content: The file: JPEG, PNG, BMP, GIF, WebP, TIFF.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    Returns:
+        uint8 (h, w, channels).
+
+    Raises:
+        BadImageError: If it is no such file or a damaged one.
+        ValueError: If channels are none of these.
+
+    Example:
+        >>> image = read_image(Path("cat.jpg").read_bytes())
+    """
+    if channels not in _MODES:
+        raise ValueError(
+            f"Expected 1, 3 or 4 channels. Received: channels={channels}"
+        )
+    with _opened(content) as image:
+        pixels = np.array(_upright(image, _MODES[channels]))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def decode(
+    content: bytes, size: int, draws: np.ndarray | None = None
+) -> np.ndarray:
+    """Decodes an image file to RGB of one size, as ImageNet training does.
+
+    The image of `read_image` is cropped, and the crop resized to a square by
+    bilinear interpolation over all its pixels. Without draws, for evaluation,
+    an image that has the size is left as it is; of any other the crop is the
+    central square of 224/256 of the short side (a resize of the short side to
+    256/224 of the size and a central crop in one). SavedModels do the same
+    (`keras_lt.preprocessing.resize_and_crop`).
+
+    Args:
+        content: As in `read_image`.
         size: Side of the result in pixels.
         draws: Uniform numbers in [0, 1) of shape `CROP_DRAWS` for a random
-            crop (see `random_box`); None crops the centre.
+            crop (see `random_box`); None is for evaluation.
 
     Returns:
         uint8 (size, size, 3).
@@ -46,31 +80,40 @@ def decode(
     Example:
         >>> image = decode(Path("cat.jpg").read_bytes(), 224)
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
+
+    with _opened(content) as image:
+        stored = upright = image.size
+        if _orientation(image) in _SIDEWAYS:
+            upright = stored[::-1]
+        if draws is not None:
+            box = random_box(*upright, draws)
+        elif upright == (size, size):
+            box = (0, 0, size, size)
+        else:
+            box = centre_box(*upright)
+        if image.format == "JPEG":
+            # Decoding at 1/2, 1/4 or 1/8 of the size, where that is enough.
+            enough = size / min(box[2] - box[0], box[3] - box[1])
+            image.draft(None, [math.ceil(side * enough) for side in stored])
+        image = _upright(image, "RGB")
+        scale = image.width / upright[0], image.height / upright[1]
+        image = image.resize(
+            (size, size),
+            Image.Resampling.BILINEAR,
+            box=[side * scale[i % 2] for i, side in enumerate(box)],
+        )
+        return np.asarray(image)
+
+
+@contextlib.contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
+    """The image of a file; what PIL raises becomes a `BadImageError`."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as image:
-            orientation = image.getexif().get(0x0112, 1)
-            stored = image.size
-            upright = stored[::-1] if orientation in _SIDEWAYS else stored
-            box = centre_box(*upright)
-            if draws is not None:
-                box = random_box(*upright, draws)
-            if image.format == "JPEG":
-                # Decoding at 1/2, 1/4 or 1/8 of the size, where that is enough.
-                enough = size / min(box[2] - box[0], box[3] - box[1])
-                image.draft(None, [math.ceil(side * enough) for side in stored])
-            if orientation in range(2, 9):
-                image = ImageOps.exif_transpose(image)
-            scale = image.width / upright[0], image.height / upright[1]
-            if image.mode != "RGB":
-                image = _to_rgb(image)
-            image = image.resize(
-                (size, size),
-                Image.Resampling.BILINEAR,
-                box=[side * scale[i % 2] for i, side in enumerate(box)],
-            )
-            return np.asarray(image)
+            yield image
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
@@ -79,23 +122,33 @@ def decode(
         raise BadImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _to_rgb(image):
-    from PIL import Image
+def _orientation(image) -> int:
+    return image.getexif().get(0x0112, 1)
 
-    if image.mode.startswith("I;16") or (
+
+def _upright(image, mode: str):
+    """The image in a mode of 8 bits, turned as its EXIF data says."""
+    from PIL import Image, ImageOps
+
+    deep = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format == "PNG"  # older PIL
-    ):
+    )
+    if _orientation(image) in range(2, 9):
+        image = ImageOps.exif_transpose(image)
+    if image.mode == mode:
+        return image
+    if deep:
         high = np.asarray(image).astype(np.uint32) >> 8
         image = Image.fromarray(high.astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"32-bit pixels, mode {image.mode}")
     elif image.mode == "P":  # its transparency may be bytes, which RGB can't
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image.convert(mode)
 
 
 def centre_box(width: int, height: int) -> tuple[float, ...]:
-    """Left, top, right, bottom of the square that evaluation sees."""
+    """Left, top, right, bottom of the square that evaluation crops."""
     side = min(width, height) * _CENTRE
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side

@@ -66,8 +66,8 @@ class FileDataset(Dataset):
 
     Memory holds where the images are and their labels, whatever their number.
     Any size and mode is decoded to RGB of one size, as `decode` describes it:
-    the centre, or in streams that ask for it by `random_resized_crop` a crop
-    that depends on nothing but the seed of its position.
+    for evaluation, or in streams that ask for it by `random_resized_crop` a
+    random crop that depends on nothing but the seed of its position.
 
     Args:
         source: Where the encoded images are, such as `Paths`.

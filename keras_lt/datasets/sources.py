@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_lt.datasets.files import Paths
 
-SUFFIXES = (
+IMAGE_SUFFIXES = (
     ".jpg",
     ".jpeg",
     ".png",
@@ -315,7 +315,7 @@ def _images(folder: Path, inside: _Inside) -> list[str]:
                     "Expected images, and no folders, in the folder of a "
                     f"class. Received: {entry.path!r}"
                 )
-            if entry.name.lower().endswith(SUFFIXES):
+            if entry.name.lower().endswith(IMAGE_SUFFIXES):
                 if entry.is_symlink():
                     inside.check(entry.path)
                 found.append(entry.name)

@@ -168,8 +168,9 @@ def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
     An image (h, w) is enlarged by the factor 256 / 224 * max(H / h, W / w) and
     its centre cut out, in one: a pixel is the mean of those that it covers,
-    weighted by a triangle (bilinear, anti-aliased). What has the size is left
-    as it is, bit for bit.
+    weighted by a triangle (bilinear, anti-aliased). An image that has the size
+    is left as it is, bit for bit. `keras_lt.datasets.decode` does the same to
+    files.
 
     Args:
         images: uint8 (B, h, w, C), h and w at least 1.
