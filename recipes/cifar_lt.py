@@ -118,6 +118,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
             "num_classes": train.num_classes,
             "class_names": train.class_names,
             "image_shape": train.image_shape,
+            "random_resized_crop": parts.crops_at_random(train),
         },
         class_counts=class_counts,
         shot_thresholds={"many": FLAGS.many_shot, "few": FLAGS.few_shot},

@@ -185,7 +185,12 @@ def renamed(record):
         ),
         (
             lambda r: r["flags"].update(augment="strong"),
-            "flags.augment='strong' where .* has 'standard'$",
+            "augmentation='strong' where .* has 'standard'$",
+        ),
+        (
+            lambda r: r["data"].update(random_resized_crop=True),
+            "augmentation='standard with random resized crops' where .* has "
+            "'standard'$",
         ),
         (lambda r: r.update(name="a", seed=1), "two with name='a', seed=1$"),
         (lambda r: r.pop("flags"), r"records\[2\] without flags$"),

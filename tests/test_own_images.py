@@ -70,6 +70,8 @@ def test_a_bad_image_is_named_and_can_be_replaced(
     names = [f"{photos}/train/{bad}" for bad in BAD]
     assert record["data"]["bad_images"] == names
     assert record["test"]["last"]["num_images"] == 17
+    regime = "standard with random resized crops"
+    assert report.augmentation(record) == regime
 
 
 @pytest.mark.parametrize(

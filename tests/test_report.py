@@ -310,6 +310,24 @@ def test_model_card_says_what_the_prior_is(tmp_path, logit_counts, words):
     assert words in card(tmp_path, logit_counts)
 
 
+@pytest.mark.parametrize(
+    "flags, data, regime",
+    [
+        ({}, {}, "standard"),
+        ({"augment": "strong"}, {"random_resized_crop": False}, "strong"),
+        (
+            {"augment": "strong", "random_resized_crop": None},
+            {"random_resized_crop": True},
+            "strong with random resized crops",
+        ),
+    ],
+)
+def test_augmentation_regimes(flags, data, regime):
+    record = make_record(flags=flags)
+    record["data"].update(data)
+    assert report.augmentation(record) == regime
+
+
 def test_model_card_of_an_incomplete_record(tmp_path):
     broken = make_record()
     del broken["seed"]

@@ -57,9 +57,8 @@ def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
         ValueError: If there is no record; if one lacks a required key; if one
             differs from the first in the data set, its classes, the training
             images a class, the shot thresholds, the number of test images or
-            the augmentation (`flags.augment`); if a name comes twice with the
-            same seed; or if `path` holds something else than a page of
-            keras_lt.
+            the `augmentation`; if a name comes twice with the same seed; or if
+            `path` holds something else than a page of keras_lt.
         OSError: If `path` can't be written.
 
     Example:
@@ -140,7 +139,7 @@ def _comparable(record: dict) -> dict:
         "shot_thresholds.many": thresholds["many"],
         "shot_thresholds.few": thresholds["few"],
         "data.num_test": data["num_test"],
-        "flags.augment": augmentation(record),
+        "augmentation": augmentation(record),
     }
 
 

@@ -270,8 +270,16 @@ def check(result, where: str) -> None:
 
 
 def augmentation(record: dict) -> str:
-    """The flag `augment`, by which results are kept apart, or "standard"."""
-    return record["flags"].get("augment", "standard")
+    """The regime of augmentation, by which results are kept apart.
+
+    It is the flag `augment` ("standard" where a record has none), and whether
+    images were cropped at random and resized (`data.random_resized_crop`; they
+    were not where a record has none).
+    """
+    augment = record["flags"].get("augment", "standard")
+    if record["data"].get("random_resized_crop", False):
+        return f"{augment} with random resized crops"
+    return augment
 
 
 def _missing(schema: dict, result, prefix: str = ""):
