@@ -1,8 +1,11 @@
-"""Own images as users bring them: inspected, then trained on."""
+"""Own images as users bring them: inspected, trained on, predicted."""
 
+import csv
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import recipe
@@ -128,18 +131,69 @@ def test_transforms_of_the_recipe(photos):
         assert not crops(files) and not crops(pictures)
 
 
-def inspect(folder, *arguments):
+def command(folder, script, *arguments):
     done = subprocess.run(
-        [
-            sys.executable,
-            recipe.REPO / "tools" / "inspect_data.py",
-            *map(str, arguments),
-        ],
+        [sys.executable, recipe.REPO / script, *map(str, arguments)],
         cwd=folder,
         capture_output=True,
         text=True,
     )
     return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def inspect(folder, *arguments):
+    return command(folder, "tools/inspect_data.py", *arguments)
+
+
+def test_from_a_folder_to_predictions(photos, tmp_path):
+    (tmp_path / "photos").symlink_to(photos)
+    code, output, errors = inspect(tmp_path, "folder:photos")
+    assert code == 1 and "training would fail" in errors[-1]
+    assert all(f"  photos/train/{bad}: " in output for bad in BAD)
+    assert inspect(tmp_path, "folder:photos", RATHER)[0] == 0
+    code, _, errors = command(
+        tmp_path,
+        "recipes/cifar_lt.py",
+        "--dataset=folder:photos",
+        *TINY,
+        "--image_size=24",  # some have it
+        "--learning_rate=0.001",
+        RATHER,
+        "--workdir=run",
+    )
+    assert code == 0, errors
+    assert (tmp_path / "run" / "report.html").is_file()
+    code, _, errors = command(
+        tmp_path,
+        "tools/predict.py",
+        "run",
+        "photos/train",
+        "photos/test",
+        "--output=out.csv",
+    )
+    assert code == 0, errors
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 74 + 17
+    bad = {name for name, row in rows.items() if row["error"]}
+    assert bad == {f"photos/train/{name}" for name in BAD}
+    record = report.read_record(tmp_path / "run" / "result.json")
+    names = record["data"]["class_names"]
+    assert names == ["five", "four", "one", "three", "two"]
+    assert {rows[name]["class_1"] for name in rows.keys() - bad} <= {*names}
+    # The model sees the test images as it did when it was scored.
+    test = datasets.load(f"folder:{photos}", split="test", image_size=24)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    wanted = keras.ops.softmax(model(test.images[:], training=False)).numpy()
+    for index, probabilities in enumerate(wanted):
+        path = Path(test.name(index))
+        row = rows[str("photos" / path.relative_to(photos))]
+        assert row["class_1"] == names[probabilities.argmax()]
+        got = [float(row[f"probability_{rank}"]) for rank in range(1, 6)]
+        with Image.open(path) as image:
+            bound = 1e-5 if image.size == (24, 24) else 0.01
+        error = got - np.sort(probabilities)[::-1]
+        assert abs(error).max() < bound
 
 
 def test_inspection_finds_what_is_wrong(photos):
