@@ -1,5 +1,6 @@
 """What README says is run: snippets, commands, errors, quoted results."""
 
+import csv
 import re
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import recipe
 from data import tfds_dir
-from pictures import write_folder
+from pictures import COUNTS, write_folder
 from PIL import Image
 
 import keras_lt
@@ -151,6 +152,28 @@ def test_commands_run(tmp_path, monkeypatch):
             monkeypatch, *arguments, f"--data_dir={tfds_dir()}", "--max_steps=2"
         )
     assert "more_photos/grey.jpg" in (tmp_path / "classes.csv").read_text()
+    check_predictions(tmp_path)
+
+
+def check_predictions(folder):
+    """Compares all but probabilities, and which class has the largest one."""
+    (shown,) = re.findall(r"```text\n\$ (grep .*?)```", README, re.DOTALL)
+    command, *lines = shown.splitlines()
+    done = subprocess.run(
+        shlex.split(command), cwd=folder, capture_output=True, text=True
+    )
+    found = list(csv.DictReader(done.stdout.splitlines()))
+    expected = list(csv.DictReader(lines))
+    assert len(found) == len(expected) == 4
+    for row, wanted in zip(found, expected, strict=True):
+        assert row.keys() == wanted.keys()
+        assert (row["image"], row["error"]) == (
+            wanted["image"],
+            wanted["error"],
+        )
+        names = {""} if row["error"] else {*COUNTS, "five"}
+        assert {row["class_1"], wanted["class_1"]} <= names
+        assert bool(row["error"]) == (row["probability_1"] == "")
 
 
 def test_inspection_prints_what_readme_shows(tmp_path):

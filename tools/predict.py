@@ -5,9 +5,10 @@
     python tools/predict.py saved_model photos --prior=0.5,0.3,0.2
 
 MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it. Of
-a folder of images all with a known ending are taken, at any depth. Output is
-CSV, or JSON lines in a file that ends in .jsonl: a row an image, with its most
-probable classes or, where it can't be read, with the error.
+a folder all images with a known ending are taken, at any depth, but for names
+that start with a dot. Output is CSV, or JSON lines in a file that ends in
+.jsonl: a row an image, with its most probable classes or, where it can't be
+read, with the error.
 """
 
 import os
