@@ -560,8 +560,6 @@ def checkpoint(rounds: int) -> dict:
     checkpoint every second epoch. The training waits for a copy of the state,
     and shares the processor with its writing in the epoch that follows.
     """
-    import tempfile
-
     import keras
 
     from keras_lt import callbacks
@@ -669,40 +667,6 @@ def worker_step(
     def run(steps: int) -> None:
         model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
 
-
-def write_files(root: Path, classes: int, images: int) -> Path:
-    """A folder of JPEG files of 64 by 64 pixels, so many in so many classes."""
-    from PIL import Image
-
-    generator = np.random.default_rng(0)
-    contents = []
-    for _ in range(16):
-        coarse = generator.integers(0, 256, (8, 8, 3), np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(coarse).resize((64, 64)).save(file, "jpeg", quality=90)
-        contents.append(file.getvalue())
-    for label in range(classes):
-        folder = root / "train" / f"{label:04}"
-        folder.mkdir(parents=True)
-        for number in range(images // classes):
-            content = contents[(label + number) % len(contents)]
-            (folder / f"{number:04}.jpg").write_bytes(content)
-    return root
-
-
-def load_files(root: Path) -> Any:
-    from keras_lt import datasets
-
-    return datasets.load(
-        f"folder:{root}", split="train", image_size=64, test_fraction=0
-    )
-
-
-def file_index(root: Path) -> Callable[[int], None]:
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            load_files(root)
-
     return run
 
 
@@ -768,6 +732,42 @@ def scaling(rounds: int) -> dict:
         "projected_efficiency_8_gpus": efficiency(8),
         "projected_efficiency_64_gpus": efficiency(64),
     }
+
+
+def write_files(root: Path, classes: int, images: int) -> Path:
+    """A folder of JPEG files of 64 by 64 pixels, so many in so many classes."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    contents = []
+    for _ in range(16):
+        coarse = generator.integers(0, 256, (8, 8, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(coarse).resize((64, 64)).save(file, "jpeg", quality=90)
+        contents.append(file.getvalue())
+    for label in range(classes):
+        folder = root / "train" / f"{label:04}"
+        folder.mkdir(parents=True)
+        for number in range(images // classes):
+            content = contents[(label + number) % len(contents)]
+            (folder / f"{number:04}.jpg").write_bytes(content)
+    return root
+
+
+def load_files(root: Path) -> Any:
+    from keras_lt import datasets
+
+    return datasets.load(
+        f"folder:{root}", split="train", image_size=64, test_fraction=0
+    )
+
+
+def file_index(root: Path) -> Callable[[int], None]:
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            load_files(root)
+
+    return run
 
 
 def file_stream(root: Path) -> Callable[[int], None]:
