@@ -1,11 +1,13 @@
 """What README says is run: snippets, commands, errors, quoted results."""
 
 import csv
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -143,10 +145,15 @@ def test_commands_run(tmp_path, monkeypatch):
     write_folder(tmp_path / "photos")
     (tmp_path / "more_photos").mkdir()
     Image.new("L", (90, 60)).save(tmp_path / "more_photos" / "grey.jpg")
+    # README's commands are for an environment that is active.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    active = {**os.environ, "PATH": path}
     for command in commands:
         _, script, *arguments = shlex.split(command)
         if script.startswith("tools/"):
-            subprocess.run([sys.executable, script, *arguments], check=True)
+            subprocess.run(
+                [sys.executable, script, *arguments], env=active, check=True
+            )
             continue
         assert not recipe.run(
             monkeypatch, *arguments, f"--data_dir={tfds_dir()}", "--max_steps=2"
