@@ -131,15 +131,19 @@ def differences(one: Path, other: Path, workers: int) -> list[str]:
 
 
 def write(
-    path: Path, workers: int, kills: int, while_writing: int, runs: int
+    path: Path,
+    flags: list[str],
+    workers: int,
+    kills: int,
+    while_writing: int,
+    runs: int,
 ) -> None:
     content = {
         "workers": workers,
         "kills": kills,
         "while_writing": while_writing,
         "identical_runs": runs,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "flags": FLAGS,
+        "flags": [*FLAGS, *flags],
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         "environment": report.environment(),
     }
@@ -189,7 +193,7 @@ def main() -> int:
             number += 1
             print(f"run {number} ends as the one left alone")
         if arguments.record:
-            write(arguments.record, workers, kills, kills // 2, number)
+            write(arguments.record, flags, workers, kills, kills // 2, number)
         return 0
     finally:
         shutil.rmtree(folder)

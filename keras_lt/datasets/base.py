@@ -57,11 +57,6 @@ class Dataset:
                 "Expected one label for each image. Received: "
                 f"labels.shape={labels.shape}, images.shape={images.shape}"
             )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise TypeError(
-                "Expected integer labels. "
-                f"Received: labels.dtype={labels.dtype}"
-            )
         if images.dtype == np.float32 and not np.isfinite(images).all():
             raise ValueError(
                 "Expected finite images. Received: images with "
@@ -72,6 +67,11 @@ class Dataset:
         self._set_labels(labels, class_names)
 
     def _set_labels(self, labels: np.ndarray, class_names: Any) -> None:
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise TypeError(
+                "Expected integer labels. "
+                f"Received: labels.dtype={labels.dtype}"
+            )
         class_names = tuple(str(name) for name in class_names)
         if len(set(class_names)) < len(class_names):
             raise ValueError(

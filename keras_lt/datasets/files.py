@@ -115,11 +115,6 @@ class FileDataset(Dataset):
                 "Expected one label for each image, and one image at least. "
                 f"Received: {len(source)} images, labels.shape={labels.shape}"
             )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise TypeError(
-                "Expected integer labels. "
-                f"Received: labels.dtype={labels.dtype}"
-            )
         if image_size < 1:
             raise ValueError(
                 f"Expected image_size >= 1. Received: image_size={image_size}"
