@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "auto")
 
@@ -199,6 +200,7 @@ def dataset(
             )
         return batches.rebatch(size // replicas, drop_remainder=True)
 
+    _mend_tensorflow()
     return strategy.distribute_datasets_from_function(of_worker)
 
 
@@ -269,3 +271,23 @@ def _reduce_per_replica(values, strategy, reduction):
             lambda value: strategy.reduce("MEAN", value, axis=None), values
         )
     return _keras_reduce_per_replica(values, strategy, reduction)
+
+
+def _mend_tensorflow() -> None:
+    """Lets an iterator over several devices end without a wait.
+
+    TensorFlow has tf.data autotune the queue in front of each device, whatever
+    the options of the data set. There is nothing to tune, and the end of the
+    iterator, such as that of `fit`, waits for a thread that sleeps for as long
+    as the iterator was used, a minute at most.
+    """
+    multi_device_iterator_ops._create_device_dataset = _create_device_dataset
+
+
+_tf_create_device_dataset = multi_device_iterator_ops._create_device_dataset
+
+
+def _create_device_dataset(*arguments: Any) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return _tf_create_device_dataset(*arguments).with_options(options)

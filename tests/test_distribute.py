@@ -179,6 +179,28 @@ def test_replicas_take_slices_of_the_global_batch(two_replicas):
         np.testing.assert_array_equal(np.concatenate(slices), whole)
 
 
+def tunes_queues(batches) -> list[bool]:
+    """Of the queue in front of each device; tf.data tunes by default."""
+    queues = iter(batches)._iterators[0]._iterator._device_iterators
+    options = [queue._dataset.options() for queue in queues]
+    return [option.autotune.enabled is not False for option in options]
+
+
+def test_no_tuning_thread_delays_the_end_of_replicas(two_replicas, monkeypatch):
+    make = functools.partial(
+        streams.stream, DIGITS, sampling="random", batch_size=8, seed=0
+    )
+    batches = distribute.dataset(two_replicas, make)
+    assert tunes_queues(batches) == [False, False]
+    # When this fails, `distribute._mend_tensorflow` can go.
+    monkeypatch.setattr(
+        distribute.multi_device_iterator_ops,
+        "_create_device_dataset",
+        distribute._tf_create_device_dataset,
+    )
+    assert tunes_queues(batches) == [True, True]
+
+
 def test_batch_that_replicas_do_not_divide_is_refused(two_replicas):
     make = functools.partial(
         streams.stream, DIGITS, sampling="random", batch_size=9, seed=0

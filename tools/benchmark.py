@@ -628,11 +628,12 @@ def guards(rounds: int) -> dict:
 
 
 def worker_step(
-    number: int, addresses: list[str], batch_size: int
+    number: int, addresses: list[str], batch_size: int, together: bool = True
 ) -> Callable[[int], None]:
     """Steps of one of the workers that have these addresses, on its own core.
 
-    `batch_size` images are of each worker.
+    `batch_size` images are of each worker. Unless `together`, each trains a
+    model of its own.
     """
     import keras
     import tensorflow as tf
@@ -643,8 +644,10 @@ def worker_step(
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})
     os.environ["TF_CONFIG"] = json.dumps(
         {
-            "cluster": {"worker": addresses},
-            "task": {"type": "worker", "index": number},
+            "cluster": {
+                "worker": addresses if together else [addresses[number]]
+            },
+            "task": {"type": "worker", "index": number if together else 0},
         }
     )
     strategy = distribute.strategy("auto")
@@ -691,7 +694,7 @@ def scaling(rounds: int) -> dict:
     from keras_lt.models import classifier
 
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(6)]
+        held = [stack.enter_context(socket.socket()) for _ in range(7)]
         for sock in held:
             sock.bind(("localhost", 0))
         ports = [f"localhost:{sock.getsockname()[1]}" for sock in held]
@@ -699,6 +702,7 @@ def scaling(rounds: int) -> dict:
         "one": Variant(worker_step, 0, ports[:1], BATCH),
         "two": Variant(worker_step, ports[1:3], BATCH, processes=2),
         "two_halves": Variant(worker_step, ports[3:5], BATCH // 2, processes=2),
+        "two_apart": Variant(worker_step, ports[5:], BATCH, False, processes=2),
     }
     speeds = take_turns(variants, rounds, steps=10)
     model = classifier(resnet32("float32"), 10)
@@ -726,6 +730,7 @@ def scaling(rounds: int) -> dict:
         },
         "ratio_two_over_one": ratio(speeds, "two", "one"),
         "ratio_two_halves_over_one": ratio(speeds, "two_halves", "one"),
+        "ratio_two_over_two_apart": ratio(speeds, "two", "two_apart"),
         "assumed_milliseconds_gpu_step": GPU_STEP_MILLISECONDS,
         "assumed_gigabytes_per_second": GIGABYTES_PER_SECOND,
         "assumed_milliseconds_collective": COLLECTIVE_MILLISECONDS,
