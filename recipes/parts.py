@@ -339,14 +339,17 @@ def make_mix(train):
 
 def make_stream(train, start_step: int, shard: tuple[int, int]):
     """Returns slices of the training batches from a step on."""
-    crops = False  # of views: they crop by themselves
-    if options.first_stage_name() in options.CONTRASTIVE:
-        transform = preprocessing.two_views(
-            preprocessing.simclr(FLAGS.min_area, FLAGS.jitter, FLAGS.blur)
-        )
-    else:
+    crops = crops_at_random(train)
+    if options.first_stage_name() not in options.CONTRASTIVE:
         transform = make_transform(train)
-        crops = crops_at_random(train)
+    else:
+        read, min_area = None, FLAGS.min_area
+        if crops:  # each view is cut from the file
+            read, min_area = train.batch_reader(True, min_area), None
+            crops = False
+        transform = preprocessing.two_views(
+            preprocessing.simclr(min_area, FLAGS.jitter, FLAGS.blur), read
+        )
 
     def stream(sampling, name=None, switch=None):
         return streams.stream(

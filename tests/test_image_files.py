@@ -155,6 +155,14 @@ def test_large_jpegs_are_decoded_small():
     assert abs(got.astype(int) - want).max() <= 3
 
 
+def test_random_boxes_have_the_smallest_area_that_is_asked_for():
+    draws = np.random.default_rng(0).random((500, *CROP_DRAWS))
+    boxes = np.array([random_box(300, 300, each, 0.4) for each in draws])
+    left, top, right, bottom = boxes.T
+    area = (right - left) * (bottom - top) / 300**2
+    assert 0.39 < area.min() < 0.42 and area.max() > 0.95
+
+
 def test_random_boxes_follow_their_distribution():
     draws = np.random.default_rng(0).random((4000, *CROP_DRAWS))
     boxes = np.array([random_box(300, 300, each) for each in draws])
@@ -313,6 +321,45 @@ def test_stream_is_the_direct_decode(clean):
         np.testing.assert_array_equal(image, want)
     assert (images != data.images[indices]).any()
     assert cropped(data).element_spec[0].shape == (8, 16, 16, 3)
+
+
+def test_views_are_crops_of_their_own_of_the_file(clean, monkeypatch):
+    data = load(clean)
+    decoded = []
+
+    def decode(content, size, *crop):
+        decoded.append(crop)
+        return datasets.decode(content, size, *crop)
+
+    monkeypatch.setattr(datasets.files, "decode", decode)
+    two_views = preprocessing.two_views(
+        lambda images, seeds: images, data.batch_reader(True, 0.6)
+    )
+
+    def tell(images, labels, indices, seeds):
+        views, labels = two_views(images, labels, indices, seeds)
+        return *views, labels, indices, seeds
+
+    batches = streams.stream(
+        data, sampling="random", batch_size=8, seed=0, transform=tell
+    )
+    *views, labels, indices, seeds = flat(batches, 2)
+    np.testing.assert_array_equal(labels, data.labels[indices])
+    for number, view in enumerate(views):
+        draws = seeding.uniform(seeding.fold_in(seeds, 2 + number), 40).numpy()
+        for image, index, draw in zip(view, indices, draws, strict=True):
+            with open(data.name(index), "rb") as file:
+                want = datasets.decode(
+                    file.read(), 16, draw.reshape(CROP_DRAWS), 0.6
+                )
+            np.testing.assert_array_equal(image, want)
+    # Nobody decodes the centres, which no view shows.
+    assert len(decoded) >= 32 and all(decoded)
+
+
+def test_area_of_crops_is_checked(clean):
+    with pytest.raises(ValueError, match=r"Expected min_area .* min_area=0"):
+        load(clean).batch_reader(True, 0)
 
 
 def test_positions_depend_on_nothing_else(clean):

@@ -131,6 +131,34 @@ def test_transforms_of_the_recipe(photos):
         assert not crops(files) and not crops(pictures)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "crops"),
+    [([], {0.3}), (["--norandom_resized_crop"], set())],
+    ids=["crops", "no crops"],
+)
+def test_views_of_files_are_cut_from_them(
+    photos, monkeypatch, arguments, crops
+):
+    files = datasets.load(
+        f"folder:{photos}", split="train", on_bad_image="replace"
+    )
+    areas = set()
+
+    def decode(content, size, *crop):
+        areas.update(crop[1:])
+        return datasets.decode(content, size, *crop)
+
+    monkeypatch.setattr(datasets.files, "decode", decode)
+    with recipe.flags(
+        "--method=bns_ipdpp", "--min_area=0.3", "--batch_size=8", *arguments
+    ):
+        batches = recipe.parts.make_stream(files, 0, (0, 1))
+    (first, second), _ = next(iter(batches))
+    assert first.shape == second.shape == (8, *files.image_shape)
+    assert (first != second).numpy().any()
+    assert areas == crops
+
+
 def command(folder, script, *arguments):
     done = subprocess.run(
         [sys.executable, recipe.REPO / script, *map(str, arguments)],

@@ -124,9 +124,11 @@ def simclr_reference(image, draws, min_area, strength, blur=0.0):
     """One image, by np.interp, colorsys and scipy."""
     *draws, jittered, grey, blurred, deviation = draws
     area, ratio, top, left, mirror, *colours = draws
-    area = min_area + area * (1 - min_area)
-    ratio = (4 / 3) ** (2 * ratio - 1)
-    sizes = np.minimum([(area / ratio) ** 0.5, (area * ratio) ** 0.5], 1)
+    sizes = [1.0, 1.0]
+    if min_area is not None:
+        area = min_area + area * (1 - min_area)
+        ratio = (4 / 3) ** (2 * ratio - 1)
+        sizes = np.minimum([(area / ratio) ** 0.5, (area * ratio) ** 0.5], 1)
     for axis, (part, place) in enumerate(zip(sizes, (top, left), strict=True)):
         size = image.shape[axis]
         centers = (np.arange(size) + 0.5) / size
@@ -167,6 +169,7 @@ def simclr_reference(image, draws, min_area, strength, blur=0.0):
         {"min_area": 0.3, "jitter": 0.5},
         {"min_area": 1.0, "jitter": 1.0},
         {"min_area": 0.1, "jitter": 0.0},
+        {"min_area": None, "jitter": 0.5},
         {"min_area": 0.4, "jitter": 0.2, "blur": 0.5},
     ],
     ids=str,

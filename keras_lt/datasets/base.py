@@ -110,12 +110,13 @@ class Dataset:
         )
 
     def batch_reader(
-        self, random_resized_crop: bool = False
+        self, random_resized_crop: bool = False, min_area: float = 0.08
     ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
         """Returns how streams get at images, as a function for graphs.
 
         Args:
             random_resized_crop: Of data sets of files, see `FileDataset`.
+            min_area: The same.
 
         Returns:
             The function (indices int64 (B,), seeds uint64 (B,)) -> images (B,

@@ -10,7 +10,6 @@ import numpy as np
 
 # Tries of a random crop before it falls back, and random numbers of each.
 CROP_DRAWS = (10, 4)
-_CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
 # Part of the short side that evaluation keeps: 224 of 256 pixels.
 _CENTRE = 224 / 256
@@ -54,7 +53,10 @@ def read_image(content: bytes, channels: int = 3) -> np.ndarray:
 
 
 def decode(
-    content: bytes, size: int, draws: np.ndarray | None = None
+    content: bytes,
+    size: int,
+    draws: np.ndarray | None = None,
+    min_area: float = 0.08,
 ) -> np.ndarray:
     """Decodes an image file to RGB of one size, as ImageNet training does.
 
@@ -70,6 +72,7 @@ def decode(
         size: Side of the result in pixels.
         draws: Uniform numbers in [0, 1) of shape `CROP_DRAWS` for a random
             crop (see `random_box`); None is for evaluation.
+        min_area: Of a random crop, as in `random_box`.
 
     Returns:
         uint8 (size, size, 3).
@@ -87,7 +90,7 @@ def decode(
         if _orientation(image) in _SIDEWAYS:
             upright = stored[::-1]
         if draws is not None:
-            box = random_box(*upright, draws)
+            box = random_box(*upright, draws, min_area)
         elif upright == (size, size):
             box = (0, 0, size, size)
         else:
@@ -154,10 +157,12 @@ def centre_box(width: int, height: int) -> tuple[float, ...]:
     return left, top, left + side, top + side
 
 
-def random_box(width: int, height: int, draws: np.ndarray) -> tuple[float, ...]:
+def random_box(
+    width: int, height: int, draws: np.ndarray, min_area: float = 0.08
+) -> tuple[float, ...]:
     """The random crop of Inception (Szegedy et al., CVPR 2015).
 
-    Its area is uniform in 0.08 to 1 of the image's, its ratio of width to
+    Its area is uniform in `min_area` to 1 of the image's, its ratio of width to
     height log-uniform in 3/4 to 4/3, its place uniform. The first of 10 tries
     that fits counts; if none does, it is the central crop whose ratio is
     nearest. So do the trainings of PyTorch (torchvision), and most published
@@ -167,17 +172,14 @@ def random_box(width: int, height: int, draws: np.ndarray) -> tuple[float, ...]:
         width: Pixels.
         height: Pixels.
         draws: Uniform numbers in [0, 1), shape `CROP_DRAWS`.
+        min_area: Part of the image, in (0, 1].
 
     Returns:
         Left, top, right, bottom in whole pixels.
     """
     low, high = np.log(_CROP_RATIO)
     for area, ratio, left, top in draws.tolist():
-        area = (
-            width
-            * height
-            * (_CROP_AREA[0] + area * (_CROP_AREA[1] - _CROP_AREA[0]))
-        )
+        area = width * height * (min_area + area * (1.0 - min_area))
         ratio = math.exp(low + ratio * (high - low))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:

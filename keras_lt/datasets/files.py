@@ -1,5 +1,6 @@
 """Labelled images that stay in their files until they are asked for."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -155,7 +156,7 @@ class FileDataset(Dataset):
         return part
 
     def batch_reader(
-        self, random_resized_crop: bool = False
+        self, random_resized_crop: bool = False, min_area: float = 0.08
     ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
         """Returns how streams get at images, as a function for graphs.
 
@@ -164,11 +165,19 @@ class FileDataset(Dataset):
         Args:
             random_resized_crop: Whether images are cropped at random, a pure
                 function of their seeds, and not in the centre.
+            min_area: Of a random crop, a part of the image in (0, 1].
 
         Returns:
             The function (indices int64 (B,), seeds uint64 (B,)) -> images
             uint8 (B, S, S, 3).
+
+        Raises:
+            ValueError: If the area is out of its range.
         """
+        if not 0 < min_area <= 1:
+            raise ValueError(
+                f"Expected min_area in (0, 1]. Received: min_area={min_area}"
+            )
 
         def read(indices, seeds=None):
             arguments = [indices]
@@ -178,7 +187,10 @@ class FileDataset(Dataset):
             # Not stateful: else tf.data would call it once at a time where
             # ops are to be deterministic.
             images = tf.numpy_function(
-                self._read, arguments, tf.uint8, stateful=False
+                functools.partial(self._read, min_area),
+                arguments,
+                tf.uint8,
+                stateful=False,
             )
             images.set_shape((*indices.shape, *self.image_shape))
             return images
@@ -195,17 +207,22 @@ class FileDataset(Dataset):
         return Dataset.channel_statistics(self.subset(np.sort(chosen)))
 
     def _read(
-        self, indices: np.ndarray, draws: np.ndarray | None = None
+        self,
+        min_area: float,
+        indices: np.ndarray,
+        draws: np.ndarray | None = None,
     ) -> np.ndarray:
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for place, index in enumerate(indices):
-            crop = None if draws is None else draws[place].reshape(CROP_DRAWS)
-            images[place] = self._decode(index, crop)
+            crop = []
+            if draws is not None:
+                crop = [draws[place].reshape(CROP_DRAWS), min_area]
+            images[place] = self._decode(index, *crop)
         return images
 
-    def _decode(self, index: int, draws: np.ndarray | None) -> np.ndarray:
+    def _decode(self, index: int, *crop: Any) -> np.ndarray:
         try:
-            return self._decode_itself(index, draws)
+            return self._decode_itself(index, *crop)
         except BadImageError as error:
             name = self.name(index)
             if self.on_bad_image == "fail":
@@ -215,7 +232,7 @@ class FileDataset(Dataset):
                 ) from error
         for other in self._next_of_class(index):
             try:
-                image = self._decode_itself(other, draws)
+                image = self._decode_itself(other, *crop)
             except BadImageError:
                 continue
             self.replaced[name] = self.replaced.get(name, 0) + 1
@@ -227,8 +244,8 @@ class FileDataset(Dataset):
             f"{self.class_counts[label]}"
         )
 
-    def _decode_itself(self, index, draws) -> np.ndarray:
-        return decode(self.read(index), self.image_size, draws)
+    def _decode_itself(self, index: int, *crop: Any) -> np.ndarray:
+        return decode(self.read(index), self.image_size, *crop)
 
     def _next_of_class(self, index: int) -> np.ndarray:
         """The other images of its class, from the next one around."""
@@ -255,7 +272,7 @@ class _Images:
         images = np.empty((len(flat), *self.shape[1:]), np.uint8)
 
         def fill(place: int) -> None:
-            images[place] = self._dataset._decode(flat[place], None)
+            images[place] = self._dataset._decode(flat[place])
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for _ in threads.map(fill, range(len(flat))):

@@ -181,7 +181,7 @@ def _equalize(images):
 
 
 def simclr(
-    min_area: float = 0.2, jitter: float = 0.5, blur: float = 0.0
+    min_area: float | None = 0.2, jitter: float = 0.5, blur: float = 0.0
 ) -> Callable:
     """SimCLR's augmentation for small images (Chen et al., ICML 2020, B.9).
 
@@ -196,7 +196,8 @@ def simclr(
 
     Args:
         min_area: Smallest area of a crop as a part of the image's, in (0, 1].
-            Its aspect ratio is from 3/4 to 4/3.
+            Its aspect ratio is from 3/4 to 4/3. None is for images that are
+            random crops already: they are mirrored, not cropped.
         jitter: s, from 0 to 1.
         blur: Probability, from 0 to 1: 0 as SimCLR has it for CIFAR, 0.5 for
             large images.
@@ -212,7 +213,11 @@ def simclr(
     Example:
         >>> view = keras_lt.preprocessing.simclr()(images, seeds)
     """
-    if not (0 < min_area <= 1 and 0 <= jitter <= 1 and 0 <= blur <= 1):
+    if not (
+        (min_area is None or 0 < min_area <= 1)
+        and 0 <= jitter <= 1
+        and 0 <= blur <= 1
+    ):
         raise ValueError(
             "Expected min_area in (0, 1], jitter and blur in [0, 1]. Received: "
             f"min_area={min_area}, jitter={jitter}, blur={blur}"
@@ -223,7 +228,11 @@ def simclr(
         draws = tf.unstack(seeding.uniform(seeds, 13), axis=1)  # (B,)
         dtype = tf.as_dtype(images.dtype)
         images = tf.cast(images, tf.float32)
-        images = _resized_crop(images, min_area, *draws[:5])
+        if min_area is None:
+            mirrored = per_image(draws[4] < 0.5)
+            images = tf.where(mirrored, images[:, :, ::-1], images)
+        else:
+            images = _resized_crop(images, min_area, *draws[:5])
         jittered = _jitter(images, jitter, *draws[5:9])
         images = tf.where(per_image(draws[9] < 0.8), jittered, images)
         grey = _grey(images)
@@ -239,12 +248,16 @@ def simclr(
     return augment
 
 
-def two_views(augment: Callable) -> Callable:
+def two_views(augment: Callable, read: Callable | None = None) -> Callable:
     """Makes two views of each image, for contrastive learning.
 
     Args:
         augment: A function of images (B, H, W, C) and seeds uint64 (B,) to
             images, such as `simclr` gives.
+        read: A function of indices (B,) and seeds to images, which gives each
+            view images of its own. For images in files, each view a random
+            crop of the file: `train.batch_reader(True, min_area=0.2)`, with
+            `simclr(min_area=None)`.
 
     Returns:
         A transform (see the module) to ((view_1, view_2), labels), for
@@ -260,8 +273,13 @@ def two_views(augment: Callable) -> Callable:
     """
 
     def transform(images, labels, indices, seeds):
-        del indices
-        views = (augment(images, seeding.fold_in(seeds, i)) for i in range(2))
+        views = [images, images]
+        if read is not None:
+            views = [read(indices, seeding.fold_in(seeds, i)) for i in (2, 3)]
+        views = [
+            augment(view, seeding.fold_in(seeds, i))
+            for i, view in enumerate(views)
+        ]
         return tuple(views), labels
 
     return transform
