@@ -29,6 +29,7 @@ import itertools
 import json
 import multiprocessing
 import resource
+import signal
 import statistics
 import sys
 import tempfile
@@ -79,6 +80,8 @@ class Variant:
 
 def _serve(pipe: Any, factory: Callable, arguments: tuple) -> None:
     run = factory(*arguments)
+    # A worker of TensorFlow catches the signal that ends daemons.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
         try:
             steps = pipe.recv()
