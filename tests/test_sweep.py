@@ -1,5 +1,6 @@
 """tools/sweep.py with real runs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def swept(tmp_path_factory):
     assert first == f"finished: {folder / 'runs' / 'good_0'}\n"
     assert process.returncode == 1
     assert "good_1" not in rest
-    process = start(folder, *files, "--jobs=2", *more)
+    jobs = min(2, len(os.sched_getaffinity(0)))
+    process = start(folder, *files, f"--jobs={jobs}", *more)
     output, _ = process.communicate(timeout=300)
     return folder, output, process.returncode
 

@@ -80,7 +80,7 @@ class ContrastiveLoss(Float32Loss):
         anchors = ops.reshape(embeddings, (-1, dim))  # (A, dim)
         everything = ops.reshape(everything, (-1, dim))  # (K, dim)
         similarities = anchors @ ops.transpose(everything) / self.temperature
-        index = 2 * first + ops.arange(ops.shape(anchors)[0])
+        index = 2 * first + ops.arange(ops.shape(anchors)[0], dtype="int32")
         labels = ops.repeat(labels, 2, axis=0)
         all_labels = ops.transpose(ops.repeat(all_labels, 2, axis=0))
         values = self.per_anchor(

@@ -8,7 +8,11 @@ from keras import ops
 
 from keras_lt import preprocessing, seeding
 from keras_lt.losses import NTXent, gather_over_replicas
-from keras_lt.models.classifier import linear_head, projection_head
+from keras_lt.models.classifier import (
+    head_dtype,
+    linear_head,
+    projection_head,
+)
 
 
 class AuxiliaryTask(keras.layers.Layer):
@@ -18,7 +22,8 @@ class AuxiliaryTask(keras.layers.Layer):
     things more: `examples` makes inputs and targets from a batch of the
     random stream, and `loss` compares targets and outputs. A subclass writes
     `examples`, `build` and `call`. Register it with Keras to save models that
-    hold it. Heads compute in float32 under any dtype policy.
+    hold it. Heads compute in `head_dtype` of `keras_lt.models.classifier`,
+    float32 as a rule, under any dtype policy.
 
     Args:
         loss: A `keras.losses.Loss`, or the class name or configuration of one.
@@ -57,10 +62,10 @@ class AuxiliaryTask(keras.layers.Layer):
         loss: keras.losses.Loss | str | dict,
         name: str,
         accuracy: Callable | None = None,
-        dtype: Any = "float32",
+        dtype: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(name=name, dtype=dtype, **kwargs)
+        super().__init__(name=name, dtype=dtype or head_dtype(), **kwargs)
         self.loss = keras.losses.get(loss)
         if not isinstance(self.loss, keras.losses.Loss):
             raise TypeError(

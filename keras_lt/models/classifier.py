@@ -68,6 +68,14 @@ def pooled_features(
     return inputs[0], pooled(backbone.outputs[0])
 
 
+def head_dtype() -> str:
+    """What heads compute in: float32, or float64 where that is Keras' floatx.
+
+    So under any dtype policy; logits of 16 bits would be rounded too far.
+    """
+    return keras.backend.result_type("float32", keras.config.floatx())
+
+
 def linear_head(
     num_classes: int,
     *,
@@ -78,8 +86,7 @@ def linear_head(
 ) -> keras.layers.Dense:
     """The linear classifier of the published CIFAR-LT codes.
 
-    It computes in float32 under any dtype policy, and its kernel starts from
-    N(0, 2 / fan_in).
+    It computes in `head_dtype`, and its kernel starts from N(0, 2 / fan_in).
 
     Args:
         num_classes: C, at least 2.
@@ -110,7 +117,7 @@ def linear_head(
         bias_initializer=bias_initializer,
         kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
         bias_regularizer=keras.regularizers.L2(l2_bias) if l2_bias else None,
-        dtype="float32",
+        dtype=head_dtype(),
         name=name,
     )
 
