@@ -337,19 +337,22 @@ def make_mix(train):
     return mixes[FLAGS.mix](train.num_classes, FLAGS.mix_alpha)
 
 
+def make_views(train):
+    """Returns the transform to two views, those of files cut from the file."""
+    read, min_area = None, FLAGS.min_area
+    if crops_at_random(train):
+        read, min_area = train.batch_reader(True, min_area), None
+    return preprocessing.two_views(
+        preprocessing.simclr(min_area, FLAGS.jitter, FLAGS.blur), read
+    )
+
+
 def make_stream(train, start_step: int, shard: tuple[int, int]):
     """Returns slices of the training batches from a step on."""
-    crops = crops_at_random(train)
-    if options.first_stage_name() not in options.CONTRASTIVE:
-        transform = make_transform(train)
+    if options.first_stage_name() in options.CONTRASTIVE:
+        transform, crops = make_views(train), False  # they crop by themselves
     else:
-        read, min_area = None, FLAGS.min_area
-        if crops:  # each view is cut from the file
-            read, min_area = train.batch_reader(True, min_area), None
-            crops = False
-        transform = preprocessing.two_views(
-            preprocessing.simclr(min_area, FLAGS.jitter, FLAGS.blur), read
-        )
+        transform, crops = make_transform(train), crops_at_random(train)
 
     def stream(sampling, name=None, switch=None):
         return streams.stream(

@@ -645,12 +645,12 @@ def worker_step(
     from keras_lt.models import classifier
 
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})
+    if not together:
+        number, addresses = 0, [addresses[number]]
     os.environ["TF_CONFIG"] = json.dumps(
         {
-            "cluster": {
-                "worker": addresses if together else [addresses[number]]
-            },
-            "task": {"type": "worker", "index": number if together else 0},
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": number},
         }
     )
     strategy = distribute.strategy("auto")

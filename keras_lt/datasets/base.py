@@ -110,7 +110,7 @@ class Dataset:
         )
 
     def batch_reader(
-        self, random_resized_crop: bool = False, min_area: float = 0.08
+        self, random_resized_crop: bool = False, min_area: float | None = None
     ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
         """Returns how streams get at images, as a function for graphs.
 

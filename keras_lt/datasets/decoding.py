@@ -10,6 +10,7 @@ import numpy as np
 
 # Tries of a random crop before it falls back, and random numbers of each.
 CROP_DRAWS = (10, 4)
+MIN_AREA = 0.08  # of a random crop, as ImageNet training has it
 _CROP_RATIO = (3 / 4, 4 / 3)
 # Part of the short side that evaluation keeps: 224 of 256 pixels.
 _CENTRE = 224 / 256
@@ -56,7 +57,7 @@ def decode(
     content: bytes,
     size: int,
     draws: np.ndarray | None = None,
-    min_area: float = 0.08,
+    min_area: float = MIN_AREA,
 ) -> np.ndarray:
     """Decodes an image file to RGB of one size, as ImageNet training does.
 
@@ -158,7 +159,7 @@ def centre_box(width: int, height: int) -> tuple[float, ...]:
 
 
 def random_box(
-    width: int, height: int, draws: np.ndarray, min_area: float = 0.08
+    width: int, height: int, draws: np.ndarray, min_area: float = MIN_AREA
 ) -> tuple[float, ...]:
     """The random crop of Inception (Szegedy et al., CVPR 2015).
 

@@ -11,7 +11,12 @@ import tensorflow as tf
 
 from keras_lt import seeding
 from keras_lt.datasets.base import Dataset
-from keras_lt.datasets.decoding import CROP_DRAWS, BadImageError, decode
+from keras_lt.datasets.decoding import (
+    CROP_DRAWS,
+    MIN_AREA,
+    BadImageError,
+    decode,
+)
 
 ON_BAD_IMAGE = ("fail", "replace")
 _STATISTICS_IMAGES = 2_000
@@ -156,7 +161,7 @@ class FileDataset(Dataset):
         return part
 
     def batch_reader(
-        self, random_resized_crop: bool = False, min_area: float = 0.08
+        self, random_resized_crop: bool = False, min_area: float = MIN_AREA
     ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
         """Returns how streams get at images, as a function for graphs.
 

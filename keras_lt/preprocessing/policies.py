@@ -273,14 +273,13 @@ def two_views(augment: Callable, read: Callable | None = None) -> Callable:
     """
 
     def transform(images, labels, indices, seeds):
-        views = [images, images]
-        if read is not None:
-            views = [read(indices, seeding.fold_in(seeds, i)) for i in (2, 3)]
-        views = [
-            augment(view, seeding.fold_in(seeds, i))
-            for i, view in enumerate(views)
-        ]
-        return tuple(views), labels
+        def view(i):
+            own = images
+            if read is not None:
+                own = read(indices, seeding.fold_in(seeds, 2 + i))
+            return augment(own, seeding.fold_in(seeds, i))
+
+        return (view(0), view(1)), labels
 
     return transform
 
