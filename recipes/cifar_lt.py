@@ -13,6 +13,7 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import options
@@ -23,7 +24,7 @@ import workdir as workdirs
 from absl import flags
 from options import FLAGS
 
-from keras_lt import counts, distribute, export, metrics, report
+from keras_lt import counts, distribute, export, hardware, metrics, report
 
 flags.adopt_module_key_flags(options)
 
@@ -161,16 +162,38 @@ def evaluate_only() -> None:
     print(f"test, {path}: {summary(score(model, test, train.class_counts))}")
 
 
+def set_precision() -> None:
+    """Sets the type to compute in, and says what will be slow on this CPU."""
+    if FLAGS.mixed_precision == "auto":
+        before = None
+        if FLAGS.workdir is not None and not FLAGS.overwrite:
+            before = workdirs.flag_of_run(FLAGS.workdir, "mixed_precision")
+        if before not in options.PRECISIONS:
+            before = options.fast_precision()
+        FLAGS.mixed_precision = before
+    keras.config.set_dtype_policy(options.PRECISIONS[FLAGS.mixed_precision])
+    if FLAGS.mixed_precision == "bfloat16" and hardware.emulates_bfloat16():
+        print(
+            "This CPU emulates bfloat16: training takes 4 (AVX-512) to 20 "
+            "times (AVX2) as long as with --mixed_precision=none."
+        )
+    if hardware.misses_onednn():
+        print(
+            "oneDNN is off: TF_ENABLE_ONEDNN_OPTS=1 makes training on this CPU "
+            "about twice as fast."
+        )
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise ValueError(f"Expected flags only. Received: {argv[1:]}")
     options.check_stages()
-    keras.config.set_dtype_policy(options.PRECISIONS[FLAGS.mixed_precision])
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = distribute.strategy(FLAGS.strategy, FLAGS.devices)
     if not distribute.is_chief(strategy):
         sys.stdout = open(os.devnull, "w")  # one of the processes prints
+    set_precision()
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.eval_only:
         evaluate_only()

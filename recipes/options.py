@@ -12,6 +12,7 @@ from keras_lt import (
     datasets,
     distribute,
     dpp,
+    hardware,
     losses,
     schedules,
     streams,
@@ -510,7 +511,12 @@ flags.DEFINE_integer("seed", 0, "Seed of weights, sampling and augmentation.")
 
 # Running
 flags.DEFINE_enum(
-    "mixed_precision", "none", list(PRECISIONS), "16-bit type to compute in."
+    "mixed_precision",
+    "auto",
+    ["auto", *PRECISIONS],
+    "16-bit type to compute in. auto takes what is fast on this machine: "
+    "bfloat16 or float16 where the processor has it in hardware, none "
+    "elsewhere and with --export_litert. A run that goes on keeps its own.",
 )
 flags.DEFINE_enum(
     "strategy",
@@ -621,6 +627,12 @@ NOT_COMPARED = (
     "keep_checkpoints",
     "skip_nonfinite",
 )
+
+
+def fast_precision() -> str:
+    """Returns what --mixed_precision=auto means on this machine."""
+    policy = "float32" if FLAGS.export_litert else hardware.precision()
+    return {policy: name for name, policy in PRECISIONS.items()}[policy]
 
 
 def check_stages() -> None:

@@ -110,6 +110,14 @@ def run_app(main: Callable[[list[str]], None]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def flag_of_run(path: str, name: str) -> str | None:
+    """Returns the value of a flag in the run that a folder holds, if any."""
+    started = Path(path) / "flags.cfg"
+    lines = started.read_text().splitlines() if started.is_file() else ()
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return values.get(f"--{name}")
+
+
 class Workdir:
     """The folder of one run, held while the context lasts.
 

@@ -10,6 +10,8 @@ from absl.testing import flagsaver
 
 REPO = Path(__file__).resolve().parents[1]
 RECIPE = REPO / "recipes" / "cifar_lt.py"
+# The same numbers on every machine; arguments that come later win.
+_DEFAULTS = ["--mixed_precision=none"]
 sys.path.insert(0, str(RECIPE.parent))
 
 import cifar_lt  # noqa: E402
@@ -20,7 +22,8 @@ import workdir  # noqa: E402
 
 def run(monkeypatch, *arguments) -> int:
     """Exit code of `python recipes/cifar_lt.py ARGUMENTS`, run in here."""
-    monkeypatch.setattr(sys, "argv", [str(RECIPE), *map(str, arguments)])
+    command = [str(RECIPE), *_DEFAULTS, *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", command)
     policy = keras.config.dtype_policy()
     with flagsaver.flagsaver():
         try:
@@ -33,7 +36,7 @@ def run(monkeypatch, *arguments) -> int:
 
 def start(*arguments) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(RECIPE), *map(str, arguments)],
+        [sys.executable, str(RECIPE), *_DEFAULTS, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

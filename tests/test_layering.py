@@ -11,6 +11,7 @@ ROOMS = (
     "keras_lt.files",
     "keras_lt.seeding",
     "keras_lt.counts",
+    "keras_lt.hardware",
     "keras_lt.datasets.base",
     "keras_lt.datasets.decoding",
     "keras_lt.datasets.files",

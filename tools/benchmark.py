@@ -20,6 +20,7 @@ keep the idle threads of one framework out of the other's way.
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import argparse
 import contextlib
@@ -37,10 +38,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from keras_lt import report
+from keras_lt import hardware, report
 
 BATCH = 128
 WARM_UP = 5  # steps before the first turn
@@ -51,10 +53,17 @@ class Variant:
     """A process that makes `factory(*arguments)` and runs it when asked.
 
     With several `processes` the factory's first argument is the number of the
-    process; they run together, and the slowest counts.
+    process; they run together, and the slowest counts. `variables` are put
+    into their environment.
     """
 
-    def __init__(self, factory: Callable, *arguments: Any, processes: int = 1):
+    def __init__(
+        self,
+        factory: Callable,
+        *arguments: Any,
+        processes: int = 1,
+        **variables: str,
+    ):
         spawn = multiprocessing.get_context("spawn")
         self._pipes = []
         for number in range(processes):
@@ -63,7 +72,8 @@ class Variant:
             process = spawn.Process(
                 target=_serve, args=(theirs, factory, own), daemon=True
             )
-            process.start()
+            with mock.patch.dict(os.environ, variables):
+                process.start()
             theirs.close()
             self._pipes.append(pipe)
         self.megabytes = self.run(0)[1]
@@ -246,32 +256,50 @@ def random_batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(rounds: int) -> dict:
-    """Images/s of a ResNet-32 training step, batch 128."""
+    """Images/s of a ResNet-32 training step, batch 128.
+
+    Where the CPU emulates bfloat16, the one figure of it is how many times as
+    long as in float32 a step takes.
+    """
     with_torch = importlib.util.find_spec("torch") is not None
     figures = {}
-    for precision in PRECISIONS:
+    for precision in fast_precisions():
         variants = {
             "keras_lt": Variant(single_step, precision),
+            "keras_lt_without_onednn": Variant(
+                single_step, precision, TF_ENABLE_ONEDNN_OPTS="0"
+            ),
             "keras": Variant(single_step, precision, False),
         }
         if with_torch:
             variants["torch"] = Variant(torch_step, precision)
         speeds = take_turns(variants, rounds, steps=10)
-        for name in ("keras_lt", "keras", "torch"):
+        for name in ("keras_lt", "keras_lt_without_onednn", "keras", "torch"):
             figures[f"images_per_second_{name}_{precision}"] = (
                 statistics.median(speeds[name]) if name in speeds else None
             )
-        for name in ("keras", "torch"):
+        for name in ("keras_lt_without_onednn", "keras", "torch"):
             figures[f"ratio_over_{name}_{precision}"] = ratio(
                 speeds, "keras_lt", name
             )
+    if hardware.emulates_bfloat16():
+        variants = {name: Variant(single_step, name) for name in PRECISIONS}
+        speeds = take_turns(variants, rounds, steps=2)
+        figures["ratio_time_bfloat16_over_float32"] = ratio(
+            speeds, "float32", "bfloat16"
+        )
     return figures
+
+
+def fast_precisions() -> tuple[str, ...]:
+    """Those that this machine does not emulate."""
+    return PRECISIONS[:1] if hardware.emulates_bfloat16() else PRECISIONS
 
 
 def train_dual_branch(rounds: int) -> dict:
     """Time of a dual-branch step of ResNet-32, batch 128 a branch."""
     figures = {}
-    for precision in PRECISIONS:
+    for precision in fast_precisions():
         variants = {
             "single": Variant(single_step, precision),
             "classifier": Variant(dual_step, precision, "classifier"),
@@ -306,7 +334,7 @@ def retraining(cached: bool) -> Callable[[int], None]:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (12_406, 32, 32, 3), np.uint8)
     data = datasets.from_arrays(images, np.arange(len(images)) % 10)
-    stage1 = classifier(resnet32("bfloat16"), 10)
+    stage1 = classifier(resnet32(fast_precisions()[-1]), 10)
     model = TwoStage.crt(stage1, 10)
     trained = model.head if cached else model
     trained.compile(
@@ -559,7 +587,7 @@ def input_(rounds: int) -> dict:
 def checkpoint(rounds: int) -> dict:
     """Time of an epoch of CIFAR-10-LT after a checkpoint, over one without.
 
-    ResNet-32, bfloat16, 97 steps of 128 images, in one `fit` that writes a
+    ResNet-32, 97 steps of 128 images, in one `fit` that writes a
     checkpoint every second epoch. The training waits for a copy of the state,
     and shares the processor with its writing in the epoch that follows.
     """
@@ -569,7 +597,7 @@ def checkpoint(rounds: int) -> dict:
     from keras_lt.models import classifier
 
     run = keras_steps(
-        classifier(resnet32("bfloat16"), 10, l2=1e-4), random_batch()
+        classifier(resnet32(fast_precisions()[-1]), 10, l2=1e-4), random_batch()
     )
     run(WARM_UP)
     ends, waits = [], []
@@ -882,7 +910,15 @@ def main() -> None:
         json.dump(figures, sys.stdout, indent=1)
         print()
         return
+    machine = hardware.summary()
+    isa = machine["onednn_max_cpu_isa"] or ""
     print(measure.__doc__.splitlines()[0])
+    print(
+        f"{machine['cpu']}, {machine['cpu_count']} cores, "
+        f"{' '.join(machine['cpu_features']) or 'no AVX2'}; oneDNN "
+        f"{'on' if machine['onednn'] else 'off'}"
+        f"{isa and f', which takes it for one with {isa}'}"
+    )
     for name, value in figures.items():
         shown = "not measured" if value is None else f"{value:12,.2f}"
         print(f"{name:44}{shown:>12}")

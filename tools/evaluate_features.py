@@ -23,6 +23,7 @@ Columns, accuracies as means over classes:
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import argparse
 import sys

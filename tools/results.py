@@ -89,13 +89,15 @@ def result_line(runs: list[dict]) -> str:
 
 
 def benchmark_table() -> str:
-    rows = ["| benchmark | figure | value |", "| --- | --- | --- |"]
+    rows = ["| benchmark | figure | value | CPU |", "| --- | --- | --- | --- |"]
     for path in sorted(RECORDS.glob("benchmark_*.json")):
-        for name, value in json.loads(path.read_text()).items():
+        figures = json.loads(path.read_text())
+        cpu = figures["environment"].get("cpu", "AMD EPYC")
+        for name, value in figures.items():
             if isinstance(value, (int, float)):
                 shown = f"{value:.2f}" if value < 10 else f"{value:,.0f}"
                 subject = path.stem.removeprefix("benchmark_")
-                rows.append(f"| {subject} | `{name}` | {shown} |")
+                rows.append(f"| {subject} | `{name}` | {shown} | {cpu} |")
     return "\n".join(rows)
 
 

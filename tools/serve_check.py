@@ -12,6 +12,7 @@ recipes/results/benchmark_serve_check.json README quotes them.
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import argparse
 import json

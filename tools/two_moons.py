@@ -6,6 +6,7 @@ python tools/two_moons.py --output=recipes/results/two_moons.png
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import argparse
 from pathlib import Path

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import files
+from keras_lt import files, hardware
 
 SCHEMA_VERSION = 1
 
@@ -82,8 +82,9 @@ def environment() -> dict:
 
     Returns:
         `python`, `tensorflow`, `keras`, `numpy`, `keras_lt` (versions),
-        `platform`, `cpu_count`, `devices` (names), `git_commit` of the
-        checkout that holds keras_lt and `git_dirty` (both None outside git).
+        `platform`, what `keras_lt.hardware.summary()` gives, `devices`
+        (names), `git_commit` of the checkout that holds keras_lt and
+        `git_dirty` (both None outside git).
     """
     return {
         "python": platform.python_version(),
@@ -92,7 +93,7 @@ def environment() -> dict:
         "numpy": np.__version__,
         "keras_lt": importlib.import_module("keras_lt").__version__,
         "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
+        **hardware.summary(),
         "devices": [_device_name(d) for d in tf.config.list_physical_devices()],
         **_git(),
     }
