@@ -36,11 +36,17 @@ class DeferredReweighting(keras.callbacks.Callback):
             nor that of a `DualBranch`'s task).
 
     Example:
-        >>> model.compile("sgd", keras_lt.losses.ClassBalancedCrossentropy(n))
-        >>> model.fit(
-        ...     batches, steps_per_epoch=97, epochs=200,
-        ...     callbacks=[keras_lt.callbacks.DeferredReweighting(160)],
+        >>> loss = keras_lt.losses.ClassBalancedCrossentropy(class_counts)
+        >>> model.compile("sgd", loss)
+        >>> history = model.fit(
+        ...     batches,
+        ...     steps_per_epoch=2,
+        ...     epochs=3,
+        ...     shuffle=False,
+        ...     callbacks=[keras_lt.callbacks.DeferredReweighting(2)],
         ... )
+        >>> float(loss.reweighting)
+        1.0
     """
 
     def __init__(self, start_epoch: int):

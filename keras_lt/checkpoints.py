@@ -73,12 +73,21 @@ class Checkpointing(keras.callbacks.Callback):
 
     Example:
         >>> checkpointing = keras_lt.callbacks.Checkpointing("checkpoints")
-        >>> checkpointing.restore(model)
-        >>> for start_step, span in checkpointing.spans(97, last_step=2910):
-        ...     model.fit(
-        ...         keras_lt.streams.stream(train, start_step=start_step, ...),
-        ...         callbacks=[checkpointing], **span,
+        >>> checkpointing.restore(model)  # how many epochs are over
+        0
+        >>> for start_step, span in checkpointing.spans(3, last_step=6):
+        ...     batches = keras_lt.streams.stream(
+        ...         train,
+        ...         sampling="random",
+        ...         batch_size=32,
+        ...         seed=0,
+        ...         start_step=start_step,
         ...     )
+        ...     history = model.fit(
+        ...         batches, shuffle=False, callbacks=[checkpointing], **span
+        ...     )
+        >>> checkpointing.position
+        (2, 0)
     """
 
     def __init__(
@@ -141,7 +150,15 @@ class Checkpointing(keras.callbacks.Callback):
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """`epoch` (how many were over), `value` and `path`, or None."""
+        """`epoch` (how many were over), `value` and `path`, or None.
+
+        Example:
+            >>> checkpointing = keras_lt.callbacks.Checkpointing(
+            ...     "checkpoints", monitor="val_accuracy"
+            ... )
+            >>> checkpointing.best is None  # before the first epoch
+            True
+        """
         if "best" not in self._index:
             return None
         best = self._index["best"]

@@ -23,8 +23,8 @@ def validate_class_counts(class_counts) -> np.ndarray:
         TypeError: if it does not hold numbers.
 
     Example:
-    >>> validate_class_counts([500, 50.0, 0])
-    array([500,  50,   0])
+        >>> keras_lt.counts.validate_class_counts([500, 50.0, 0])
+        array([500,  50,   0])
     """
     counts = np.asarray(class_counts)
     if counts.ndim != 1 or counts.size == 0:
@@ -81,8 +81,8 @@ def long_tail_counts(
         ValueError: if an argument is out of its range.
 
     Example:
-    >>> long_tail_counts(10, 5000, 100)
-    array([5000, 2997, 1796, 1077,  645,  387,  232,  139,   83,   50])
+        >>> keras_lt.counts.long_tail_counts(10, 5000, 100)
+        array([5000, 2997, 1796, 1077,  645,  387,  232,  139,   83,   50])
     """
     for name, value in (("num_classes", num_classes), ("max_count", max_count)):
         if value != np.floor(value) or not 1 <= value < np.inf:
@@ -140,8 +140,8 @@ def ldam_selection(labels, class_counts, seed: int) -> np.ndarray:
         ValueError: if a class has fewer images than wanted.
 
     Example:
-    >>> ldam_selection([0, 1, 0, 1], class_counts=[2, 1], seed=0)
-    array([2, 0, 1])
+        >>> keras_lt.counts.ldam_selection([0, 1, 0, 1], [2, 1], seed=0)
+        array([2, 0, 1])
     """
     labels = np.asarray(labels)
     class_counts = validate_class_counts(class_counts)
@@ -183,8 +183,8 @@ def effective_number_weights(class_counts, beta: float) -> np.ndarray:
             all present classes agree within 1%: nothing is re-weighted.
 
     Example:
-    >>> effective_number_weights([500, 50, 5], beta=0.9).round(3)
-    array([0.675, 0.678, 1.647])
+        >>> keras_lt.counts.effective_number_weights([500, 50, 5], 0.9).round(3)
+        array([0.675, 0.678, 1.647])
     """
     counts = validate_class_counts(class_counts)
     if not 0 <= beta < 1:
@@ -228,8 +228,8 @@ def log_prior(frequencies) -> np.ndarray:
         ValueError: if they are not such numbers.
 
     Example:
-    >>> log_prior([100, 1, 0]).round(2)
-    array([  4.61,   0.  , -13.82])
+        >>> keras_lt.counts.log_prior([100, 1, 0]).round(2)
+        array([  4.61,   0.  , -13.82])
     """
     values = np.asarray(frequencies, np.float64)
     if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
@@ -257,8 +257,8 @@ def gini(class_counts) -> float:
         ValueError: if the counts are not valid.
 
     Example:
-    >>> gini([100, 10, 0])
-    0.6060606060606061
+        >>> round(keras_lt.counts.gini([100, 10, 0]), 3)
+        0.606
     """
     counts = np.sort(validate_class_counts(class_counts))
     weights = 2 * np.arange(1, counts.size + 1) - counts.size - 1
@@ -288,8 +288,8 @@ def shot_groups(
         ValueError: if not 0 <= `few` <= `many`.
 
     Example:
-    >>> shot_groups([101, 100, 20, 19, 0])["medium"]
-    array([False,  True,  True, False, False])
+        >>> keras_lt.counts.shot_groups([101, 100, 20, 19, 0])["medium"]
+        array([False,  True,  True, False, False])
     """
     counts = validate_class_counts(class_counts)
     if not 0 <= few <= many:

@@ -41,18 +41,25 @@ def strategy(name: str = "auto", devices: int | None = None):
             the environment does not say which processes take part.
 
     Example:
-        >>> strategy = keras_lt.distribute.strategy("mirrored")
+        >>> strategy = keras_lt.distribute.strategy("auto")
         >>> with strategy.scope():
         ...     model = keras_lt.models.classifier(backbone, 10)
-        ...     model.compile("sgd", keras_lt.losses.BalancedSoftmax(counts))
+        ...     model.compile(
+        ...         "sgd", keras_lt.losses.BalancedSoftmax(class_counts)
+        ...     )
         >>> batches = keras_lt.distribute.dataset(
         ...     strategy,
         ...     functools.partial(
-        ...         keras_lt.streams.stream, train, sampling="random",
-        ...         batch_size=256, seed=0,
+        ...         keras_lt.streams.stream,
+        ...         train,
+        ...         sampling="random",
+        ...         batch_size=32,
+        ...         seed=0,
         ...     ),
         ... )
-        >>> model.fit(batches, steps_per_epoch=100, epochs=30, shuffle=False)
+        >>> history = model.fit(
+        ...     batches, steps_per_epoch=2, epochs=3, shuffle=False
+        ... )
     """
     if name not in STRATEGIES:
         raise ValueError(
@@ -146,7 +153,12 @@ def _choose_devices(count: int) -> list[str]:
 
 
 def shard(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """(i, n): this process is the i-th of n that train together."""
+    """(i, n): this process is the i-th of n that train together.
+
+    Example:
+        >>> keras_lt.distribute.shard(strategy)
+        (0, 1)
+    """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
     resolver = strategy.cluster_resolver
@@ -157,12 +169,22 @@ def shard(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 
 
 def local_replicas(strategy: tf.distribute.Strategy) -> int:
-    """Number of devices of this process that train."""
+    """Number of devices of this process that train.
+
+    Example:
+        >>> keras_lt.distribute.local_replicas(strategy)
+        1
+    """
     return strategy.num_replicas_in_sync // shard(strategy)[1]
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files."""
+    """Whether this process is the one that writes files.
+
+    Example:
+        >>> keras_lt.distribute.is_chief(strategy)
+        True
+    """
     return shard(strategy)[0] == 0
 
 
@@ -183,6 +205,12 @@ def dataset(
 
     Raises:
         ValueError: If the replicas do not divide a batch.
+
+    Example:
+        >>> batches = keras_lt.distribute.dataset(
+        ...     strategy,
+        ...     functools.partial(keras_lt.streams.evaluation, test, 100),
+        ... )
     """
     if strategy.num_replicas_in_sync == 1:
         return make(shard=(0, 1))
@@ -213,6 +241,10 @@ def gather(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
 
     Returns:
         (sum of N_i, ...), the same in all processes.
+
+    Example:
+        >>> keras_lt.distribute.gather(strategy, np.array([1, 2]))
+        array([1, 2])
     """
     if shard(strategy)[1] == 1:
         return rows
@@ -228,7 +260,11 @@ def gather(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when all processes have called it."""
+    """Returns when all processes have called it.
+
+    Example:
+        >>> keras_lt.distribute.wait_for_all(strategy)
+    """
     gather(strategy, np.zeros(1))
 
 

@@ -18,6 +18,16 @@ class Level(NamedTuple):
         clusters: Of the highest posterior each, from 0 to K - 1, (N,).
         num_clusters: K.
         threshold: The level keeps samples of at least this log-likelihood.
+
+    Example:
+        >>> level = keras_lt.division.Level(
+        ...     log_likelihood=np.array([1.0, 3.0, 2.0]),
+        ...     clusters=np.array([0, 1, 1]),
+        ...     num_clusters=2,
+        ...     threshold=2.0,
+        ... )
+        >>> keras_lt.division.route([level], 3)  # the first one is kept by none
+        array([1, 0, 0])
     """
 
     log_likelihood: np.ndarray
@@ -39,7 +49,8 @@ def threshold(log_likelihood: np.ndarray, llh_proportion: float) -> float:
         The threshold.
 
     Example:
-        >>> float(threshold(np.array([3.0, 1.0, 2.0, 4.0]), 0.5))
+        >>> log_likelihood = np.array([3.0, 1.0, 2.0, 4.0])
+        >>> float(keras_lt.division.threshold(log_likelihood, 0.5))
         3.0
     """
     size = len(log_likelihood)
@@ -66,7 +77,12 @@ def class_frequencies(
         clusters' sizes (K,).
 
     Example:
-        >>> class_frequencies(np.array([0, 0, 2]), np.array([1, 0, 1]), 3, 2)
+        >>> keras_lt.division.class_frequencies(
+        ...     clusters=np.array([0, 0, 2]),
+        ...     labels=np.array([1, 0, 1]),
+        ...     num_clusters=3,
+        ...     num_classes=2,
+        ... )
         (array([[0.5, 0.5],
                [0. , 0. ],
                [0. , 1. ]]), array([2, 0, 1]))
@@ -86,6 +102,11 @@ def route(levels: Sequence[Level], size: int) -> np.ndarray:
 
     Returns:
         int64 (N,), the number of levels for a sample that none keeps.
+
+    Example:
+        >>> kept_by = keras_lt.division.route(levels, len(features.labels))
+        >>> sorted(set(kept_by.tolist()))  # the first level, and what is left
+        [0, 1]
     """
     keep = [level.log_likelihood >= level.threshold for level in levels]
     return np.argmax([*keep, np.ones(size, bool)], axis=0)
@@ -110,8 +131,11 @@ def describe(
 
     Example:
         >>> clusters = np.array([0, 1, 1])
-        >>> level = Level(np.array([1.0, 3.0, 2.0]), clusters, 2, threshold=2.0)
-        >>> describe([level], np.array([0, 1, 0]), 2)[0]["purity"]
+        >>> level = keras_lt.division.Level(
+        ...     np.array([1.0, 3.0, 2.0]), clusters, 2, threshold=2.0
+        ... )
+        >>> labels = np.array([0, 1, 0])
+        >>> keras_lt.division.describe([level], labels, 2)[0]["purity"]
         [1.0, 0.5]
     """
     found = route(levels, len(labels))

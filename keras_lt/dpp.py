@@ -43,7 +43,10 @@ def information_kernel(probabilities, scale: str = "n2") -> np.ndarray:
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> kernel = keras_lt.dpp.information_kernel([0.9, 0.5, 0.1])
+        >>> keras_lt.dpp.information_kernel([0.9, 0.5, 0.1]).round(2)
+        array([[0.94, 0.05, 0.01],
+               [0.05, 0.94, 0.01],
+               [0.01, 0.01, 0.98]])
     """
     p = _checked_probabilities("probabilities", probabilities)
     kernel = np.outer(p, p) / _divisor(len(p), scale)
@@ -82,7 +85,9 @@ def sample(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> drawn = keras_lt.dpp.sample(p, 500, seed=0, scale="n")
+        >>> drawn = keras_lt.dpp.sample(p, 50, seed=0, scale="n")
+        >>> len(drawn)
+        50
     """
     u, d = _factors(probabilities, complements, scale)
     k = _checked_size(k, len(d))
@@ -125,8 +130,9 @@ def balanced_subset(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> chosen = keras_lt.dpp.balanced_subset(train.labels, 500, seed=0)
-        >>> subset = train.subset(chosen)
+        >>> chosen = keras_lt.dpp.balanced_subset(train.labels, 10, seed=0)
+        >>> train.subset(chosen).class_counts
+        array([10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
     """
     labels = np.asarray(labels)
     if k < 1:
@@ -181,7 +187,11 @@ def log_probability(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> keras_lt.dpp.log_probability([0, 2], [0.9, 0.5, 0.1])
+        >>> p = [0.9, 0.5, 0.1]
+        >>> pairs = [[0, 1], [0, 2], [1, 2]]  # all that could be drawn
+        >>> logs = [keras_lt.dpp.log_probability(pair, p) for pair in pairs]
+        >>> round(float(np.exp(logs).sum()), 6)
+        1.0
     """
     u, d = _factors(probabilities, complements, scale)
     subset = np.asarray(subset, np.int64)
@@ -225,7 +235,9 @@ def inclusion_probabilities(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> keras_lt.dpp.inclusion_probabilities([0.9, 0.5, 0.1], 2, scale="n")
+        >>> p = [0.9, 0.5, 0.1]  # the hard ones are drawn more often
+        >>> keras_lt.dpp.inclusion_probabilities(p, 2, scale="n").round(2)
+        array([0.64, 0.65, 0.7 ])
     """
     u, d = _factors(probabilities, complements, scale)
     size = len(d)
@@ -271,7 +283,9 @@ def sample_features(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> drawn = keras_lt.dpp.sample_features(features, 50, seed=0)
+        >>> drawn = keras_lt.dpp.sample_features(features.features, 5, seed=0)
+        >>> len(drawn)
+        5
     """
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or not np.isfinite(features).all():

@@ -82,12 +82,16 @@ def save(
 
     Example:
         >>> keras_lt.export.save(
-        ...     model, "saved_model", test.images[:16],
-        ...     class_names=train.class_names, class_counts=train.class_counts,
+        ...     model,
+        ...     "saved_model",
+        ...     test.images[:16],
+        ...     class_names=class_names,
+        ...     class_counts=class_counts,
         ... )
         >>> loaded = tf.saved_model.load("saved_model")
         >>> serve = loaded.signatures["serving_default"]
-        >>> logits = serve(images=tf.constant(test.images[:16]))["logits"]
+        >>> serve(images=tf.constant(test.images[:16]))["logits"].shape
+        TensorShape([16, 10])
     """
     path = _new(path)
     served = _Served(model, class_names, class_counts, prior, layer)
@@ -127,7 +131,8 @@ def save_litert(
         >>> keras_lt.export.save_litert(model, "model.tflite", test.images[:16])
         >>> interpreter = tf.lite.Interpreter("model.tflite")
         >>> serve = interpreter.get_signature_runner("serving_default")
-        >>> logits = serve(images=test.images[:16])["logits"]
+        >>> serve(images=test.images[:16])["logits"].shape
+        (16, 10)
     """
     path = _new(path)
     model = _classifier(model)
@@ -348,6 +353,10 @@ def check_prior(prior: Any, num_classes: int) -> np.ndarray:
 
     Raises:
         ValueError: If it is not C finite numbers of at least 0, some above.
+
+    Example:
+        >>> keras_lt.export.check_prior([0.75, 0.25], num_classes=2)
+        array([0.75, 0.25], dtype=float32)
     """
     values = np.asarray(prior, "float32")
     if (

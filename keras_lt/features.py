@@ -14,7 +14,15 @@ from keras_lt.metrics import predict
 
 
 class Features(NamedTuple):
-    """Features (N, D) float32 and labels (N,) int64 of a data set's images."""
+    """Features (N, D) float32 and labels (N,) int64 of a data set's images.
+
+    Example:
+        >>> features = keras_lt.features.Features(
+        ...     np.ones((3, 2), "float32"), np.array([0, 1, 1])
+        ... )
+        >>> features.labels
+        array([0, 1, 1])
+    """
 
     features: np.ndarray
     labels: np.ndarray
@@ -39,6 +47,8 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
 
     Example:
         >>> images_to_features = keras_lt.features.feature_model(model)
+        >>> images_to_features(images[:5]).shape
+        TensorShape([5, 8])
     """
     model = getattr(model, "classifier", model)  # of a DualBranch
     known = getattr(model, "features", None)
@@ -62,6 +72,11 @@ def pooled(features: keras.KerasTensor) -> keras.KerasTensor:
 
     Raises:
         ValueError: If they have another rank.
+
+    Example:
+        >>> maps = keras.Input((7, 7, 512))
+        >>> keras_lt.features.pooled(maps).shape
+        (None, 512)
     """
     rank = len(features.shape)
     if rank not in (2, 4):
@@ -125,6 +140,9 @@ def stream(
         >>> batches = keras_lt.features.stream(
         ...     features, 10, sampling="class_balanced", batch_size=128, seed=0
         ... )
+        >>> batch, labels = next(iter(batches))
+        >>> batch.shape
+        TensorShape([128, 8])
     """
 
     def squeeze(images, labels, indices, seeds):
@@ -155,8 +173,11 @@ def pairs(
 
     Example:
         >>> batches = keras_lt.features.pairs(
-        ...     features, 10, batch_size=1024, seed=0
+        ...     features, 10, batch_size=128, seed=0
         ... )
+        >>> (first, labels), (second, other_labels) = next(iter(batches))
+        >>> bool(tf.reduce_any(labels == other_labels))
+        False
     """
     drawn = streams.pairs(_dataset(features, num_classes), **arguments)
     return drawn.map(
@@ -182,6 +203,9 @@ def write(path: str | os.PathLike, features: Features) -> None:
 
     Raises:
         OSError: If `path` can't be written.
+
+    Example:
+        >>> keras_lt.features.write("train.npz", features)
     """
     with files.replacing(path) as part, open(part, "wb") as file:
         np.savez(file, **features._asdict())
@@ -193,6 +217,10 @@ def read(path: str | os.PathLike) -> Features:
     Raises:
         OSError: If there is no such file.
         ValueError: If it holds something else.
+
+    Example:
+        >>> keras_lt.features.write("train.npz", features)
+        >>> features, labels = keras_lt.features.read("train.npz")
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:

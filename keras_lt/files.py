@@ -22,8 +22,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         OSError: If `path` can't be replaced.
 
     Example:
-        >>> with replacing("result.json") as part:
-        ...     part.write_text("{}")
+        >>> with keras_lt.files.replacing("result.json") as part:
+        ...     characters = part.write_text("{}")
+        >>> Path("result.json").read_text()
+        '{}'
     """
     path = Path(path)
     part = path.with_name(f"part-{path.name}")

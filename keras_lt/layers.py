@@ -189,7 +189,10 @@ class PriorBias(keras.initializers.Initializer):
     Example:
         >>> head = keras.layers.Dense(
         ...     10, bias_initializer=keras_lt.layers.PriorBias()
-        ... )  # its bias starts at -log(9)
+        ... )
+        >>> head.build((None, 64))
+        >>> round(float(head.bias[0]), 4)  # -log(9)
+        -2.1972
     """
 
     def __init__(self, prior: float | None = None):
@@ -245,8 +248,8 @@ class CosineClassifier(keras.layers.Layer):
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> head = keras_lt.layers.CosineClassifier(10)
-        >>> model = keras_lt.models.DualBranch(backbone, 10, head=head)
+        >>> head = keras_lt.layers.CosineClassifier(10, scale=16.0)
+        >>> model = keras_lt.models.classifier(backbone, 10, head=head)
     """
 
     def __init__(
@@ -388,8 +391,8 @@ class LogitAdjustment(keras.layers.Layer):
             another number of classes.
 
     Example:
-        >>> layer = keras_lt.layers.LogitAdjustment([100, 1])
-        >>> adjusted = keras.Model(model.input, layer(model.output))
+        >>> layer = keras_lt.layers.LogitAdjustment(class_counts)
+        >>> adjusted = keras.Model(model.inputs, layer(model.outputs[0]))
     """
 
     def __init__(
@@ -454,7 +457,8 @@ class NearestClassMean(keras.layers.Layer):
 
     Example:
         >>> layer = keras_lt.layers.NearestClassMean(10)
-        >>> layer.adapt(features, labels)
+        >>> layer.adapt(features.features, features.labels)
+        >>> scores = layer(features.features)  # (N, 10)
     """
 
     def __init__(

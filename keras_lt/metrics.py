@@ -116,11 +116,10 @@ class BalancedAccuracy(_PerClass):
             not of shape (batch, C).
 
     Example:
-
-    >>> metric = BalancedAccuracy(num_classes=2)
-    >>> logits = [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]]
-    >>> float(metric([0, 0, 0, 1], logits))
-    0.3333333432674408
+        >>> metric = keras_lt.metrics.BalancedAccuracy(num_classes=2)
+        >>> logits = [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]]
+        >>> round(float(metric([0, 0, 0, 1], logits)), 3)
+        0.333
     """
 
     def __init__(
@@ -155,10 +154,9 @@ class PerClassAccuracy(_PerClass):
         ValueError: As in `BalancedAccuracy`.
 
     Example:
-
-    >>> metric = PerClassAccuracy(num_classes=3)
-    >>> metric([0, 0, 1], [[2.0, 0, 0], [0, 2.0, 0], [0, 2.0, 0]]).numpy()
-    array([0.5, 1. , nan], dtype=float32)
+        >>> metric = keras_lt.metrics.PerClassAccuracy(num_classes=3)
+        >>> metric([0, 0, 1], [[2.0, 0, 0], [0, 2.0, 0], [0, 2.0, 0]]).numpy()
+        array([0.5, 1. , nan], dtype=float32)
     """
 
     def __init__(
@@ -205,10 +203,9 @@ class ShotAccuracy(_PerClass):
             shape (batch, C).
 
     Example:
-
-    >>> metric = ShotAccuracy([500, 50, 5], group="few")
-    >>> float(metric([2, 2, 0], [[0, 0, 9.0], [9.0, 0, 0], [9.0, 0, 0]]))
-    0.5
+        >>> metric = keras_lt.metrics.ShotAccuracy([500, 50, 5], group="few")
+        >>> float(metric([2, 2, 0], [[0, 0, 9.0], [9.0, 0, 0], [9.0, 0, 0]]))
+        0.5
     """
 
     def __init__(
@@ -276,11 +273,10 @@ class ConfusionMatrix(keras.metrics.Metric):
         ValueError: As in `BalancedAccuracy`.
 
     Example:
-
-    >>> metric = ConfusionMatrix(num_classes=2)
-    >>> metric([0, 0, 1], [[2.0, 0], [0, 2.0], [0, 2.0]]).numpy()
-    array([[1, 1],
-           [0, 1]], dtype=int32)
+        >>> metric = keras_lt.metrics.ConfusionMatrix(num_classes=2)
+        >>> metric([0, 0, 1], [[2.0, 0], [0, 2.0], [0, 2.0]]).numpy()
+        array([[1, 1],
+               [0, 1]], dtype=int32)
     """
 
     def __init__(
@@ -340,10 +336,11 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             not of rank 2.
 
     Example:
-
-    >>> metric = ExpectedCalibrationError(num_bins=2, from_logits=False)
-    >>> float(metric([0, 1], [[0.75, 0.25], [0.75, 0.25]]))
-    0.25
+        >>> metric = keras_lt.metrics.ExpectedCalibrationError(
+        ...     num_bins=2, from_logits=False
+        ... )
+        >>> float(metric([0, 1], [[0.75, 0.25], [0.75, 0.25]]))
+        0.25
     """
 
     def __init__(
@@ -413,6 +410,11 @@ def prediction_step(model: keras.Model) -> Callable:
 
     Under a strategy of several devices each of this process's has a part of
     the images, whose number they divide.
+
+    Example:
+        >>> step = keras_lt.metrics.prediction_step(model)
+        >>> batches = keras_lt.streams.evaluation(test, 100)
+        >>> logits, labels = keras_lt.metrics.predict(model, batches, step)
     """
     strategy = model.distribute_strategy
     replicas = distribute.local_replicas(strategy)
@@ -460,6 +462,13 @@ def predict(
 
     Raises:
         ValueError: If `dataset` is empty or infinite.
+
+    Example:
+        >>> logits, labels = keras_lt.metrics.predict(
+        ...     model, keras_lt.streams.evaluation(test, 100)
+        ... )
+        >>> logits.shape
+        (450, 10)
     """
     strategy = model.distribute_strategy
     is_sharded = callable(dataset)
@@ -503,7 +512,9 @@ def true_class_probabilities(logits, labels) -> tuple[np.ndarray, np.ndarray]:
         p and 1 - p, both float64 (N,) and exact where the other is close to 1.
 
     Example:
-        >>> p, complements = true_class_probabilities([[0.0, 40.0]], [1])
+        >>> p, complements = keras_lt.metrics.true_class_probabilities(
+        ...     [[0.0, 40.0]], [1]
+        ... )
         >>> float(p[0]), float(complements[0])
         (1.0, 4.248354255291589e-18)
     """
@@ -545,9 +556,11 @@ def evaluate(
             or labels out of range.
 
     Example:
-
-    >>> evaluate([[2.0, 0.0], [2.0, 0.0]], [0, 1], [500, 5])["few"]
-    0.0
+        >>> scores = keras_lt.metrics.evaluate(
+        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], class_counts=[500, 5]
+        ... )
+        >>> scores["few"]
+        0.0
     """
     class_counts = validate_class_counts(class_counts)
     num_classes = len(class_counts)

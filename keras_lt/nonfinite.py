@@ -40,6 +40,14 @@ class StopOnNonFinite(_Watch):
 
     Raises:
         FloatingPointError: At the end of the step, naming it.
+
+    Example:
+        >>> history = model.fit(
+        ...     batches,
+        ...     steps_per_epoch=2,
+        ...     shuffle=False,
+        ...     callbacks=[keras_lt.callbacks.StopOnNonFinite()],
+        ... )
     """
 
     def __init__(self, checkpointing: Checkpointing | None = None):
@@ -88,8 +96,12 @@ class SkipNonFinite(_Watch):
         ValueError: If `limit` is not positive.
 
     Example:
-        >>> skip = keras_lt.callbacks.SkipNonFinite(model, 10)
-        >>> model.fit(batches, steps_per_epoch=97, callbacks=[skip])
+        >>> skip = keras_lt.callbacks.SkipNonFinite(model, limit=10)
+        >>> history = model.fit(
+        ...     batches, steps_per_epoch=2, shuffle=False, callbacks=[skip]
+        ... )
+        >>> skip.skipped
+        0
     """
 
     def __init__(

@@ -64,6 +64,11 @@ def class_distribution(
     Raises:
         ValueError: If `class_counts` are not counts, or the number of names
             differs.
+
+    Example:
+        >>> figure = keras_lt.plots.class_distribution([500, 50, 5])
+        >>> Path("classes.png").write_bytes(keras_lt.plots.to_png(figure)) > 0
+        True
     """
     counts = validate_class_counts(class_counts)
     axes, order, groups = _class_axes(counts, class_names, many, few)
@@ -110,6 +115,11 @@ def per_class_accuracy(
 
     Raises:
         ValueError: If the lengths differ.
+
+    Example:
+        >>> figure = keras_lt.plots.per_class_accuracy(
+        ...     [0.9, 0.6, None], class_counts=[500, 50, 5]
+        ... )
     """
     counts = validate_class_counts(class_counts)
     values = _accuracies(per_class, counts)
@@ -159,6 +169,11 @@ def confusion_matrix(
 
     Raises:
         ValueError: If the shape is not (C, C).
+
+    Example:
+        >>> figure = keras_lt.plots.confusion_matrix(
+        ...     [[8, 2], [5, 5]], [500, 5], class_names=["cat", "dog"]
+        ... )
     """
     counts = validate_class_counts(class_counts)
     confusion = np.asarray(confusion)
@@ -216,6 +231,12 @@ def curves(history: dict[str, Sequence[float]]):
 
     Raises:
         ValueError: If no entry holds numbers.
+
+    Example:
+        >>> history = model.fit(
+        ...     batches, steps_per_epoch=2, epochs=2, shuffle=False
+        ... )
+        >>> figure = keras_lt.plots.curves(history.history)
     """
     panels = {}
     for key, values in history.items():
@@ -463,8 +484,12 @@ def contact_sheets(sheets: Mapping[str, tuple[np.ndarray, Sequence[float]]]):
             range, or not one number each; or if H, W differ between sheets.
 
     Example:
+        >>> drawn, left = [0, 1, 2], [3, 4]
         >>> figure = keras_lt.plots.contact_sheets(
-        ...     {"drawn": (images[:9], p[:9]), "left out": (images[9:], p[9:])}
+        ...     {
+        ...         "drawn": (images[drawn], p[drawn]),
+        ...         "left out": (images[left], p[left]),
+        ...     }
         ... )
     """
     if not sheets:
@@ -762,7 +787,13 @@ def cluster_purity(
 
 
 def to_png(figure, dpi: int = 110) -> bytes:
-    """The figure as PNG on white."""
+    """The figure as PNG on white.
+
+    Example:
+        >>> figure = keras_lt.plots.class_distribution([500, 50, 5])
+        >>> keras_lt.plots.to_png(figure)[1:4]
+        b'PNG'
+    """
     buffer = io.BytesIO()
     _save(figure, buffer, format="png", facecolor="white", dpi=dpi)
     return buffer.getvalue()
@@ -772,6 +803,11 @@ def to_svg(figure) -> str:
     """The figure as an `<svg>` element to put into a page.
 
     It has no background, and its text takes the page's font and colour.
+
+    Example:
+        >>> figure = keras_lt.plots.class_distribution([500, 50, 5])
+        >>> keras_lt.plots.to_svg(figure)[:4]
+        '<svg'
     """
     buffer = io.StringIO()
     _save(figure, buffer, format="svg", metadata={"Date": None})

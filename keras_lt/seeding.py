@@ -40,14 +40,22 @@ def fold_in(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
         uint64 keys of the broadcast shape.
 
     Example:
-        >>> keys = fold_in(key_from_seed(0, "random"), tf.range(4))  # (4,)
+        >>> key = keras_lt.seeding.key_from_seed(0, "random")
+        >>> keys = keras_lt.seeding.fold_in(key, tf.range(4))  # (4,)
     """
     data = tf.bitcast(tf.cast(data, tf.int64), tf.uint64)
     return _finalize(key + _constant(_GOLDEN_GAMMA) * (data + _constant(1)))
 
 
 def key_from_seed(seed: int, name: str) -> tf.Tensor:
-    """Returns the uint64 key () of a run's seed and of what it is used for."""
+    """Returns the uint64 key () of a run's seed and of what it is used for.
+
+    Example:
+        >>> augmentation = keras_lt.seeding.key_from_seed(0, "augmentation")
+        >>> order = keras_lt.seeding.key_from_seed(0, "order")  # another one
+        >>> bool(augmentation == order)
+        False
+    """
     salt = tf.constant(zlib.crc32(name.encode()), tf.int64)
     root = _finalize(_constant(seed + _GOLDEN_GAMMA))
     return fold_in(root, salt)
@@ -65,6 +73,12 @@ def uniform(
 
     Returns:
         (B, lanes) of the dtype.
+
+    Example:
+        >>> key = keras_lt.seeding.key_from_seed(0, "random")
+        >>> keys = keras_lt.seeding.fold_in(key, tf.range(4))
+        >>> keras_lt.seeding.uniform(keys, lanes=2).shape
+        TensorShape([4, 2])
     """
     precision = 53 if dtype == tf.float64 else 24
     bits = fold_in(keys[:, None], tf.range(lanes, dtype=tf.int64))
@@ -82,6 +96,13 @@ def integers(keys: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
     Returns:
         int64 (B,). The bias of the reduction (multiply, then shift) is less
         than bound / 2**32.
+
+    Example:
+        >>> key = keras_lt.seeding.key_from_seed(0, "random")
+        >>> keys = keras_lt.seeding.fold_in(key, tf.range(1000))
+        >>> dice = 1 + keras_lt.seeding.integers(keys, 6)
+        >>> int(tf.reduce_min(dice)), int(tf.reduce_max(dice))
+        (1, 6)
     """
     high = tf.bitwise.right_shift(keys, _constant(32))
     product = high * tf.cast(bound, tf.uint64)

@@ -88,7 +88,9 @@ def stream(
         >>> batches = keras_lt.streams.stream(
         ...     train, sampling="class_balanced", batch_size=128, seed=0
         ... )
-        >>> model.fit(batches, steps_per_epoch=100, epochs=30, shuffle=False)
+        >>> history = model.fit(
+        ...     batches, steps_per_epoch=2, epochs=3, shuffle=False
+        ... )
     """
     if batch_size < 1 or start_step < 0:
         raise ValueError(
@@ -345,6 +347,9 @@ def pairs(
 
     Example:
         >>> batches = keras_lt.streams.pairs(train, batch_size=256, seed=0)
+        >>> (images, labels), (others, other_labels) = next(iter(batches))
+        >>> bool(tf.reduce_any(labels == other_labels))
+        False
     """
     if batch_size < 1 or start_step < 0:
         raise ValueError(
@@ -394,8 +399,12 @@ def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
     Example:
         >>> dual = keras_lt.streams.interleave(
         ...     {
-        ...         "balanced": stream(train, sampling="class_balanced", ...),
-        ...         "random": stream(train, sampling="random", ...),
+        ...         "balanced": keras_lt.streams.stream(
+        ...             train, sampling="class_balanced", batch_size=128, seed=0
+        ...         ),
+        ...         "random": keras_lt.streams.stream(
+        ...             train, sampling="random", batch_size=128, seed=0
+        ...         ),
         ...     }
         ... )
     """
@@ -424,8 +433,9 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
         ValueError: If the elements are not such pairs.
 
     Example:
+        >>> dataset = tf.data.Dataset.from_tensor_slices((images, labels))
         >>> batches = keras_lt.streams.from_tf_data(
-        ...     my_dataset.shuffle(1000).batch(32, drop_remainder=True)
+        ...     dataset.shuffle(1000).batch(32, drop_remainder=True)
         ... )
     """
     spec = dataset.element_spec
@@ -477,7 +487,8 @@ def evaluation(
             images in memory are to be cropped.
 
     Example:
-        >>> model.evaluate(keras_lt.streams.evaluation(test, 500))
+        >>> batches = keras_lt.streams.evaluation(test, 100)
+        >>> loss, accuracy = model.evaluate(batches)
     """
     if batch_size < 1:
         raise ValueError(

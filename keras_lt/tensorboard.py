@@ -50,14 +50,20 @@ class LongTailTensorBoard(keras.callbacks.Callback):
             differs, or `picture_every` is not positive.
 
     Example:
-
-    >>> callback = LongTailTensorBoard(
-    ...     "logs",
-    ...     [500, 50, 5],
-    ...     evaluations={"val": keras_lt.streams.evaluation(held_out, 256)},
-    ... )
-    >>> model.fit(stream, steps_per_epoch=100, epochs=5, callbacks=[callback])
-    >>> callback.write_test(evaluate(logits, labels, [500, 50, 5]))
+        >>> callback = keras_lt.callbacks.LongTailTensorBoard(
+        ...     "logs",
+        ...     class_counts,
+        ...     evaluations={"val": keras_lt.streams.evaluation(held_out, 100)},
+        ... )
+        >>> history = model.fit(
+        ...     batches, steps_per_epoch=2, shuffle=False, callbacks=[callback]
+        ... )
+        >>> logits, labels = keras_lt.metrics.predict(
+        ...     model, keras_lt.streams.evaluation(test, 100)
+        ... )
+        >>> callback.write_test(
+        ...     keras_lt.metrics.evaluate(logits, labels, class_counts)
+        ... )
     """
 
     def __init__(

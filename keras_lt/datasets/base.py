@@ -28,9 +28,11 @@ class Dataset:
             range, a name occurs twice, or a float image is not finite.
 
     Example:
-        >>> train = keras_lt.datasets.load("digits", split="train")
-        >>> len(train), train.num_classes, train.image_shape
-        (1347, 10, (8, 8, 1))
+        >>> data = keras_lt.datasets.Dataset(images, labels, class_names)
+        >>> data.num_classes, data.image_shape
+        (10, (8, 8, 1))
+        >>> len(data.subset(np.arange(100)))
+        100
     """
 
     def __init__(self, images: Any, labels: Any, class_names: Sequence[str]):
@@ -125,6 +127,12 @@ class Dataset:
         Raises:
             ValueError: If images in memory are to be cropped: they have one
                 size already, and `keras_lt.preprocessing` has their crops.
+
+        Example:
+            >>> read = train.batch_reader()
+            >>> indices = tf.constant([3, 1], tf.int64)
+            >>> read(indices, tf.zeros(2, tf.uint64)).shape
+            TensorShape([2, 8, 8, 1])
         """
         if random_resized_crop:
             raise ValueError(
@@ -135,7 +143,17 @@ class Dataset:
         return lambda indices, seeds=None: tf.gather(images, indices)
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
-        """Returns mean and variance a channel, for `ImageNormalization`."""
+        """Returns mean and variance a channel, for `ImageNormalization`.
+
+        Example:
+            >>> mean, variance = train.channel_statistics()
+            >>> backbone = keras_lt.models.backbones.cifar_resnet(
+            ...     8,
+            ...     input_shape=train.image_shape,
+            ...     mean=mean,
+            ...     variance=variance,
+            ... )
+        """
         channels = self.image_shape[-1]
         total, squares = np.zeros(channels), np.zeros(channels)
         step = max(1, min(1024, 2**22 // int(np.prod(self.image_shape))))
@@ -164,7 +182,9 @@ def from_arrays(
         A `Dataset`. Its constructor says which errors it raises.
 
     Example:
-        >>> data = keras_lt.datasets.from_arrays(images, labels, ["cat", "dog"])
+        >>> data = keras_lt.datasets.from_arrays(images, labels, class_names)
+        >>> len(data) == len(labels)
+        True
     """
     if class_names is None:
         labels = np.asarray(labels)
@@ -219,9 +239,10 @@ def long_tail(
             has no image.
 
     Example:
-        >>> train = keras_lt.datasets.load("cifar10", split="train")
-        >>> keras_lt.datasets.long_tail(train, 100).class_counts[[0, 9]]
-        array([5000,   50])
+        >>> train = keras_lt.datasets.load("digits", split="train")
+        >>> train = keras_lt.datasets.long_tail(train, imbalance_factor=10)
+        >>> train.class_counts[[0, 9]]
+        array([131,  13])
     """
     if selection not in ("nested", "ldam"):
         raise ValueError(

@@ -20,7 +20,14 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class BadImageError(ValueError):
-    """Says that the content of a file can't be decoded."""
+    """Says that the content of a file can't be decoded.
+
+    Example:
+        >>> keras_lt.datasets.read_image(b"no image")
+        Traceback (most recent call last):
+            ...
+        keras_lt.datasets.decoding.BadImageError: ...
+    """
 
 
 def read_image(content: bytes, channels: int = 3) -> np.ndarray:
@@ -42,7 +49,9 @@ def read_image(content: bytes, channels: int = 3) -> np.ndarray:
         ValueError: If channels are none of these.
 
     Example:
-        >>> image = read_image(Path("cat.jpg").read_bytes())
+        >>> image = keras_lt.datasets.read_image(Path("cat.jpg").read_bytes())
+        >>> image.shape
+        (48, 64, 3)
     """
     if channels not in _MODES:
         raise ValueError(
@@ -82,7 +91,9 @@ def decode(
         BadImageError: If it is no such file or a damaged one.
 
     Example:
-        >>> image = decode(Path("cat.jpg").read_bytes(), 224)
+        >>> content = Path("cat.jpg").read_bytes()
+        >>> keras_lt.datasets.decode(content, size=32).shape
+        (32, 32, 3)
     """
     from PIL import Image
 

@@ -23,7 +23,26 @@ _STATISTICS_IMAGES = 2_000
 
 
 class ImageSource(Protocol):
-    """Where the encoded images of a data set are, by index."""
+    """Where the encoded images of a data set are, by index.
+
+    Example:
+        >>> class Contents(keras_lt.datasets.ImageSource):
+        ...     def __init__(self, contents):
+        ...         self.contents = contents
+        ...
+        ...     def __len__(self):
+        ...         return len(self.contents)
+        ...
+        ...     def name(self, index):
+        ...         return f"image {index}"
+        ...
+        ...     def read(self, index):
+        ...         return self.contents[index]
+        >>> source = Contents([Path("cat.jpg").read_bytes()])
+        >>> data = keras_lt.datasets.FileDataset(
+        ...     source, [0], ["cat", "dog"], image_size=32
+        ... )
+    """
 
     def __len__(self) -> int: ...
 

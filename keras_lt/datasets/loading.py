@@ -68,9 +68,14 @@ def load(
             is not prepared and can't be downloaded.
 
     Example:
-        >>> train = keras_lt.datasets.load("cifar10", split="train")
+        >>> train = keras_lt.datasets.load("digits", split="train")
         >>> len(train), train.image_shape
-        (50000, (32, 32, 3))
+        (1347, (8, 8, 1))
+        >>> photos = keras_lt.datasets.load(
+        ...     "folder:photos", split="train", image_size=32
+        ... )
+        >>> photos.class_names
+        ('a', 'b')
     """
     if name == "digits":
         return _load_digits(split)

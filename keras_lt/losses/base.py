@@ -13,7 +13,13 @@ def sum_over_replicas(value):
 
 
 def gather_over_replicas(value):
-    """Rows of all replicas, and the index of this replica's first one."""
+    """Rows of all replicas, and the index of this replica's first one.
+
+    Example:
+        >>> rows, start = keras_lt.losses.gather_over_replicas(tf.ones((4, 3)))
+        >>> rows.shape, int(start)  # of one replica
+        (TensorShape([4, 3]), 0)
+    """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value, 0

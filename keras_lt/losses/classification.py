@@ -59,13 +59,13 @@ class ClassWeightedLoss(Float32Loss):
             shapes do not fit.
 
     Example:
-    >>> class Brier(ClassWeightedLoss):
-    ...     def per_example(self, labels, logits):
-    ...         error = labels - ops.softmax(logits)
-    ...         return ops.sum(ops.square(error), axis=-1)
-    >>> loss = Brier([900, 100], class_weights=[0.5, 1.5])
-    >>> float(loss(np.array([0, 1]), np.zeros((2, 2))))
-    0.5
+        >>> class Brier(keras_lt.losses.ClassWeightedLoss):
+        ...     def per_example(self, labels, logits):
+        ...         error = labels - keras.ops.softmax(logits)
+        ...         return keras.ops.sum(keras.ops.square(error), axis=-1)
+        >>> loss = Brier([900, 100], class_weights=[0.5, 1.5])
+        >>> float(loss(np.array([0, 1]), np.zeros((2, 2))))
+        0.5
     """
 
     def __init__(
@@ -205,9 +205,11 @@ class ClassBalancedCrossentropy(ClassWeightedLoss):
         ValueError: as in `ClassWeightedLoss`, which describes the call too.
 
     Example:
-    >>> loss = ClassBalancedCrossentropy([5000, 500, 50], beta=0.999)
-    >>> round(float(loss(np.array([2]), np.array([[0.0, 0.0, 3.0]]))), 3)
-    0.243
+        >>> loss = keras_lt.losses.ClassBalancedCrossentropy(
+        ...     [5000, 500, 50], beta=0.999
+        ... )
+        >>> round(float(loss(np.array([2]), np.array([[0.0, 0.0, 3.0]]))), 3)
+        0.243
     """
 
     def __init__(
@@ -247,9 +249,11 @@ class ClassBalancedSigmoid(ClassWeightedLoss):
         ValueError: as in `ClassWeightedLoss`, which describes the call too.
 
     Example:
-    >>> loss = ClassBalancedSigmoid([500, 50], class_weights=[0.5, 1.5])
-    >>> round(float(loss(np.array([1]), np.array([[-1e4, -1e4]]))))
-    15000
+        >>> loss = keras_lt.losses.ClassBalancedSigmoid(
+        ...     [500, 50], class_weights=[0.5, 1.5]
+        ... )
+        >>> round(float(loss(np.array([1]), np.array([[-1e4, -1e4]]))))
+        15000
     """
 
     def __init__(
@@ -294,9 +298,11 @@ class ClassBalancedFocal(ClassWeightedLoss):
             describes the call too.
 
     Example:
-    >>> loss = ClassBalancedFocal([500, 50], gamma=2.0, beta=None)
-    >>> round(float(loss(np.array([1]), np.array([[-1e4, -1e4]]))))
-    10000
+        >>> loss = keras_lt.losses.ClassBalancedFocal(
+        ...     [500, 50], beta=None, gamma=2.0
+        ... )
+        >>> round(float(loss(np.array([1]), np.array([[-1e4, -1e4]]))))
+        10000
     """
 
     def __init__(
@@ -350,9 +356,9 @@ class Focal(ClassWeightedLoss):
             describes the call too.
 
     Example:
-    >>> loss = Focal([500, 50], gamma=2.0)
-    >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)
-    0.1733
+        >>> loss = keras_lt.losses.Focal([500, 50], gamma=2.0)
+        >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)
+        0.1733
     """
 
     def __init__(
@@ -412,9 +418,9 @@ class LDAM(ClassWeightedLoss):
             `ClassWeightedLoss`, which describes the call too.
 
     Example:
-    >>> loss = LDAM([10_000, 1], max_margin=0.5, scale=2.0)
-    >>> loss.margins  # (1 / 10,000)^(1/4) is a tenth
-    array([0.05, 0.5 ])
+        >>> loss = keras_lt.losses.LDAM([10_000, 1], max_margin=0.5, scale=2.0)
+        >>> loss.margins  # (1 / 10,000)^(1/4) is a tenth
+        array([0.05, 0.5 ])
     """
 
     def __init__(
@@ -494,9 +500,9 @@ class LogitAdjusted(ClassWeightedLoss):
             `ClassWeightedLoss`, which describes the call too.
 
     Example:
-    >>> loss = LogitAdjusted([300, 100])
-    >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)  # log 4
-    1.3863
+        >>> loss = keras_lt.losses.LogitAdjusted([300, 100], tau=1.0)
+        >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)  # log 4
+        1.3863
     """
 
     def __init__(
@@ -571,9 +577,9 @@ class BalancedSoftmax(LogitAdjusted):
             describes the call too.
 
     Example:
-    >>> loss = BalancedSoftmax([300, 100])
-    >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)  # log 4
-    1.3863
+        >>> loss = keras_lt.losses.BalancedSoftmax([300, 100])
+        >>> round(float(loss(np.array([1]), np.zeros((1, 2)))), 4)  # log 4
+        1.3863
     """
 
     def __init__(
@@ -627,8 +633,9 @@ class LabelAwareSmoothing(ClassWeightedLoss):
             `ClassWeightedLoss`, which describes the call too.
 
     Example:
-    >>> LabelAwareSmoothing([500, 275, 50], head=0.3, tail=0.0).smoothing
-    array([0.3       , 0.21213203, 0.        ])
+        >>> loss = keras_lt.losses.LabelAwareSmoothing([500, 275, 50], head=0.3)
+        >>> loss.smoothing.round(3)
+        array([0.3  , 0.212, 0.   ])
     """
 
     def __init__(

@@ -34,6 +34,17 @@ class ContrastiveLoss(Float32Loss):
     Raises:
         ValueError: if the temperature is not positive or the embeddings have
             another shape.
+
+    Example:
+        >>> class Alignment(keras_lt.losses.ContrastiveLoss):
+        ...     def per_anchor(self, similarities, itself, positive, same):
+        ...         return -keras.ops.take_along_axis(
+        ...             similarities, positive[:, None], axis=1
+        ...         )[:, 0]
+        >>> views = np.eye(4)[:, None].repeat(2, axis=1)  # which agree
+        >>> loss = Alignment(temperature=0.5)
+        >>> round(float(loss(np.zeros(4), views)), 4)
+        -2.0
     """
 
     def __init__(
@@ -108,10 +119,10 @@ class NTXent(ContrastiveLoss):
     ignored.
 
     Example:
-    >>> loss = NTXent(temperature=0.1)
-    >>> same = np.eye(4)[:, None].repeat(2, axis=1)  # views that agree
-    >>> round(float(loss(np.zeros(4), same)), 4)
-    0.0003
+        >>> loss = keras_lt.losses.NTXent(temperature=0.1)
+        >>> same = np.eye(4)[:, None].repeat(2, axis=1)  # views that agree
+        >>> round(float(loss(np.zeros(4), same)), 4)
+        0.0003
     """
 
     def __init__(
@@ -143,12 +154,12 @@ class SupervisedContrastive(ContrastiveLoss):
     Args, call arguments and errors are those of `ContrastiveLoss`.
 
     Example:
-    >>> loss = SupervisedContrastive(temperature=0.1)
-    >>> same = np.eye(2)[:, None].repeat(2, axis=1)
-    >>> round(float(loss(np.array([0, 1]), same)), 4)
-    0.0001
-    >>> round(float(loss(np.array([0, 0]), same)), 4)
-    6.6668
+        >>> loss = keras_lt.losses.SupervisedContrastive(temperature=0.1)
+        >>> same = np.eye(2)[:, None].repeat(2, axis=1)
+        >>> round(float(loss(np.array([0, 1]), same)), 4)
+        0.0001
+        >>> round(float(loss(np.array([0, 0]), same)), 4)
+        6.6668
     """
 
     def __init__(
@@ -200,10 +211,10 @@ class BalancedNegativeSampling(ContrastiveLoss):
             another shape.
 
     Example:
-    >>> loss = BalancedNegativeSampling()
-    >>> same = np.eye(2)[:, None].repeat(2, axis=1)
-    >>> round(float(loss(np.array([0, 1]), same)), 4)
-    0.9747
+        >>> loss = keras_lt.losses.BalancedNegativeSampling()
+        >>> same = np.eye(2)[:, None].repeat(2, axis=1)
+        >>> round(float(loss(np.array([0, 1]), same)), 4)
+        0.9747
     """
 
     def __init__(

@@ -147,8 +147,9 @@ class ClassifierTask(_Classification):
 
     Example:
         >>> task = keras_lt.models.ClassifierTask(
-        ...     10, loss=keras_lt.losses.ClassBalancedCrossentropy(counts)
+        ...     10, loss=keras_lt.losses.ClassBalancedCrossentropy(class_counts)
         ... )
+        >>> model = keras_lt.models.DualBranch(backbone, 10, auxiliary=task)
     """
 
     def __init__(
@@ -243,6 +244,7 @@ class ContrastiveTask(AuxiliaryTask):
         >>> task = keras_lt.models.ContrastiveTask(
         ...     64, loss=keras_lt.losses.NTXent(temperature=0.2)
         ... )
+        >>> model = keras_lt.models.DualBranch(backbone, 10, auxiliary=task)
     """
 
     def __init__(

@@ -33,7 +33,8 @@ class PaddedShortcut(keras.layers.Layer):
             rank than 4 or more than `filters` channels.
 
     Example:
-        >>> PaddedShortcut(32, 2)(np.zeros((1, 8, 8, 16), "float32")).shape
+        >>> shortcut = keras_lt.models.backbones.PaddedShortcut(32, 2)
+        >>> shortcut(np.zeros((1, 8, 8, 16), "float32")).shape
         TensorShape([1, 4, 4, 32])
     """
 
@@ -168,6 +169,8 @@ def cifar_resnet18(
 
     Example:
         >>> backbone = keras_lt.models.backbones.cifar_resnet18()
+        >>> backbone.output_shape
+        (None, 512)
     """
     return _resnet(
         [(64, 2), (128, 2), (256, 2), (512, 2)],
@@ -211,6 +214,8 @@ def resnet10(
 
     Example:
         >>> backbone = keras_lt.models.backbones.resnet10()
+        >>> backbone.output_shape
+        (None, 512)
     """
     return _resnet(
         [(64, 1), (128, 1), (256, 1), (512, 1)],
@@ -253,6 +258,8 @@ def resnext50(
 
     Example:
         >>> backbone = keras_lt.models.backbones.resnext50()
+        >>> backbone.output_shape
+        (None, 2048)
     """
     return _resnet(
         [(128, 3), (256, 4), (512, 6), (1024, 3)],
@@ -405,8 +412,8 @@ def application(
 
     Example:
         >>> backbone = keras_lt.models.backbones.application(
-        ...     "ResNet50", (224, 224, 3), weights="imagenet"
-        ... )
+        ...     "MobileNet", (96, 96, 3)
+        ... )  # weights="imagenet" downloads trained ones
         >>> model = keras_lt.models.classifier(backbone, 10)
     """
     if name not in application_names():
@@ -461,7 +468,12 @@ def _rgb_images(input_shape):
 
 
 def application_names() -> list[str]:
-    """Names of the models in `keras.applications`."""
+    """Names of the models in `keras.applications`.
+
+    Example:
+        >>> "ResNet50" in keras_lt.models.backbones.application_names()
+        True
+    """
     return [
         name
         for name, value in vars(keras.applications).items()
@@ -492,10 +504,13 @@ def kerashub(
         ValueError: If the folder holds no such preset.
 
     Example:
+        >>> # It needs keras-hub, and downloads the weights once.
         >>> keras_hub.models.ImageClassifier.from_preset(
         ...     "vit_base_patch16_224_imagenet"
-        ... ).save_to_preset("vit")  # once
-        >>> backbone = keras_lt.models.backbones.kerashub("vit", (224, 224, 3))
+        ... ).save_to_preset("vit")  # doctest: +SKIP
+        >>> backbone = keras_lt.models.backbones.kerashub(
+        ...     "vit", (224, 224, 3)
+        ... )  # doctest: +SKIP
     """
     import keras_hub
 
@@ -537,7 +552,6 @@ def load_weights(backbone: keras.Model, path: str | os.PathLike) -> None:
         ValueError: If the weights are of another backbone.
 
     Example:
-        >>> backbone = keras_lt.models.backbones.cifar_resnet(32)
         >>> keras_lt.models.backbones.load_weights(backbone, "runs/simclr")
     """
     file = Path(path)
@@ -584,8 +598,10 @@ def freeze(backbone: keras.Model, last: str | None = None) -> None:
         ValueError: If no layer has such a name.
 
     Example:
-        >>> backbone = keras_lt.models.backbones.application("ResNet50")
-        >>> keras_lt.models.backbones.freeze(backbone, "conv3")
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(20)
+        >>> keras_lt.models.backbones.freeze(backbone, "stage2")
+        >>> {w.path.split("_")[0] for w in backbone.trainable_variables}
+        {'stage3'}
     """
     layers = _leaves(backbone)
     end = len(layers)

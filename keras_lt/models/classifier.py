@@ -34,8 +34,10 @@ def classifier(
             another rank, or the head gives other logits.
 
     Example:
-        >>> backbone = keras_lt.models.backbones.cifar_resnet(32)
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(20)
         >>> model = keras_lt.models.classifier(backbone, 10)
+        >>> model.output_shape
+        (None, 10)
     """
     head = head or linear_head(num_classes, l2=l2, name="logits")
     images, features = pooled_features(backbone)
@@ -102,6 +104,10 @@ def linear_head(
 
     Raises:
         ValueError: If there are fewer than 2 classes.
+
+    Example:
+        >>> head = keras_lt.models.linear_head(10, l2=1e-4)
+        >>> model = keras_lt.models.classifier(backbone, 10, head=head)
     """
     if num_classes < 2:
         raise ValueError(

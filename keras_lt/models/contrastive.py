@@ -40,16 +40,20 @@ class ContrastivePretrainer(keras.Model):
             another model.
 
     Example:
-        >>> backbone = keras_lt.models.backbones.cifar_resnet18()
         >>> model = keras_lt.models.ContrastivePretrainer(backbone)
         >>> model.compile("adamw", keras_lt.losses.BalancedNegativeSampling())
         >>> batches = keras_lt.streams.stream(
-        ...     train, sampling="random", batch_size=1024, seed=0,
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=32,
+        ...     seed=0,
         ...     transform=keras_lt.preprocessing.two_views(
         ...         keras_lt.preprocessing.simclr()
         ...     ),
         ... )
-        >>> model.fit(batches, steps_per_epoch=48, epochs=1000, shuffle=False)
+        >>> history = model.fit(
+        ...     batches, steps_per_epoch=2, epochs=2, shuffle=False
+        ... )
         >>> probe = keras_lt.models.TwoStage.crt(model, train.num_classes)
     """
 

@@ -67,9 +67,13 @@ class DLSA(keras.Model):
 
     Example:
         >>> features = keras_lt.features.extract(stage1, train)
-        >>> dlsa = keras_lt.models.DLSA(10, 64, num_clusters=100)
-        >>> dlsa.fit_features(*features)
+        >>> dlsa = keras_lt.models.DLSA(10, features_dim=8, num_clusters=20)
+        >>> levels = dlsa.fit_features(
+        ...     *features, flow_epochs=1, classifier_epochs=1
+        ... )
         >>> model = keras_lt.models.stack(stage1, dlsa)
+        >>> model.output_shape
+        (None, 10)
     """
 
     def __init__(
@@ -744,7 +748,9 @@ def stack(
         ValueError: If the features have another dimension.
 
     Example:
-        >>> keras_lt.models.stack(stage1, dlsa).export("saved_model")
+        >>> model = keras_lt.models.stack(stage1, dlsa)
+        >>> model(test.images[:16]).shape
+        TensorShape([16, 10])
     """
     extractor = features_lib.feature_model(model, layer)
     dim = dlsa.get_config()["features_dim"]

@@ -96,22 +96,22 @@ class DualBranch(TrainingModel):
             not as above.
 
     Example:
-        >>> model = keras_lt.models.DualBranch(
-        ...     keras_lt.models.backbones.cifar_resnet(32), 10
-        ... )
+        >>> model = keras_lt.models.DualBranch(backbone, 10)
         >>> model.compile(
-        ...     "sgd", keras.losses.SparseCategoricalCrossentropy(True)
+        ...     "sgd",
+        ...     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         ... )
         >>> streams = {
         ...     "balanced": keras_lt.streams.stream(
-        ...         train, sampling="class_balanced", batch_size=128, seed=0
+        ...         train, sampling="class_balanced", batch_size=32, seed=0
         ...     ),
         ...     "random": keras_lt.streams.stream(
-        ...         train, sampling="random", batch_size=128, seed=0
+        ...         train, sampling="random", batch_size=32, seed=0
         ...     ),
         ... }
-        >>> model.fit(
-        ...     keras_lt.streams.interleave(streams), steps_per_epoch=97,
+        >>> history = model.fit(
+        ...     keras_lt.streams.interleave(streams),
+        ...     steps_per_epoch=2,
         ...     shuffle=False,
         ... )
     """

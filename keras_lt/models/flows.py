@@ -172,8 +172,13 @@ class MaskedAutoregressiveFlow(keras.Model):
 
     Example:
         >>> flow = keras_lt.models.MaskedAutoregressiveFlow(num_blocks=2)
-        >>> u, log_abs_det = flow(features)  # (B, D) each
-        >>> x, _ = flow.inverse(u)  # the features
+        >>> x = features.features[:100]
+        >>> u, log_abs_det = flow(x)  # (B, D) each
+        >>> again, _ = flow.inverse(u)
+        >>> bool(np.allclose(again, x, atol=1e-3))
+        True
+        >>> flow.log_prob(x).shape
+        TensorShape([100])
     """
 
     def __init__(
@@ -291,9 +296,11 @@ class FlowGaussianMixture(keras.Model):
             another rank.
 
     Example:
-        >>> mixture = keras_lt.models.FlowGaussianMixture(100, 0.05)
-        >>> loss = -mixture.log_likelihood(features, training=True)  # (B,)
-        >>> clusters = mixture.assign(features)  # (B,)
+        >>> mixture = keras_lt.models.FlowGaussianMixture(20, center_std=0.05)
+        >>> x = features.features[:100]
+        >>> loss = -mixture.log_likelihood(x, training=True)  # (B,)
+        >>> log_joint = mixture.log_joint(x)  # (B, K)
+        >>> clusters = mixture.assign(x)  # (B,)
     """
 
     def __init__(
@@ -338,7 +345,15 @@ class FlowGaussianMixture(keras.Model):
         return self(x, training=training)
 
     def log_joint_of(self, u: Any, log_abs_det: Any) -> Any:
-        """The same, of what the flow gives for x."""
+        """The same, of what the flow gives for x.
+
+        Example:
+            >>> mixture = keras_lt.models.FlowGaussianMixture(20, 0.05)
+            >>> mixture.build((None, 8))
+            >>> u, log_abs_det = mixture.flow(features.features[:100])
+            >>> mixture.log_joint_of(u, log_abs_det).shape
+            TensorShape([100, 20])
+        """
         # -|u - mu_k|^2 / 2 without a (B, K, D) array. What k changes is added
         # up by itself, so that posteriors do not suffer where |u| is large.
         affinity = ops.matmul(u, ops.transpose(self.means))

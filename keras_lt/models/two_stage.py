@@ -42,9 +42,15 @@ class TwoStage(keras.Model):
         >>> balanced = keras_lt.features.stream(
         ...     features, 10, sampling="class_balanced", batch_size=128, seed=0
         ... )
-        >>> model.head.compile("sgd", loss)
-        >>> model.head.fit(balanced, steps_per_epoch=97, epochs=10)
-        >>> logits = model.predict(test.images)
+        >>> model.head.compile(
+        ...     "sgd",
+        ...     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ... )
+        >>> history = model.head.fit(
+        ...     balanced, steps_per_epoch=2, epochs=2, shuffle=False
+        ... )
+        >>> model.predict(test.images).shape
+        (450, 10)
     """
 
     def __init__(
@@ -102,6 +108,11 @@ class TwoStage(keras.Model):
         Args:
             model: The first stage: a functional model whose last layer is the
                 classifier, or a `DualBranch`.
+
+        Example:
+            >>> model = keras_lt.models.TwoStage.lws(stage1)
+            >>> [tuple(w.shape) for w in model.trainable_variables]
+            [(10,)]
         """
         features = feature_model(model)
         stage1_head = getattr(model, "classifier", model).layers[-1]
@@ -155,7 +166,9 @@ def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
         ValueError: If tau is negative or the last layer is another one.
 
     Example:
-        >>> balanced = keras_lt.models.tau_normalize(model, 0.7)
+        >>> balanced = keras_lt.models.tau_normalize(model, tau=0.7)
+        >>> balanced(test.images[:16]).shape
+        TensorShape([16, 10])
     """
     if not 0 <= tau < np.inf:
         raise ValueError(f"Expected tau >= 0. Received: tau={tau}")
@@ -209,6 +222,8 @@ def nearest_class_mean(
     Example:
         >>> features = keras_lt.features.extract(model, train)
         >>> ncm = keras_lt.models.nearest_class_mean(model, features, 10)
+        >>> ncm(test.images[:16]).shape
+        TensorShape([16, 10])
     """
     extractor = feature_model(model, layer)
     if features.features.shape[1:] != extractor.output.shape[1:]:

@@ -67,7 +67,13 @@ def remix(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> mix = keras_lt.preprocessing.remix(train.class_counts)
+        >>> batches = keras_lt.streams.stream(
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=128,
+        ...     seed=0,
+        ...     mix=keras_lt.preprocessing.remix(train.class_counts),
+        ... )
     """
     counts = validate_class_counts(class_counts)
     if not (1 <= kappa < math.inf and 0 <= tau <= 1):
@@ -116,7 +122,13 @@ def cutmix(num_classes: int, alpha: float = 1.0) -> Callable:
         ValueError: If alpha is not positive.
 
     Example:
-        >>> mix = keras_lt.preprocessing.cutmix(train.num_classes)
+        >>> batches = keras_lt.streams.stream(
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=128,
+        ...     seed=0,
+        ...     mix=keras_lt.preprocessing.cutmix(train.num_classes),
+        ... )
     """
     quantiles = _beta_quantiles(alpha)
 

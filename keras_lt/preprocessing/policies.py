@@ -54,7 +54,14 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
         >>> strong = keras_lt.preprocessing.chain(
         ...     keras_lt.preprocessing.pad_crop_flip(4),
         ...     keras_lt.preprocessing.rand_augment(2, 10),
-        ...     keras_lt.preprocessing.cutout(16),
+        ...     keras_lt.preprocessing.cutout(4),
+        ... )
+        >>> batches = keras_lt.streams.stream(
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=32,
+        ...     seed=0,
+        ...     transform=strong,
         ... )
     """
     if num_operations < 1 or not 0 <= magnitude <= 30:
@@ -211,7 +218,11 @@ def simclr(
         ValueError: If an argument is out of its range or C is another.
 
     Example:
-        >>> view = keras_lt.preprocessing.simclr()(images, seeds)
+        >>> key = keras_lt.seeding.key_from_seed(0, "views")
+        >>> seeds = keras_lt.seeding.fold_in(key, tf.range(len(images)))
+        >>> views = keras_lt.preprocessing.simclr()(images, seeds)
+        >>> views.shape == images.shape
+        True
     """
     if not (
         (min_area is None or 0 < min_area <= 1)

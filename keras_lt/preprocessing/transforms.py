@@ -77,8 +77,15 @@ def cutout(size: int) -> Callable:
 
     Example:
         >>> transform = keras_lt.preprocessing.chain(
-        ...     keras_lt.preprocessing.pad_crop_flip(4),
-        ...     keras_lt.preprocessing.cutout(16),
+        ...     keras_lt.preprocessing.pad_crop_flip(1),
+        ...     keras_lt.preprocessing.cutout(4),
+        ... )
+        >>> batches = keras_lt.streams.stream(
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=32,
+        ...     seed=0,
+        ...     transform=transform,
         ... )
     """
     if size < 2:
@@ -106,6 +113,19 @@ def chain(*transforms: Callable) -> Callable:
 
     Returns:
         A transform (see the module).
+
+    Example:
+        >>> transform = keras_lt.preprocessing.chain(
+        ...     keras_lt.preprocessing.pad_crop_flip(1),
+        ...     keras_lt.preprocessing.rand_augment(),
+        ... )
+        >>> batches = keras_lt.streams.stream(
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=32,
+        ...     seed=0,
+        ...     transform=transform,
+        ... )
     """
 
     def transform(images, labels, indices, seeds):
@@ -144,7 +164,9 @@ def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
         ValueError: If the images are not square.
 
     Example:
-        >>> turned = keras_lt.preprocessing.rotate_90(images, [0, 1, 2, 3])
+        >>> turned = keras_lt.preprocessing.rotate_90(images[:4], [0, 1, 2, 3])
+        >>> bool(np.all(turned[2] == images[2, ::-1, ::-1]))
+        True
     """
     if images.shape[1] != images.shape[2]:
         raise ValueError(

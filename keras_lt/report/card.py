@@ -37,7 +37,7 @@ def write_model_card(
 
     Example:
         >>> keras_lt.report.write_model_card(
-        ...     "saved_model/MODEL_CARD.md", record, record["class_counts"]
+        ...     "MODEL_CARD.md", record, record["class_counts"]
         ... )
     """
     check(record, "record")

@@ -62,10 +62,13 @@ def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
         OSError: If `path` can't be written.
 
     Example:
-        >>> keras_lt.report.write_comparison("compare.html", [
-        ...     keras_lt.report.read_record(f"runs/{name}/result.json")
-        ...     for name in ("ce_0", "ce_1", "ce_drw_0")
-        ... ])
+        >>> keras_lt.report.write_comparison(
+        ...     "compare.html",
+        ...     [
+        ...         keras_lt.report.read_record(f"runs/{name}/result.json")
+        ...         for name in ("ce_0", "ce_1", "ce_drw_0")
+        ...     ],
+        ... )
     """
     if not records:
         raise ValueError(

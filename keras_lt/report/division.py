@@ -59,9 +59,13 @@ def write_division(
         OSError: If `path` can't be written.
 
     Example:
+        >>> features, labels = keras_lt.features.extract(stage1, train)
         >>> keras_lt.report.write_division(
-        ...     "division.html", dlsa.inspect(features), labels,
-        ...     np.bincount(labels), class_names, many=500, few=200,
+        ...     "division.html",
+        ...     dlsa.inspect(features),
+        ...     labels,
+        ...     class_counts,
+        ...     class_names,
         ... )
     """
     counts = validate_class_counts(class_counts)

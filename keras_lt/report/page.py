@@ -24,6 +24,9 @@ def write_html(path: str | os.PathLike, record: dict) -> None:
         ValueError: If a required key is missing, or `path` holds something
             else than a page of keras_lt.
         OSError: If `path` can't be written.
+
+    Example:
+        >>> keras_lt.report.write_html("report.html", record)
     """
     check(record, "record")
     write_page(

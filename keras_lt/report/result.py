@@ -85,6 +85,11 @@ def environment() -> dict:
         `platform`, what `keras_lt.hardware.summary()` gives, `devices`
         (names), `git_commit` of the checkout that holds keras_lt and
         `git_dirty` (both None outside git).
+
+    Example:
+        >>> environment = keras_lt.report.environment()
+        >>> environment["keras_lt"] == keras_lt.__version__
+        True
     """
     return {
         "python": platform.python_version(),
@@ -168,6 +173,52 @@ def record(
     Raises:
         ValueError: If a required key is missing.
         TypeError: If a value has no counterpart in JSON.
+
+    Example:
+        >>> logits = model.predict(test.images)
+        >>> record = keras_lt.report.record(
+        ...     name="ce",
+        ...     dataset="digits",
+        ...     data={
+        ...         "imbalance_factor": 10,
+        ...         "profile": "exp",
+        ...         "selection": "nested",
+        ...         "split_seed": 0,
+        ...         "holdout": 0.0,
+        ...         "num_train": len(train),
+        ...         "num_test": len(test),
+        ...         "num_classes": 10,
+        ...         "class_names": class_names,
+        ...         "image_shape": train.image_shape,
+        ...     },
+        ...     class_counts=class_counts,
+        ...     shot_thresholds={"many": 100, "few": 20},
+        ...     method="single",
+        ...     flags={"learning_rate": 0.01},
+        ...     seed=0,
+        ...     environment=keras_lt.report.environment(),
+        ...     train={
+        ...         "epochs": 3,
+        ...         "steps": 6,
+        ...         "steps_per_epoch": 2,
+        ...         "batch_size": 32,
+        ...         "images": 192,
+        ...         "wall_time_seconds": 1.5,
+        ...         "images_per_second": 128.0,
+        ...         "precision": "float32",
+        ...         "num_parameters": model.count_params(),
+        ...         "resumed": 0,
+        ...     },
+        ...     history={"loss": [2.3, 2.2, 2.1]},
+        ...     test={
+        ...         "last": {
+        ...             **keras_lt.metrics.evaluate(
+        ...                 logits, test.labels, class_counts
+        ...             ),
+        ...             "epoch": 3,
+        ...         }
+        ...     },
+        ... )
     """
     result = _plain(
         {
@@ -201,6 +252,9 @@ def write_record(path: str | os.PathLike, record: dict) -> None:
     Raises:
         ValueError: If a required key is missing.
         TypeError: If a value has no counterpart in JSON.
+
+    Example:
+        >>> keras_lt.report.write_record("result.json", record)
     """
     record = _plain(record, "record")
     check(record, "record")
@@ -222,6 +276,11 @@ def read_record(path: str | os.PathLike) -> dict:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON, is of another schema version, or lacks
             a required key; the message names the file and the key.
+
+    Example:
+        >>> record = keras_lt.report.read_record("runs/ce_0/result.json")
+        >>> record["dataset"]
+        'digits'
     """
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -276,6 +335,10 @@ def augmentation(record: dict) -> str:
     It is the flag `augment` ("standard" where a record has none), and whether
     images were cropped at random and resized (`data.random_resized_crop`; they
     were not where a record has none).
+
+    Example:
+        >>> keras_lt.report.augmentation(record)
+        'standard'
     """
     augment = record["flags"].get("augment", "standard")
     if record["data"].get("random_resized_crop", False):

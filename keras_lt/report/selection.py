@@ -54,10 +54,14 @@ def write_selection(
     Example:
         >>> drawn = np.flatnonzero(labels != 0)
         >>> head = np.flatnonzero(labels == 0)
-        >>> chosen = keras_lt.dpp.sample(p[head], 500, seed=0, scale="n")
+        >>> chosen = keras_lt.dpp.sample(p[head], 50, seed=0, scale="n")
         >>> keras_lt.report.write_selection(
-        ...     "selection.html", images, labels, p,
-        ...     np.concatenate([drawn, head[chosen]]), class_names,
+        ...     "selection.html",
+        ...     images,
+        ...     labels,
+        ...     p,
+        ...     np.concatenate([drawn, head[chosen]]),
+        ...     class_names,
         ... )
     """
     labels = checked_ids(labels, len(class_names), "labels")

@@ -1,0 +1,182 @@
+"""The examples in docstrings are run, and whatever is public has one."""
+
+import ast
+import doctest
+import functools
+import inspect
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from recipe import REPO
+from test_report import make_record
+
+import keras_lt
+
+# Examples that can't be run here, and why.
+SKIPPED = {
+    "keras_lt.models.backbones.kerashub": "it needs keras-hub and downloads",
+}
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def find_examples() -> dict[str, doctest.DocTest]:
+    """The examples of each docstring that has some, by its object's name."""
+    found = {}
+
+    def visit(node, name, file):
+        text = ast.get_docstring(node) or ""
+        if ">>>" in text:
+            line = node.body[0].lineno - 1
+            found[name] = doctest.DocTestParser().get_doctest(
+                text, {}, name, str(file), line
+            )
+        for child in node.body:
+            if isinstance(child, ast.ClassDef | ast.FunctionDef):
+                visit(child, f"{name}.{child.name}", file)
+
+    for room in ("keras_lt", "recipes", "tools"):
+        for file in sorted((REPO / room).rglob("*.py")):
+            parts = file.relative_to(REPO).with_suffix("").parts
+            name = ".".join(parts).removesuffix(".__init__")
+            visit(ast.parse(file.read_text()), name, file)
+    return found
+
+
+EXAMPLES = find_examples()
+
+
+def public_objects() -> set[str]:
+    """Names of the public functions and classes, where they are defined."""
+    names = set()
+    modules = [getattr(keras_lt, name) for name in keras_lt.__all__[1:]]
+    modules.append(keras_lt.models.backbones)
+    for module in modules:
+        for name in getattr(module, "__all__", vars(module)):
+            value = getattr(module, name)
+            ours = hasattr(module, "__all__") or (
+                getattr(value, "__module__", None) == module.__name__
+            )
+            if not ours or name.startswith("_"):
+                continue
+            if inspect.isfunction(value) or inspect.isclass(value):
+                names.add(f"{value.__module__}.{value.__qualname__}")
+    return names
+
+
+def make_models() -> dict:
+    """Models that examples train and change: each example gets its own."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Rescaling(1 / 16)(inputs)
+    x = keras.layers.Conv2D(8, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    backbone = keras.Model(inputs, x, name="backbone")
+    model = keras_lt.models.classifier(backbone, 10)
+    model.compile(
+        "sgd",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return {"backbone": backbone, "model": model, "stage1": model}
+
+
+@pytest.fixture(scope="module")
+def namespace() -> dict:
+    """What examples take for granted: imports, and small data."""
+    load = keras_lt.datasets.load
+    train = keras_lt.datasets.long_tail(load("digits", split="train"), 10)
+    test = load("digits", split="test")
+    stage1 = make_models()["stage1"]
+    features = keras_lt.features.extract(stage1, train)
+    dlsa = keras_lt.models.DLSA(10, features_dim=8, num_clusters=20)
+    dlsa.fit_features(*features, flow_epochs=1, classifier_epochs=1, verbose=0)
+    return {
+        "__name__": "__main__",
+        "Path": Path,
+        "functools": functools,
+        "keras": keras,
+        "keras_lt": keras_lt,
+        "np": np,
+        "tf": tf,
+        "train": train,
+        "held_out": test,
+        "test": test,
+        "images": train.images,
+        "labels": train.labels,
+        "class_names": train.class_names,
+        "class_counts": train.class_counts,
+        "photos": np.zeros((8, 240, 320, 3), np.uint8),
+        "batches": keras_lt.streams.stream(
+            train, sampling="random", batch_size=32, seed=0
+        ),
+        "p": np.random.default_rng(0).uniform(size=len(train)),
+        "features": features,
+        "dlsa": dlsa,
+        "levels": dlsa.inspect(features.features),
+        "record": make_record(),
+        "strategy": keras_lt.distribute.strategy("none"),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The files that examples read."""
+    root = tmp_path_factory.mktemp("folder")
+    names = ["cat.jpg", "photos/b/2.png"]
+    names += [f"photos/{c}/{i}.jpg" for c in "ab" for i in (1, 3, 4, 5)]
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / name)
+    for run, seed in (("ce_0", 0), ("ce_1", 1), ("ce_drw_0", 0)):
+        (root / "runs" / run).mkdir(parents=True)
+        keras_lt.report.write_record(
+            root / "runs" / run / "result.json",
+            make_record(name=run[:-2], seed=seed),
+        )
+    (root / "runs" / "simclr").mkdir()
+    make_models()["model"].save(root / "runs" / "simclr" / "model.keras")
+    return root
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name, namespace, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    test = EXAMPLES[name]
+    test.globs = dict(namespace)
+    if re.search(r"\b(backbone|model|stage1)\b", test.docstring):
+        test.globs |= make_models()
+    output = []
+    keras.config.disable_interactive_logging()
+    try:
+        result = doctest.DocTestRunner(optionflags=FLAGS).run(
+            test, out=output.append
+        )
+    finally:
+        keras.config.enable_interactive_logging()
+    assert not result.failed, "".join(output)
+
+
+def test_public_objects_have_examples_that_show_them():
+    missing = []
+    for name in sorted(public_objects() - set(SKIPPED)):
+        lines = EXAMPLES[name].examples if name in EXAMPLES else ()
+        text = "".join(line.source + line.want for line in lines)
+        if not re.search(rf"\b{name.rpartition('.')[2]}\b", text):
+            missing.append(name)
+    assert not missing
+
+
+def test_only_named_examples_are_skipped():
+    skipped = {
+        name
+        for name, test in EXAMPLES.items()
+        if any(doctest.SKIP in line.options for line in test.examples)
+    }
+    assert skipped == set(SKIPPED)
