@@ -1,5 +1,6 @@
 """Wheel, sdist and citation, and what `import keras_lt` costs."""
 
+import configparser
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPO = Path(__file__).parents[1]
 # TensorFlow itself writes to stderr, so what counts comes after its import.
@@ -110,3 +112,26 @@ def test_citation_names_the_version_and_the_four_papers():
     assert f"\nversion: {keras_lt.__version__}\n" in citation
     for paper in ("1901.05555", "1912.04486", "2208.02567", "2510.08836"):
         assert f"url: https://arxiv.org/abs/{paper}\n" in citation
+
+
+@pytest.mark.parametrize(
+    "python, holes",
+    [
+        ("3.10", {"keras": "3.12.3", "pillow": "12.2.0"}),
+        ("3.11", {"keras": "3.15.0", "pillow": "12.3.0"}),
+        ("3.13", {"keras": "3.15.0", "pillow": "12.3.0"}),
+    ],
+)
+def test_versions_with_known_holes_are_not_installed(python, holes):
+    config = configparser.ConfigParser()
+    config.read(REPO / "setup.cfg")
+    lines = config["options"]["install_requires"].split("\n")
+    needed = {}
+    for requirement in map(Requirement, filter(None, lines)):
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"python_version": python}):
+            assert requirement.name not in needed
+            needed[requirement.name] = requirement.specifier
+    for name, version in holes.items():
+        assert version not in needed[name]
+        assert "99" in needed[name]  # there is no upper bound
