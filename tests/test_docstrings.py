@@ -51,9 +51,9 @@ def find_examples() -> dict[str, doctest.DocTest]:
 EXAMPLES = find_examples()
 
 
-def public_objects() -> set[str]:
-    """Names of the public functions and classes, where they are defined."""
-    names = set()
+def public_objects() -> dict:
+    """The public functions and classes, by where they are defined."""
+    found = {}
     modules = [getattr(keras_lt, name) for name in keras_lt.__all__[1:]]
     modules.append(keras_lt.models.backbones)
     for module in modules:
@@ -65,8 +65,8 @@ def public_objects() -> set[str]:
             if not ours or name.startswith("_"):
                 continue
             if inspect.isfunction(value) or inspect.isclass(value):
-                names.add(f"{value.__module__}.{value.__qualname__}")
-    return names
+                found[f"{value.__module__}.{value.__qualname__}"] = value
+    return found
 
 
 def make_models() -> dict:
@@ -163,13 +163,42 @@ def test_example_runs(name, namespace, folder, tmp_path, monkeypatch):
     assert not result.failed, "".join(output)
 
 
+def code(names) -> str:
+    """What the examples of these names run, and what they give."""
+    lines = [line for name in names for line in EXAMPLES[name].examples]
+    return "".join(
+        line.source + line.want
+        for line in lines
+        if doctest.SKIP not in line.options
+    )
+
+
 def test_public_objects_have_examples_that_show_them():
+    missing = [
+        name
+        for name in public_objects()
+        if name not in SKIPPED
+        and not re.search(
+            rf"\b{name.rpartition('.')[2]}\b", code({name} & set(EXAMPLES))
+        )
+    ]
+    assert not missing
+
+
+def test_documented_methods_are_shown():
+    shown = code(EXAMPLES)
     missing = []
-    for name in sorted(public_objects() - set(SKIPPED)):
-        lines = EXAMPLES[name].examples if name in EXAMPLES else ()
-        text = "".join(line.source + line.want for line in lines)
-        if not re.search(rf"\b{name.rpartition('.')[2]}\b", text):
-            missing.append(name)
+    for name, value in public_objects().items():
+        for method, what in vars(value).items():
+            what = getattr(what, "fget", getattr(what, "__func__", what))
+            if (
+                inspect.isclass(value)
+                and inspect.isfunction(what)
+                and what.__doc__
+                and not method.startswith("_")
+                and not re.search(rf"(\.|def ){method}\b", shown)
+            ):
+                missing.append(f"{name}.{method}")
     assert not missing
 
 
