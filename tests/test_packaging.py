@@ -117,9 +117,9 @@ def test_citation_names_the_version_and_the_four_papers():
 @pytest.mark.parametrize(
     "python, holes",
     [
-        ("3.10", {"keras": "3.12.3", "pillow": "12.2.0"}),
-        ("3.11", {"keras": "3.15.0", "pillow": "12.3.0"}),
-        ("3.13", {"keras": "3.15.0", "pillow": "12.3.0"}),
+        ("3.10", {"keras": "3.12.3", "pillow": "12.2.0", "tqdm": "4.66.2"}),
+        ("3.11", {"keras": "3.15.0", "pillow": "12.3.0", "tqdm": "4.66.2"}),
+        ("3.13", {"keras": "3.15.0", "pillow": "12.3.0", "tqdm": "4.66.2"}),
     ],
 )
 def test_versions_with_known_holes_are_not_installed(python, holes):
