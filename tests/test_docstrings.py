@@ -58,13 +58,14 @@ def public_objects() -> dict:
     modules.append(keras_lt.models.backbones)
     for module in modules:
         for name in getattr(module, "__all__", vars(module)):
-            value = getattr(module, name)
-            ours = hasattr(module, "__all__") or (
-                getattr(value, "__module__", None) == module.__name__
-            )
-            if not ours or name.startswith("_"):
+            value = inspect.unwrap(getattr(module, name))
+            if name.startswith("_") or not (
+                inspect.isfunction(value) or inspect.isclass(value)
+            ):
                 continue
-            if inspect.isfunction(value) or inspect.isclass(value):
+            if hasattr(module, "__all__") or (
+                value.__module__ == module.__name__
+            ):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     return found
 
