@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from keras_lt import distribute, files
+from keras_lt.messages import brief
 
 # One thread for all checkpoints of the process, which waits for it in the end.
 _WRITER = ThreadPoolExecutor(1, "checkpoints")
@@ -54,7 +55,7 @@ class Checkpointing(keras.callbacks.Callback):
         keep: How many checkpoints are kept, the best one aside. Of a damaged
             one the one before is used.
         settings: {name: value} of JSON that a training must share with the one
-            that it goes on with, such as its class counts.
+            that it goes on with, such as its class names.
         exit_on_sigterm: Whether SIGTERM writes a checkpoint after the step and
             ends the process with status 143.
 
@@ -202,11 +203,9 @@ class Checkpointing(keras.callbacks.Callback):
     def _refuse_other_settings(self) -> None:
         found = self._index["settings"]
         for name in sorted({*found, *self.settings}):
-            if found.get(name) != self.settings.get(name):
-                raise ValueError(
-                    f"it is of {name}={found.get(name)}, and this training of "
-                    f"{name}={self.settings.get(name)}"
-                )
+            first, second = found.get(name), self.settings.get(name)
+            if first != second:
+                raise ValueError(_difference(name, first, second))
 
     def _latest_whole(self) -> dict[str, Any]:
         checkpoints = self._index["checkpoints"]
@@ -516,6 +515,22 @@ def _save_optimizer(
         _save_optimizer(
             optimizer.inner_optimizer, file, f"{path}/inner_optimizer"
         )
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """What the error says of a setting; of a long list the first difference."""
+    hint = ""
+    if isinstance(found, list) and isinstance(wanted, list):
+        if sorted(map(repr, found)) == sorted(map(repr, wanted)):
+            hint = " (the same in another order)"
+        if len(found) == len(wanted) and brief(found) == brief(wanted):
+            place = next(i for i, v in enumerate(found) if v != wanted[i])
+            name = f"{name}[{place}]"
+            found, wanted = found[place], wanted[place]
+    return (
+        f"it is of {name}={brief(found)}, and this training of "
+        f"{name}={brief(wanted)}{hint}"
+    )
 
 
 def _metric_variables(model: keras.Model) -> list[keras.Variable]:

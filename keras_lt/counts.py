@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 
+from keras_lt.messages import brief
+
 PROFILES = ("exp", "step")
 
 
@@ -35,7 +37,7 @@ def validate_class_counts(class_counts) -> np.ndarray:
     if counts.dtype.kind not in "iuf":
         raise TypeError(
             "Expected class_counts to hold integers. "
-            f"Received: class_counts={class_counts}"
+            f"Received: class_counts={brief(class_counts)}"
         )
     bad = ~(np.isfinite(counts) & (counts >= 0) & (counts == np.floor(counts)))
     if bad.any():
@@ -47,7 +49,7 @@ def validate_class_counts(class_counts) -> np.ndarray:
     if not counts.any():
         raise ValueError(
             "Expected class_counts with at least one positive count. "
-            f"Received: class_counts={counts.tolist()}"
+            f"Received: class_counts={brief(counts)}"
         )
     return counts.astype(np.int64)
 
@@ -235,7 +237,7 @@ def log_prior(frequencies) -> np.ndarray:
     if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(
             "Expected finite class frequencies of at least 0, of shape (C,). "
-            f"Received: {values.tolist()}"
+            f"Received: {brief(values)}"
         )
     return np.log(values + 1e-6)
 

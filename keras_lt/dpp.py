@@ -23,6 +23,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_lt.messages import brief
+
 SCALES = ("n2", "n")
 
 # Random numbers drawn at once: more take memory, fewer take time.
@@ -202,7 +204,7 @@ def log_probability(
     ):
         raise ValueError(
             f"Expected a subset of distinct items from 0 to {len(d) - 1}. "
-            f"Received: subset={subset}"
+            f"Received: subset={brief(subset)}"
         )
     k = len(subset)
     if k in (0, len(d)):
@@ -344,7 +346,7 @@ def _factors(
     if c.shape != p.shape or not np.allclose(p + c, 1.0, rtol=0, atol=1e-6):
         raise ValueError(
             "Expected complements to be 1 - probabilities. Received: "
-            f"probabilities={p}, complements={c}"
+            f"probabilities={brief(p)}, complements={brief(c)}"
         )
     size = max(len(p), 1)
     divisor = _divisor(size, scale)

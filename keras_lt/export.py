@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import files, preprocessing
+from keras_lt import classes, files, preprocessing
 from keras_lt.features import feature_model
 from keras_lt.layers import LogitAdjustment
+from keras_lt.messages import brief
 
 TOP = 5
 
@@ -204,28 +205,26 @@ class _Served:
         _, *self.size, self.channels = self.model.input_shape
         # One graph of it for all signatures.
         self._call = tf.function(self.model, autograph=False)
-        classes = self.model.output_shape[-1]
+        num_classes = self.model.output_shape[-1]
         if class_names is None:
-            class_names = range(classes)
-        self.class_names = [str(name) for name in class_names]
-        if len(self.class_names) != classes or any(
-            len(name.splitlines()) != 1 for name in self.class_names
-        ):
+            class_names = range(num_classes)
+        self.class_names = classes.checked(class_names, "class_names")
+        if len(self.class_names) != num_classes:
             raise ValueError(
-                f"Expected {classes} names of one line. "
-                f"Received: class_names={class_names}"
+                f"Expected the names of {num_classes} classes. "
+                f"Received: class_names={brief(class_names)}"
             )
         self.adjustment = None
         if class_counts is not None:
-            if np.shape(class_counts) != (classes,):
+            if np.shape(class_counts) != (num_classes,):
                 raise ValueError(
-                    f"Expected the counts of {classes} classes. "
-                    f"Received: class_counts={class_counts}"
+                    f"Expected the counts of {num_classes} classes. "
+                    f"Received: class_counts={brief(class_counts)}"
                 )
             self.adjustment = LogitAdjustment(class_counts)
         self.prior = None
         if prior is not None:
-            self.prior = check_prior(prior, classes)
+            self.prior = check_prior(prior, num_classes)
             if self.adjustment is None:
                 raise ValueError(
                     "Expected class_counts with prior, to take theirs out. "
@@ -366,7 +365,7 @@ def check_prior(prior: Any, num_classes: int) -> np.ndarray:
     ):
         raise ValueError(
             f"Expected a prior of {num_classes} shares of at least 0, one of "
-            f"them above. Received: prior={prior}"
+            f"them above. Received: prior={brief(prior)}"
         )
     return values
 

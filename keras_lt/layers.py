@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt.counts import log_prior
+from keras_lt.messages import brief
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -57,7 +58,7 @@ class ImageNormalization(keras.layers.Layer):
             raise ValueError(
                 "Expected mean and variance to be finite vectors of the same "
                 "length, variances at least 0. Received: "
-                f"mean={mean}, variance={variance}"
+                f"mean={brief(mean)}, variance={brief(variance)}"
             )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

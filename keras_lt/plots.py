@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.messages import brief
 
 COLORS = {
     "many": "#2f6db5",
@@ -518,7 +519,7 @@ def contact_sheets(sheets: Mapping[str, tuple[np.ndarray, Sequence[float]]]):
     if len(sizes) > 1:
         raise ValueError(
             "Expected images of one height and width. "
-            f"Received: {sorted(sizes)}"
+            f"Received: {brief(sorted(sizes))}"
         )
     ((height, width),) = sizes
     # In widths of an image: gaps, and what its number takes.
@@ -599,7 +600,7 @@ def share_histogram(
         if not ((numbers >= low) & (numbers <= high)).all():  # NaN too
             raise ValueError(
                 f"Expected numbers from {low:.6g} to {high:.6g}. "
-                f"Received: {name}={numbers}"
+                f"Received: {name}={brief(numbers)}"
             )
         counts, edges = np.histogram(numbers, bins, limits)
         shares = counts / max(len(numbers), 1)

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_lt.messages import brief
+
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -47,7 +49,8 @@ class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         ):
             raise ValueError(
                 "Expected increasing boundaries and one factor for each. "
-                f"Received: boundaries={boundaries}, factors={factors}"
+                f"Received: boundaries={brief(boundaries)}, "
+                f"factors={brief(factors)}"
             )
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_lt import seeding
 from keras_lt.datasets import Dataset
+from keras_lt.messages import brief
 
 SAMPLINGS = (
     "random",
@@ -282,13 +283,14 @@ def _class_weights(
     ):
         raise ValueError(
             f"Expected {len(counts)} class probabilities that sum to 1. "
-            f"Received: sampling={sampling}"
+            f"Received: sampling={brief(sampling)}"
         )
     weights = np.where(counts > 0, weights, 0.0)
     if not weights.any():
         raise ValueError(
             "Expected a positive probability for a class that has images. "
-            f"Received: sampling={sampling}, class_counts={counts.tolist()}"
+            f"Received: sampling={brief(sampling)}, "
+            f"class_counts={brief(counts)}"
         )
     return weights
 
@@ -360,7 +362,7 @@ def pairs(
     if len(present) < 2:
         raise ValueError(
             "Expected samples of two classes or more. "
-            f"Received: class_counts={dataset.class_counts.tolist()}"
+            f"Received: class_counts={brief(dataset.class_counts)}"
         )
     read, labels = dataset.batch_reader(), tf.constant(dataset.labels)
     classes, member = tf.constant(present), _members(dataset)

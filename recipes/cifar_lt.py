@@ -25,6 +25,7 @@ from absl import flags
 from options import FLAGS
 
 from keras_lt import counts, distribute, export, hardware, metrics, report
+from keras_lt.messages import brief
 
 flags.adopt_module_key_flags(options)
 
@@ -60,7 +61,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
     data = parts.load_data()
     train, held_out, test = data
     class_counts = train.class_counts
-    print(f"{len(train)} training images, by class: {class_counts.tolist()}")
+    print(f"{len(train)} training images, by class: {brief(class_counts)}")
     groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
     sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
@@ -154,6 +155,9 @@ def evaluate_only() -> None:
             f"Received: --checkpoint={path}, which does not exist"
         )
     train, _, test = parts.load_data()
+    class_names = report.class_names_of(path)
+    if class_names is not None:
+        stages.refuse_other_names("checkpoint", path, class_names, train)
     if path.endswith(".weights.h5"):
         model = parts.make_model(train)
         model.load_weights(path)

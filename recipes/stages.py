@@ -16,12 +16,14 @@ from options import FLAGS
 
 from keras_lt import (
     callbacks,
+    classes,
     distribute,
     division,
     features,
     losses,
     report,
 )
+from keras_lt.messages import brief
 from keras_lt.models import (
     DLSA,
     TwoStage,
@@ -58,7 +60,7 @@ def first_stage(run, data) -> Stage:
         classifies=options.first_stage_name() not in options.CONTRASTIVE,
     )
     if FLAGS.stage1_workdir is not None:
-        model, record = read_stage1(run, data.train.class_counts)
+        model, record = read_stage1(run, data.train)
         history, facts = record["history"], record["train"]
     else:
         with run.strategy.scope():
@@ -107,11 +109,7 @@ def divide(run, data) -> Stage:
         )
     folder, train = Path(FLAGS.features_from), data.train
     record = report.read_record(folder / "result.json")
-    if record["class_counts"] != train.class_counts.tolist():
-        raise ValueError(
-            "Expected a --features_from that was trained on as many images a "
-            f"class. Received: {folder} with {record['class_counts']}"
-        )
+    refuse_other_classes("features_from", folder, record, train)
     model = keras.saving.load_model(folder / "model.keras")
     cached = run.path / "features.npz"
     if not cached.exists():
@@ -299,7 +297,10 @@ def make_callbacks(
             every_steps=FLAGS.checkpoint_steps,
             every_minutes=FLAGS.checkpoint_minutes,
             keep=FLAGS.keep_checkpoints,
-            settings={"class_counts": train.class_counts.tolist()},
+            settings={
+                "class_counts": train.class_counts.tolist(),
+                "class_names": train.class_names,
+            },
             exit_on_sigterm=True,
         ),
         callbacks.LongTailTensorBoard(
@@ -347,7 +348,7 @@ def training_facts(model, train, steps: int, checkpointing) -> dict:
     }
 
 
-def read_stage1(run: workdirs.Workdir, class_counts) -> tuple:
+def read_stage1(run: workdirs.Workdir, train) -> tuple:
     """Model and record of --stage1_workdir, if it is this run's first stage."""
     folder = Path(FLAGS.stage1_workdir)
     record = report.read_record(folder / "result.json")
@@ -369,15 +370,31 @@ def read_stage1(run: workdirs.Workdir, class_counts) -> tuple:
             f"Expected a --stage1_workdir with {kinds[0]} as first stage. "
             f"Received: {folder} with {kinds[1]}"
         )
-    if record["class_counts"] != class_counts.tolist():
-        raise ValueError(
-            "Expected a --stage1_workdir that was trained on as many images a "
-            f"class. Received: {folder} with {record['class_counts']}"
-        )
+    refuse_other_classes("stage1_workdir", folder, record, train)
     # A run with one stage keeps it as its model.
     path = folder / "stage1.keras"
     path = path if path.exists() else folder / "model.keras"
     return keras.saving.load_model(path), record
+
+
+def refuse_other_classes(flag: str, folder: Path, record: dict, train) -> None:
+    """Refuses a run with other classes, or another number of their images."""
+    refuse_other_names(flag, folder, record["data"]["class_names"], train)
+    if record["class_counts"] != train.class_counts.tolist():
+        raise ValueError(
+            f"Expected a --{flag} that was trained on as many images per "
+            f"class. Received: {folder} with {brief(record['class_counts'])}"
+        )
+
+
+def refuse_other_names(flag: str, path, class_names, train) -> None:
+    """Refuses outputs for other classes than those of --dataset."""
+    found = classes.difference(class_names, train.class_names)
+    if found:
+        raise ValueError(
+            f"Expected a --{flag} with the classes of --dataset, by label id. "
+            f"Received: {path}: {found}"
+        )
 
 
 def other_classifier(model, train) -> keras.Model:

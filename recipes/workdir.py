@@ -14,6 +14,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from keras_lt import distribute, files
+from keras_lt.messages import one_line
 
 flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 
@@ -70,8 +71,7 @@ def run_app(main: Callable[[list[str]], None]) -> None:
     name = os.path.basename(sys.argv[0])
 
     def fail(error: Exception | str) -> None:
-        message = " ".join(str(error).split())
-        print(f"{name}: error: {message}", file=sys.stderr)
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
 
     def parse(argv: list[str]) -> list[str]:

@@ -257,9 +257,12 @@ def test_prior_at_export_and_at_request(model, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"class_names": ["a", "b"]}, "Expected 6 names"),
-        ({"class_names": ["a", "b", "c", "d", "e", "f\ng"]}, "of one line"),
-        ({"class_names": ["a", "b", "c", "d", "e", ""]}, "of one line"),
+        ({"class_names": ["a", "b"]}, "names of 6 classes"),
+        (
+            {"class_names": ["a", "b", "c", "d", "e", "f\ng"]},
+            "without line breaks",
+        ),
+        ({"class_names": ["a", "b", "c", "d", "e", ""]}, "without line breaks"),
         ({"class_counts": [1, 2]}, "Expected the counts of 6 classes"),
         ({"class_counts": [-1] * 6}, "Expected finite class frequencies"),
         ({"prior": PRIOR}, "Expected class_counts with prior"),

@@ -10,6 +10,8 @@ REPO = Path(__file__).parents[1]
 ROOMS = (
     "keras_lt.files",
     "keras_lt.seeding",
+    "keras_lt.messages",
+    "keras_lt.classes",
     "keras_lt.counts",
     "keras_lt.hardware",
     "keras_lt.datasets.base",

@@ -1,6 +1,7 @@
 """What README says is run: snippets, commands, errors, quoted results."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from pictures import COUNTS, write_folder
 from PIL import Image
 
 import keras_lt
+from keras_lt import report
 
 README = (recipe.REPO / "README.md").read_text()
 
@@ -66,6 +68,20 @@ def folders(tmp_path_factory):
         picture = photos / "test" / "one" / "000.png"
         shutil.copy(picture, stranger / split / name)
     (root / "leak.txt").write_text("../secret.png 0")
+    (root / "stray.txt").write_text("a.png 0\nb.png 999999\n")
+    (root / "twins.csv").write_text("path,label\na.png,1\nb.png,01\n")
+    (root / "quote.csv").write_text('path,label\na.png,"cat\nb.png,cat\n')
+    boxes = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "annotations": [{"image_id": 7, "category_id": i} for i in (1, 2)],
+        "categories": [{"id": i, "name": f"class {i}"} for i in (1, 2)],
+    }
+    (root / "boxes.json").write_text(json.dumps(boxes))
+    (root / "broken" / "train" / "two\nlines").mkdir(parents=True)
+    shutil.copytree(root / "run", root / "shuffled")
+    record = report.read_record(root / "run" / "result.json")
+    record["data"]["class_names"] = [*"0723456189"]
+    report.write_record(root / "shuffled" / "result.json", record)
     inputs = keras.Input((8, 8, 1))
     layer = keras.layers.Lambda(lambda x: x, output_shape=(8, 8, 1))
     keras.Model(inputs, layer(inputs)).save(root / "lambda.keras")
@@ -73,6 +89,12 @@ def folders(tmp_path_factory):
         "PHOTOS": photos,
         "STRANGER": stranger,
         "LEAK": root / "leak.txt",
+        "STRAY": root / "stray.txt",
+        "TWINS": root / "twins.csv",
+        "QUOTE": root / "quote.csv",
+        "BOXES": root / "boxes.json",
+        "BROKEN": root / "broken",
+        "SHUFFLED": root / "shuffled",
         "LAMBDA": root / "lambda.keras",
         "NEW": root / "new",
         "RUN": root / "run",

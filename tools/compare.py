@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from keras_lt import report
+from keras_lt.messages import one_line
 
 
 def paths(run: Path) -> list[Path]:
@@ -51,4 +52,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        sys.exit(f"compare.py: error: {' '.join(str(error).split())}")
+        sys.exit(f"compare.py: error: {one_line(error)}")

@@ -35,8 +35,17 @@ import numpy as np
 from sklearn.metrics import recall_score
 from sklearn.model_selection import train_test_split
 
-from keras_lt import counts, division, features, losses, models
+from keras_lt import (
+    classes,
+    counts,
+    division,
+    features,
+    losses,
+    models,
+    report,
+)
 from keras_lt.features import Features
+from keras_lt.messages import one_line
 
 
 def balanced(labels: np.ndarray, predicted: np.ndarray) -> float:
@@ -140,6 +149,20 @@ def row(name: str, levels: list[dict], total: dict, depth: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def refuse_other_classes(paths: list[Path]) -> None:
+    """Refuses features of runs whose labels stand for other classes."""
+    known = {path: report.class_names_of(path) for path in paths}
+    known = {path: names for path, names in known.items() if names}
+    for path, names in known.items():
+        first = next(iter(known))
+        found = classes.difference(names, known[first])
+        if found:
+            raise ValueError(
+                f"Expected the classes of {first}, by label id. "
+                f"Received: {path}: {found}"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -159,6 +182,7 @@ def main() -> None:
             f"Expected as many --test files as FEATURES, "
             f"{len(arguments.features)}. Received: {len(arguments.test)}"
         )
+    refuse_other_classes([*arguments.features, *arguments.test])
     pairs = []
     for path in arguments.features:
         train = features.read(path)
@@ -200,4 +224,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        sys.exit(f"evaluate_features.py: error: {' '.join(str(error).split())}")
+        sys.exit(f"evaluate_features.py: error: {one_line(error)}")

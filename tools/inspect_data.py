@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_lt import counts, datasets, plots
+from keras_lt.messages import one_line
 
 # An image is odd if its short side has fewer pixels, or its long side is more
 # times as long.
@@ -280,4 +281,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        sys.exit(f"inspect_data.py: error: {' '.join(str(error).split())}")
+        sys.exit(f"inspect_data.py: error: {one_line(error)}")

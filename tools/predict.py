@@ -31,6 +31,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from keras_lt import datasets, export, files, preprocessing
+from keras_lt.messages import one_line
 
 
 class Model(NamedTuple):
@@ -66,7 +67,7 @@ def read(path: Path, model: Model) -> np.ndarray | str:
     except OSError as error:
         return error.strerror or str(error)
     except datasets.BadImageError as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     return preprocessing.resize_and_crop(image[None], model.size)[0].numpy()
 
 
@@ -238,4 +239,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError, tf.errors.OpError) as error:
-        sys.exit(f"predict.py: error: {' '.join(str(error).split())}")
+        sys.exit(f"predict.py: error: {one_line(error)}")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import counts
+from keras_lt import classes, counts
+from keras_lt.messages import brief
 
 
 class Dataset:
@@ -15,7 +16,8 @@ class Dataset:
     Args:
         images: (N, H, W, C), uint8 or float32.
         labels: (N,), integers from 0 to `len(class_names) - 1`.
-        class_names: One name a class, by label id.
+        class_names: One name a class, by label id; white space around a name
+            is none of it.
 
     Attributes:
         images: (N, H, W, C).
@@ -23,9 +25,12 @@ class Dataset:
         class_names: tuple of C strings.
 
     Raises:
-        TypeError: If images or labels have another dtype.
+        TypeError: If images or labels have another dtype, or class names are no
+            texts in an order.
         ValueError: If shapes do not fit, there is no image, a label is out of
-            range, a name occurs twice, or a float image is not finite.
+            range, or a float image is not finite; if a name is empty, is not
+            one line of UTF-8, or occurs twice, or two differ only by white
+            space, Unicode form or, where all are numbers, not by value.
 
     Example:
         >>> data = keras_lt.datasets.Dataset(images, labels, class_names)
@@ -74,12 +79,7 @@ class Dataset:
                 "Expected integer labels. "
                 f"Received: labels.dtype={labels.dtype}"
             )
-        class_names = tuple(str(name) for name in class_names)
-        if len(set(class_names)) < len(class_names):
-            raise ValueError(
-                "Expected class names without repetition. "
-                f"Received: class_names={class_names}"
-            )
+        class_names = classes.checked(class_names, "class_names")
         if labels.min() < 0 or labels.max() >= len(class_names):
             raise ValueError(
                 f"Expected labels from 0 to {len(class_names) - 1}, for "
@@ -176,7 +176,8 @@ def from_arrays(
         images: (N, H, W, C), uint8 or floating.
         labels: (N,) integers.
         class_names: Names by label id; None names classes "0" to the largest
-            label. A class that has a name and no image is legal.
+            label, of which half at least need images then. A class that has a
+            name and no image is legal.
 
     Returns:
         A `Dataset`. Its constructor says which errors it raises.
@@ -189,8 +190,7 @@ def from_arrays(
     if class_names is None:
         labels = np.asarray(labels)
         integral = np.issubdtype(labels.dtype, np.integer)
-        largest = np.max(labels, initial=0) if integral else 0
-        class_names = [str(label) for label in range(largest + 1)]
+        class_names = classes.of_ids(labels, "labels") if integral else ()
     return Dataset(images, labels, class_names)
 
 
@@ -253,7 +253,7 @@ def long_tail(
     if not available.all():
         raise ValueError(
             "Expected images in every class, to cut them to a profile. "
-            f"Received: class_counts={available.tolist()}"
+            f"Received: class_counts={brief(available)}"
         )
     wanted = counts.long_tail_counts(
         dataset.num_classes, int(available.min()), imbalance_factor, profile
@@ -308,7 +308,7 @@ def holdout(
     if not wanted.any():
         raise ValueError(
             "Expected a fraction that holds out at least one image. Received: "
-            f"fraction={fraction}, class_counts={available.tolist()}"
+            f"fraction={fraction}, class_counts={brief(available)}"
         )
     held_out = np.zeros(len(dataset), bool)
     held_out[_first_of_each(dataset, wanted, seed)] = True

@@ -30,15 +30,18 @@ def load(
               training, stratified, always the same.
             - "folder:PATH": images in PATH/train/CLASS, and in PATH/val/CLASS
               and PATH/test/CLASS if these are there; or in PATH/CLASS. Classes
-              are the folders for training, in sorted order.
+              are the folders for training.
             - "list:FILE": paths and labels in a text file of lines
               `relative/path label`, a CSV file with the columns `path` and
-              `label`, or a JSON file as iNaturalist 2018 has it; "{split}" in
-              FILE stands for train, val or test.
+              `label`, or a JSON file as iNaturalist and COCO have it; "{split}"
+              in FILE stands for train, val or test.
             - the name of a TFDS image-classification data set: "cifar10",
               "svhn_cropped", "imagenet_lt", ... Images of one size that fit
               into memory are loaded, and downloaded if need be; others must
               be prepared as array_record files.
+
+            Wherever they come from, classes are in order of value if all
+            their names are numbers, else in order of name.
         split: "train", "test", or another that the data set has. Where a folder
             or list has no "test", it is cut from its training images.
         data_dir: Where TFDS keeps prepared data sets; None is TFDS' default

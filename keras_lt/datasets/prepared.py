@@ -2,12 +2,12 @@
 
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_lt import files
+from keras_lt import classes, files
 from keras_lt.datasets.base import Dataset, check_split
 from keras_lt.datasets.files import FileDataset
 
@@ -111,7 +111,7 @@ def _in_memory(builder: Any, split: str) -> Dataset:
         labels[start:stop] = batch[label_key]
         ids.extend(batch.get("id", ()))
         start = stop
-    dataset = Dataset(images, labels, features[label_key].names)
+    dataset = Dataset(images, *_in_order(labels, features[label_key].names))
     return dataset.subset(np.argsort(ids, kind="stable")) if ids else dataset
 
 
@@ -141,10 +141,25 @@ def _by_random_access(builder: Any, split: str, **decoding: Any) -> FileDataset:
     )
     return FileDataset(
         _Records(source, image_key, f"{name}/{split}"),
-        _labels(source, label_key, kept),
-        info.features[label_key].names,
+        *_in_order(
+            _labels(source, label_key, kept), info.features[label_key].names
+        ),
         **decoding,
     )
+
+
+def _in_order(
+    labels: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """Labels and names of classes in the order of `load`, which TFDS' may not
+    be.
+    """
+    names = classes.checked(names, "names of TFDS")
+    ordered = classes.in_order(names, "names of TFDS")
+    places = {name: label for label, name in enumerate(ordered)}
+    moved = np.array([places[name] for name in names])
+    known = (labels >= 0) & (labels < len(names))  # others are refused later
+    return np.where(known, moved[np.where(known, labels, 0)], labels), ordered
 
 
 class _Records:

@@ -1,18 +1,20 @@
 """Folders and lists of image files: which images there are, in which class."""
 
 import csv
+import functools
 import json
 import os
 import re
 import stat
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_lt import classes
 from keras_lt.datasets.files import Paths
+from keras_lt.messages import brief
 
 IMAGE_SUFFIXES = (
     ".jpg",
@@ -91,7 +93,7 @@ def index_folder(
     folder = train if split == "train" else top / split
     for each in {train, folder}:
         inside.check(each)
-    class_names = _folders(train, inside)
+    class_names = classes.in_order(_folders(train, inside), str(train))
     if not class_names:
         raise ValueError(
             "Expected a folder for each class, such as "
@@ -102,7 +104,7 @@ def index_folder(
         below = (folder / name).relative_to(top)
         files = _images(folder / name, inside)
         paths += [os.path.join(below, file) for file in files]
-        of_images += [name] * len(files)
+        of_images += [classes.clean(name, str(folder))] * len(files)
     labels = _labels(of_images, class_names, folder)
     return Index(Paths(root, paths), labels, class_names)
 
@@ -136,12 +138,17 @@ def index_list(
 ) -> Index:
     """Reads a list of images and labels.
 
-    - `.csv`: a header with `path` and `label`; labels are the names of classes,
-      in sorted order (as numbers, if all are).
-    - `.json`: `images`, `annotations` and `categories` as iNaturalist 2018 has
-      them; classes are in the order of their ids.
+    - `.csv`: a header with `path` and `label`, the names of classes; white
+      space around cells is none of them.
+    - `.json`: `images`, `annotations` and `categories` as iNaturalist and COCO
+      have them; all annotations of an image are of one category, and an image
+      that is in the list twice counts once.
     - any other: a line `relative/path label` an image, as ImageNet-LT and
-      Places-LT have them; labels are ids from 0.
+      Places-LT have them; labels are ids from 0, and half of the classes at
+      least have images.
+
+    Classes are in the order of `keras_lt.classes.in_order`, as those of folders
+    are.
 
     Args:
         file: The list; "{split}" in it stands for the name of the split.
@@ -156,14 +163,15 @@ def index_list(
     Raises:
         OSError: If an image does not exist.
         ValueError: If a line is malformed, a label is not one of those for
-            training, or a path leads out of the root.
+            training, a name is none that a class may have, or a path leads out
+            of the root or to no file.
     """
     path = Path(file.replace("{split}", split))
     read = _READERS.get(path.suffix.lower(), _read_text)
-    listed = read(path)
-    class_names = listed.class_names
+    listed = training = read(path)
     if split != "train":
-        class_names = read(Path(file.replace("{split}", "train"))).class_names
+        training = read(Path(file.replace("{split}", "train")))
+    class_names = training.class_names()
     labels = _labels(listed.of_images, class_names, path)
     root = str(path.parent) if image_root is None else image_root
     _check_files(path, root, listed.paths, _Inside(root, allow_outside_root))
@@ -171,75 +179,159 @@ def index_list(
 
 
 class _Listed(NamedTuple):
+    """What a list says.
+
+    Attributes:
+        paths: Of the images.
+        of_images: The name of each one's class.
+        class_names: Gives the names of all classes, by label id.
+    """
+
     paths: list[str]
     of_images: list[str]
-    class_names: list[str]
+    class_names: Callable[[], list[str]]
 
 
 def _read_text(path: Path) -> _Listed:
-    paths, labels = [], []
+    paths, labels, numbers = [], [], []
     for number, line in _lines(path):
         if not line.strip():
             continue
         parts = line.rsplit(None, 1)
-        # A label of more digits is none: there would be as many classes.
         if len(parts) < 2 or not re.fullmatch(r"[0-9]{1,6}", parts[1]):
             raise ValueError(
                 "Expected lines `relative/path label`, labels being ids from "
-                f"0. Received: {path}, line {number}: {line.strip()!r}"
+                f"0. Received: {path}, line {number}: {brief(line.strip())}"
             )
-        paths.append(parts[0].strip())
+        paths.append(_image_path(parts[0].strip(), f"{path}, line {number}"))
         labels.append(int(parts[1]))
-    names = [str(label) for label in range(max(labels, default=-1) + 1)]
-    return _Listed(paths, [names[label] for label in labels], names)
+        numbers.append(number)
+
+    def class_names():
+        place = labels.index(max(labels)) if labels else None
+        line = "" if place is None else f", line {numbers[place]}"
+        return classes.of_ids(labels, f"{path}{line}")
+
+    return _Listed(paths, [str(label) for label in labels], class_names)
 
 
 def _read_csv(path: Path) -> _Listed:
-    rows = csv.DictReader(line for _, line in _lines(path))
-    if not {"path", "label"} <= {*(rows.fieldnames or ())}:
+    rows = _rows(path)
+    _, header = next(rows, (1, []))
+    columns = [cell.strip() for cell in header]
+    if columns.count("path") != 1 or columns.count("label") != 1:
         raise ValueError(
-            "Expected a header with the columns path and label. "
-            f"Received: {path} with {rows.fieldnames}"
+            "Expected a header with the columns path and label, one of each, "
+            "separated by commas. "
+            f"Received: {path} with the header {brief(header)}"
         )
-    paths, labels = [], []
-    for row in rows:
-        if not row["path"] or not row["label"]:
+    paths, of_images, names = [], [], {}
+    for number, cells in rows:
+        where = f"{path}, line {number}"
+        row = dict(zip(columns, cells, strict=False))
+        image, label = (
+            row.get(column, "").strip(classes.SPACES)
+            for column in ("path", "label")
+        )
+        if not image or not label or any(cells[len(columns) :]):
             raise ValueError(
-                "Expected a path and a label in each line. "
-                f"Received: {path}, line {rows.line_num}: {row}"
+                "Expected a path and a label in each line, and no more cells "
+                f"than the header has. Received: {where}: {brief(cells)}"
             )
-        paths.append(row["path"])
-        labels.append(sys.intern(row["label"]))
-    names = {*labels}
-    numbers = all(name.isdecimal() for name in names)
-    return _Listed(paths, labels, sorted(names, key=int if numbers else str))
+        if label not in names:
+            names[label] = classes.clean(label, where)
+        paths.append(_image_path(image, where))
+        of_images.append(names[label])
+    ordered = functools.partial(classes.in_order, {*of_images}, str(path))
+    return _Listed(paths, of_images, ordered)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file that are not empty, with the lines they start in."""
+    rows = csv.reader(
+        (line for _, line in _lines(path)), skipinitialspace=True, strict=True
+    )
+    while True:
+        start = rows.line_num + 1
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                "Expected a CSV file with quotes in pairs and cells of at most "
+                f"{csv.field_size_limit():,} characters. "
+                f"Received: {path}, line {start} ({error})"
+            ) from error
+        if any(cell.strip() for cell in cells):
+            yield start, cells
 
 
 def _read_inaturalist(path: Path) -> _Listed:
     try:
         with open(path, encoding="utf-8-sig") as file:
             content = json.load(file)
-        names = {
-            category["id"]: str(category["name"])
-            for category in sorted(
-                content["categories"], key=lambda category: category["id"]
-            )
-        }
-        category_of = {
-            annotation["image_id"]: annotation["category_id"]
-            for annotation in content["annotations"]
-        }
-        paths = [image["file_name"] for image in content["images"]]
-        labels = [
-            names[category_of[image["id"]]] for image in content["images"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            "Expected images (id, file_name), annotations (image_id, "
-            "category_id) and categories (id, name), as iNaturalist 2018 has "
-            f"them. Received: {path} ({type(error).__name__}: {error})"
+            f"Expected a JSON file in UTF-8. Received: {path} ({error})"
         ) from error
-    return _Listed(paths, labels, [*names.values()])
+    names = _pairs(path, content, "categories", "id", "name", classes.clean)
+    files = _pairs(path, content, "images", "id", "file_name", _image_path)
+    of_images = _pairs(path, content, "annotations", "image_id", "category_id")
+    for what, ids in (
+        ("images without annotation", files.keys() - of_images.keys()),
+        ("annotated images that are not listed", of_images.keys() - files),
+        ("categories that are not listed", {*of_images.values()} - {*names}),
+    ):
+        if ids:
+            raise ValueError(
+                "Expected an annotation for each image, with the id of one of "
+                f"the categories. Received: {path} with {len(ids):,} {what}, "
+                f"such as {brief(min(ids, key=str))}"
+            )
+    return _Listed(
+        [*files.values()],
+        [names[of_images[image]] for image in files],
+        functools.partial(classes.in_order, names.values(), str(path)),
+    )
+
+
+def _pairs(
+    path: Path,
+    content: Any,
+    kind: str,
+    key: str,
+    value: str,
+    check: Callable[[Any, str], Any] = lambda found, where: found,
+) -> dict[Any, Any]:
+    """What the entries of a kind have under two keys: {`key`: `value`}."""
+    entries = content.get(kind) if isinstance(content, dict) else None
+    expected = (
+        "Expected lists of images (id, file_name), annotations (image_id, "
+        "category_id) and categories (id, name), as iNaturalist and COCO have "
+        "them"
+    )
+    if not isinstance(entries, list):
+        raise ValueError(f"{expected}. Received: {path} without a list {kind}")
+    found, others = {}, {}
+    for number, entry in enumerate(entries):
+        where = f"{path}, {kind}[{number}]"
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(each), (str, int, float))
+            for each in (key, value)
+        ):
+            raise ValueError(f"{expected}. Received: {where}: {brief(entry)}")
+        its_key, its_value = entry[key], check(entry[value], where)
+        if found.setdefault(its_key, its_value) != its_value:
+            others.setdefault(its_key, its_value)
+    if others:
+        example, other = next(iter(others.items()))
+        raise ValueError(
+            f"Expected one {value} for each {key} of {kind}. Received: {path} "
+            f"with {len(others):,} that have several, such as {key} "
+            f"{brief(example)} with {brief(found[example])} and {brief(other)}"
+        )
+    return found
 
 
 _READERS = {".csv": _read_csv, ".json": _read_inaturalist}
@@ -255,6 +347,18 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             ) from error
 
 
+def _image_path(path: Any, where: str) -> str:
+    """Returns a path of a list; refuses what no file can be called."""
+    try:
+        if path and b"\0" not in os.fsencode(path):
+            return path
+    except (TypeError, UnicodeEncodeError):
+        pass
+    raise ValueError(
+        f"Expected the path of an image. Received: {where}: {brief(path)}"
+    )
+
+
 def _labels(
     of_images: Iterable[str], class_names: Sequence[str], where: Path
 ) -> np.ndarray:
@@ -263,9 +367,12 @@ def _labels(
     try:
         return np.array([ids[name] for name in of_images], np.int64)
     except KeyError as error:
+        (name,) = error.args
+        other = classes.alike(name, class_names)
+        hint = f" (where training has {other!a})" if other else ""
         raise ValueError(
             "Expected classes that the training images have. "
-            f"Received: class {error} in {where}"
+            f"Received: class {brief(name)} in {where}{hint}"
         ) from None
 
 
@@ -279,7 +386,7 @@ class _Inside:
     def refuse(self, what: str | os.PathLike) -> None:
         raise ValueError(
             f"Expected images inside of {self._root} (or "
-            f"allow_outside_root). Received: {os.fspath(what)!r}"
+            f"allow_outside_root). Received: {brief(os.fspath(what))}"
         )
 
     def check(self, path: str | os.PathLike) -> None:
@@ -325,8 +432,8 @@ def _images(folder: Path, inside: _Inside) -> list[str]:
 def _check_files(
     where: Path, root: str, paths: Sequence[str], inside: _Inside
 ) -> None:
-    """Refuses paths that lead out of the root, or to nothing."""
-    missing, folders = [], set()
+    """Refuses paths that lead out of the root, or to no file."""
+    missing, others, folders = [], [], set()
     for path in paths:
         if not inside.allowed and (
             os.path.isabs(path) or ".." in path.split("/")
@@ -335,9 +442,12 @@ def _check_files(
         file = os.path.join(root, path)
         folder = os.path.dirname(file)
         try:
-            if stat.S_ISLNK(os.lstat(file).st_mode):
+            mode = os.lstat(file).st_mode
+            if stat.S_ISLNK(mode):
                 inside.check(file)
-                os.stat(file)
+                mode = os.stat(file).st_mode
+            if not stat.S_ISREG(mode):
+                others.append(path)
             if folder not in folders:
                 inside.check(folder)
                 folders.add(folder)
@@ -346,5 +456,11 @@ def _check_files(
     if missing:
         raise FileNotFoundError(
             f"Expected the images of {where} in {root!r} (see image_root). "
-            f"Received: {len(missing):,} missing, such as {missing[0]!r}"
+            f"Received: {len(missing):,} missing, such as {brief(missing[0])}"
+        )
+    if others:
+        raise ValueError(
+            f"Expected files of images in {where}. Received: {len(others):,} "
+            "folders, devices and the like, such as "
+            f"{brief(os.path.join(root, others[0]))}"
         )

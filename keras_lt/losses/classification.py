@@ -10,6 +10,7 @@ from keras_lt.counts import (
     validate_class_counts,
 )
 from keras_lt.losses.base import Float32Loss, sum_over_replicas
+from keras_lt.messages import brief
 
 NORMALIZERS = ("batch", "weight_sum", "nonzero")
 
@@ -87,7 +88,7 @@ class ClassWeightedLoss(Float32Loss):
         if num_classes < 2:
             raise ValueError(
                 "Expected class_counts of at least 2 classes. "
-                f"Received: class_counts={self.class_counts.tolist()}"
+                f"Received: class_counts={brief(self.class_counts)}"
             )
         if normalizer not in NORMALIZERS:
             raise ValueError(
@@ -105,7 +106,7 @@ class ClassWeightedLoss(Float32Loss):
             if not (np.isfinite(weights).all() and (weights >= 0).all()):
                 raise ValueError(
                     "Expected class_weights to be finite, zero or more. "
-                    f"Received: class_weights={weights.tolist()}"
+                    f"Received: class_weights={brief(weights)}"
                 )
         elif beta is not None:
             weights = effective_number_weights(self.class_counts, beta)
@@ -533,7 +534,7 @@ class LogitAdjusted(ClassWeightedLoss):
         if len(self._adjustment) != len(self.class_counts):
             raise ValueError(
                 f"Expected a prior of {len(self.class_counts)} classes, as "
-                f"class_counts. Received: prior={prior}"
+                f"class_counts. Received: prior={brief(prior)}"
             )
 
     def per_example(self, labels, logits):

@@ -16,6 +16,7 @@ from keras_lt import division, files, losses
 from keras_lt import features as features_lib
 from keras_lt.features import Features
 from keras_lt.layers import CosineClassifier
+from keras_lt.messages import brief
 from keras_lt.models.base import TrainingModel
 from keras_lt.models.flows import (
     FlowGaussianMixture,
@@ -375,7 +376,7 @@ class DLSA(keras.Model):
         if len(np.unique(labels)) < 2:
             raise ValueError(
                 "Expected samples of two classes or more. "
-                f"Received: labels {np.unique(labels).tolist()}"
+                f"Received: labels {brief(np.unique(labels))}"
             )
         return Features(features, labels.astype(np.int64))
 

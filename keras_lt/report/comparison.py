@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_lt import plots
 from keras_lt.counts import shot_groups
+from keras_lt.messages import brief
 from keras_lt.metrics import GROUPS
 from keras_lt.report.page import (
     data_facts,
@@ -151,6 +152,7 @@ def _refuse_incomparable(first: dict, record: dict) -> None:
     differing = [k for k in found if found[k] != expected.get(k)]
     if not differing:
         return
+    names = [r["data"]["class_names"] for r in (record, first)]
     key = differing[0]
     holdouts = [r["data"]["holdout"] for r in (record, first)]
     # What is held out is missing in class_counts.
@@ -159,11 +161,15 @@ def _refuse_incomparable(first: dict, record: dict) -> None:
         if holdouts[0] != holdouts[1]
         else ""
     )
+    if names[0] != names[1] and sorted(map(str, names[0])) == sorted(
+        map(str, names[1])
+    ):
+        reason = " (the same names in another order)"
     raise ValueError(
         "Expected records of the same data set, classes, training images a "
         "class, shot thresholds, test images and augmentation. Received: "
-        f"{_who(record)} with {key}={found[key]!r} where {_who(first)} has "
-        f"{expected[key]!r}{reason}"
+        f"{_who(record)} with {key}={brief(found[key])} where {_who(first)} "
+        f"has {brief(expected[key])}{reason}"
     )
 
 

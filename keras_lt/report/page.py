@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_lt import files, plots
 from keras_lt.counts import shot_groups
+from keras_lt.messages import brief
 from keras_lt.metrics import GROUPS
 from keras_lt.report.result import check
 
@@ -297,7 +298,7 @@ def checked_ids(ids, size: int, name: str) -> np.ndarray:
     ):
         raise ValueError(
             f"Expected integers (N,) from 0 to {size - 1}. "
-            f"Received: {name}={ids}"
+            f"Received: {name}={brief(ids)}"
         )
     return ids.astype(int)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lt import plots
+from keras_lt.messages import brief
 from keras_lt.report.page import (
     checked_ids,
     details,
@@ -126,7 +127,7 @@ def _mask(drawn, size: int) -> np.ndarray:
     ):
         raise ValueError(
             f"Expected distinct integer indices (k,) from 0 to {size - 1}. "
-            f"Received: drawn={drawn}"
+            f"Received: drawn={brief(drawn)}"
         )
     mask = np.zeros(size, bool)
     mask[drawn.astype(int)] = True
