@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +21,7 @@ SPACES = "\t" + "".join(
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 # Control characters, line and paragraph separators, and surrogates, which
 # stand for bytes that are not UTF-8.
-_NOT_TEXT = ("Cc", "Zl", "Zp", "Cs")
+_NOT_TEXT = {"Cc", "Zl", "Zp", "Cs"}
 
 
 def clean(name: Any, where: str) -> str:
@@ -47,12 +47,10 @@ def clean(name: Any, where: str) -> str:
             f"Received: {where}: {brief(name)}"
         )
     text = str(name).strip(SPACES)
+    found = {unicodedata.category(character) for character in text}
+    is_seen = found - {"Cf", "Zs"}
     is_nan = name != name
-    if (
-        is_nan
-        or not 0 < len(text) <= MAX_LENGTH
-        or any(unicodedata.category(letter) in _NOT_TEXT for letter in text)
-    ):
+    if is_nan or not is_seen or found & _NOT_TEXT or len(text) > MAX_LENGTH:
         raise ValueError(
             f"Expected names of classes of 1 to {MAX_LENGTH} characters in "
             "UTF-8, without line breaks and other control characters. "
@@ -78,7 +76,7 @@ def checked(class_names: Sequence[Any], where: str) -> tuple[str, ...]:
         >>> checked(["cat", "dog "], "class_names")
         ('cat', 'dog')
     """
-    if isinstance(class_names, (Mapping, Set)):
+    if isinstance(class_names, (Mapping, set, frozenset)):
         raise TypeError(
             "Expected a list of class names, by label id. "
             f"Received: {where}: {brief(class_names)}"

@@ -130,6 +130,7 @@ NO_NAMES = {
     "empty": "",
     "spaces": " \t",
     "no-break space": "\xa0",
+    "invisible": "\u200b",
     "NUL": "a\0b",
     "no UTF-8": "caf\udce9",
     "long": LONG,

@@ -242,7 +242,8 @@ def _read_csv(path: Path) -> _Listed:
             names[label] = classes.clean(label, where)
         paths.append(_image_path(image, where))
         of_images.append(names[label])
-    ordered = functools.partial(classes.in_order, {*of_images}, str(path))
+    distinct = dict.fromkeys(of_images)
+    ordered = functools.partial(classes.in_order, distinct, str(path))
     return _Listed(paths, of_images, ordered)
 
 
