@@ -38,7 +38,7 @@ def clean(name: Any, where: str) -> str:
             `labels.txt` of a SavedModel has one line for each class.
 
     Example:
-        >>> clean(" cat ", "photos.csv, line 2")
+        >>> keras_lt.classes.clean(" cat ", "photos.csv, line 2")
         'cat'
     """
     if name is None or isinstance(name, bytes):
@@ -73,7 +73,7 @@ def checked(class_names: Sequence[Any], where: str) -> tuple[str, ...]:
             numbers, not by value.
 
     Example:
-        >>> checked(["cat", "dog "], "class_names")
+        >>> keras_lt.classes.checked(["cat", "dog "], "class_names")
         ('cat', 'dog')
     """
     if isinstance(class_names, (Mapping, set, frozenset)):
@@ -104,7 +104,7 @@ def in_order(class_names: Iterable[Any], where: str) -> list[str]:
         ValueError: As `checked`.
 
     Example:
-        >>> in_order(["10", "2", "-1"], "photos.csv")
+        >>> keras_lt.classes.in_order(["10", "2", "-1"], "photos.csv")
         ['-1', '2', '10']
     """
     names = [clean(name, where) for name in class_names]
@@ -124,7 +124,7 @@ def of_ids(labels: Any, where: str) -> list[str]:
             wrong, or labels are no ids from 0.
 
     Example:
-        >>> of_ids([0, 2, 2], "photos.txt")
+        >>> keras_lt.classes.of_ids([0, 2, 2], "photos.txt")
         ['0', '1', '2']
     """
     present = np.unique(labels)
@@ -147,7 +147,7 @@ def difference(class_names: Sequence[str], known: Sequence[str]) -> str | None:
         known: Those that they should be.
 
     Example:
-        >>> difference(["1", "10", "2"], ["1", "2", "10"])
+        >>> keras_lt.classes.difference(["1", "10", "2"], ["1", "2", "10"])
         "class 1 is '10', not '2' (the same names in another order)"
     """
     names, known = [*map(str, class_names)], [*map(str, known)]

@@ -23,9 +23,9 @@ def brief(value: Any) -> str:
         of a long text its start and its length.
 
     Example:
-        >>> brief(range(1000))
+        >>> keras_lt.messages.brief(range(1000))
         '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … (1,000 in all)]'
-        >>> brief([3, 4])
+        >>> keras_lt.messages.brief([3, 4])
         '[3, 4]'
     """
     if isinstance(value, np.ndarray):
@@ -66,5 +66,5 @@ def _cut(value: Any, characters: int) -> str:
         if len(value) <= characters:
             return shown
         return f"{shown}… ({len(value):,} characters)"
-    shown = repr(value)
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= characters else f"{shown[:characters]}…"

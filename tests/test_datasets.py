@@ -342,15 +342,17 @@ def test_own_tfds_data(tmp_path):
     places = np.random.default_rng(1).permutation(20)
     for place, example in zip(places, examples, strict=True):
         example["id"] = f"image_{place:02d}"
-    features = small_features() | {"id": tfds.features.Text()}
+    # Nor do the names of the classes.
+    label = tfds.features.ClassLabel(names=["10", "9"])
+    features = small_features(label=label) | {"id": tfds.features.Text()}
     store(tmp_path, "small_pets", features, examples)
     dataset = datasets.load("small_pets", split="train", data_dir=tmp_path)
-    assert dataset.class_names == ("cat", "dog")
+    assert dataset.class_names == ("9", "10")
     order = np.argsort(places)
     np.testing.assert_array_equal(
         dataset.images, [examples[number]["image"] for number in order]
     )
-    np.testing.assert_array_equal(dataset.labels, order % 2)
+    np.testing.assert_array_equal(dataset.labels, 1 - order % 2)
 
 
 def test_data_larger_than_memory_needs_array_records(tmp_path, monkeypatch):
@@ -383,12 +385,15 @@ def test_images_of_several_sizes_need_array_records(tmp_path):
 
 
 def test_array_records_are_read_by_index(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    label = tfds.features.ClassLabel(names=["dog", "cat"])
     shapes = [(8 + number, 12, 3) for number in range(7)]
     examples = small_examples(shapes)
     store(
         tmp_path,
         "small_records",
-        small_features((None, None, 3)),
+        small_features((None, None, 3), label),
         examples,
         file_format="array_record",
     )
@@ -405,7 +410,7 @@ def test_array_records_are_read_by_index(tmp_path, monkeypatch):
     data = load()
     assert data.image_shape == (6, 6, 3)
     assert data.class_names == ("cat", "dog")
-    assert data.class_counts.tolist() == [4, 3]
+    assert data.class_counts.tolist() == [3, 4]
     found = {}
     for index in range(7):
         with Image.open(io.BytesIO(data.source.read(index))) as image:
@@ -413,14 +418,14 @@ def test_array_records_are_read_by_index(tmp_path, monkeypatch):
     for example in examples:  # TFDS shuffles them, and their sizes differ
         image, label = found[example["image"].shape[:2]]
         np.testing.assert_array_equal(image, example["image"])
-        assert label == example["label"]
+        assert label == 1 - example["label"]
     want = [datasets.decode(data.source.read(index), 6) for index in range(7)]
     np.testing.assert_array_equal(data.images[:], want)
     assert data.name(3) == "small_records/train[3]"
     # Labels are read once: a second start finds them beside the files.
     (kept,) = tmp_path.rglob("keras_lt_labels_train.npy")
-    np.testing.assert_array_equal(np.load(kept), data.labels)
-    np.save(kept, 1 - data.labels)
+    np.testing.assert_array_equal(np.load(kept), 1 - data.labels)
+    np.save(kept, data.labels)
     np.testing.assert_array_equal(load().labels, 1 - data.labels)
     with pytest.raises(ValueError, match=r"train.*split='test'"):
         datasets.load("small_records", split="test", data_dir=tmp_path)

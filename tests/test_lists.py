@@ -364,6 +364,7 @@ def test_annotations_that_agree(root):
         (lambda c: c["images"][1].pop("id"), "images[1]: {"),
         (lambda c: c["categories"][1].update(name={}), "categories[1]: {"),
         (lambda c: c["categories"][1].update(name=None), "categories[1]: {"),
+        (lambda c: c["categories"][1].update(name=True), "categories[1]: {"),
         (lambda c: c["annotations"].append(3), "annotations[3]: 3"),
         (lambda c: c.update(annotations={}), "without a list annotations"),
         (lambda c: c.pop("categories"), "without a list categories"),
@@ -539,6 +540,23 @@ def test_runs_of_other_classes_do_not_go_on(other, monkeypatch, capsys):
     code, error = said(monkeypatch, capsys, f"--workdir={other}")
     assert code == 1 and "it is of class_names=['0', '7'" in error
     assert error.endswith("(the same in another order)")
+
+
+def test_errors_of_the_recipe_are_short(root, monkeypatch, capsys):
+    (root / "a.csv").write_text(f'path,label,more\n0.png,,"{LONG[:100_000]}"\n')
+    workdir = f"--workdir={root / 'run'}"
+    code, error = said(
+        monkeypatch, capsys, f"--dataset=list:{root / 'a.csv'}", workdir
+    )
+    assert code == 1 and "a.csv, line 2" in error and len(error) < 1200
+
+    def load(*args, **kwargs):
+        raise ValueError(LONG)
+
+    monkeypatch.setattr(datasets, "load", load)
+    code, error = said(monkeypatch, capsys, f"--workdir={root / 'other'}")
+    assert code == 1 and error.endswith("(200,000 characters)")
+    assert len(error) < 1200
 
 
 def test_features_of_other_classes_are_not_compared(run, other, monkeypatch):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lt import counts, datasets, losses, streams
 from keras_lt.checkpoints import _difference
@@ -23,6 +24,10 @@ from keras_lt.messages import brief, one_line
 )
 def test_what_is_short_is_shown_whole(value, shown):
     assert brief(value) == shown
+
+
+def test_what_has_lines_is_shown_in_one():
+    assert "\n" not in brief(tf.ones([3, 3]))
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,7 @@ def _pairs(
         where = f"{path}, {kind}[{number}]"
         if not isinstance(entry, dict) or not all(
             isinstance(entry.get(each), (str, int, float))
+            and not isinstance(entry[each], bool)
             for each in (key, value)
         ):
             raise ValueError(f"{expected}. Received: {where}: {brief(entry)}")

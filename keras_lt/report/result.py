@@ -309,8 +309,7 @@ def class_names_of(path: str | os.PathLike) -> list[str] | None:
         ValueError: If one can't be read.
 
     Example:
-        >>> class_names_of("runs/quickstart/model.keras")[:3]
-        ['0', '1', '2']
+        >>> names = keras_lt.report.class_names_of("runs/ce_0/model.keras")
     """
     above = Path(path).resolve().parents[:3]
     runs = [p.parent for p in above[:2] if p.name == "checkpoints"]
