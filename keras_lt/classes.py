@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 # Control characters, line and paragraph separators, and surrogates, which
 # stand for bytes that are not UTF-8.
 _NOT_TEXT = {"Cc", "Zl", "Zp", "Cs"}
+_ALIKE = "only white space, zeros or the Unicode form differ"
 
 
 def clean(name: Any, where: str) -> str:
@@ -170,9 +171,6 @@ def alike(name: str, class_names: Sequence[str]) -> str | None:
     if keys[0] not in keys[1:]:
         return None
     return class_names[keys.index(keys[0], 1) - 1]
-
-
-_ALIKE = "only white space, zeros or the Unicode form differ"
 
 
 def _are_numbers(names: Sequence[str]) -> bool:

@@ -25,8 +25,8 @@ class Dataset:
         class_names: tuple of C strings.
 
     Raises:
-        TypeError: If images or labels have another dtype, or class names are no
-            texts in an order.
+        TypeError: If images or labels have another dtype, or class names are
+            not text or have no order.
         ValueError: If shapes do not fit, there is no image, a label is out of
             range, or a float image is not finite; if a name is empty, is not
             one line of UTF-8, or occurs twice, or two differ only by white

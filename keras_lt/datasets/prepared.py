@@ -151,9 +151,7 @@ def _by_random_access(builder: Any, split: str, **decoding: Any) -> FileDataset:
 def _in_order(
     labels: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """Labels and names of classes in the order of `load`, which TFDS' may not
-    be.
-    """
+    """Labels and names of classes of TFDS, in the order of all sources."""
     names = classes.checked(names, "names of TFDS")
     ordered = classes.in_order(names, "names of TFDS")
     places = {name: label for label, name in enumerate(ordered)}

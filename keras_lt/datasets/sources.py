@@ -163,8 +163,8 @@ def index_list(
     Raises:
         OSError: If an image does not exist.
         ValueError: If a line is malformed, a label is not one of those for
-            training, a name is none that a class may have, or a path leads out
-            of the root or to no file.
+            training or has no name that `keras_lt.classes.clean` takes, or a
+            path leads out of the root or to no file.
     """
     path = Path(file.replace("{split}", split))
     read = _READERS.get(path.suffix.lower(), _read_text)
