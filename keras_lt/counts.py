@@ -1,57 +1,162 @@
 """Class counts: long-tailed profiles, effective-number weights, shot groups."""
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
+from keras_lt import classes
+from keras_lt.arguments import integer, real
 from keras_lt.messages import brief
 
 PROFILES = ("exp", "step")
 
 
-def validate_class_counts(class_counts) -> np.ndarray:
-    """Checks a vector of class counts and returns it as int64.
+def validate_class_counts(class_counts, class_names=None) -> np.ndarray:
+    """Checks class counts, puts them in order, and returns them as int64.
+
+    What `labels.value_counts()` of pandas gives is in the order of frequency:
+    the counts of a Series, or of a mapping, are put in the order of its index.
 
     Args:
         class_counts: `(C,)` images per class, by label id. Integers, or floats
-            of integral value; zeros are legal.
+            of integral value; zeros are legal. A pandas Series or a mapping
+            has as its index all label ids from 0 to C - 1, or all names of the
+            classes: names without `class_names` are numbered as
+            `keras_lt.datasets` numbers them, by name (by value where all are
+            numbers).
+        class_names: C names by label id, where they are known: those of a
+            Series or mapping are looked up among them, and a class that it
+            lacks has no images.
 
     Returns:
         int64 array, shape `(C,)`.
 
     Raises:
         ValueError: if it is not 1-d, holds a fraction, a negative or a
-            non-finite value, or no positive one.
-        TypeError: if it does not hold numbers.
+            non-finite value, or no positive one; if its sum is 2^63 or more;
+            if an index lacks a label id, repeats one, or has another one.
+        TypeError: if it does not hold numbers, or an index holds neither label
+            ids nor names.
 
     Example:
-        >>> keras_lt.counts.validate_class_counts([500, 50.0, 0])
-        array([500,  50,   0])
+    >>> validate_class_counts([500, 50.0, 0])
+    array([500,  50,   0])
+    >>> validate_class_counts({"dog": 500, "cat": 50})
+    array([ 50, 500])
     """
-    counts = np.asarray(class_counts)
+    counts = by_label("class_counts", class_counts, class_names=class_names)
     if counts.ndim != 1 or counts.size == 0:
         raise ValueError(
             "Expected class_counts of shape (num_classes,). "
             f"Received: class_counts.shape={counts.shape}"
         )
-    if counts.dtype.kind not in "iuf":
-        raise TypeError(
-            "Expected class_counts to hold integers. "
-            f"Received: class_counts={brief(class_counts)}"
-        )
-    bad = ~(np.isfinite(counts) & (counts >= 0) & (counts == np.floor(counts)))
-    if bad.any():
-        label = int(np.argmax(bad))
+    counts = counts.tolist()  # Python's numbers: these do not wrap
+    for label, count in enumerate(counts):
+        if not isinstance(count, (int, float)) or isinstance(count, bool):
+            raise TypeError(
+                "Expected class_counts to hold integers. "
+                f"Received: class_counts[{label}]={brief(count)}"
+            )
+        # NaN is no more itself than infinity is finite.
+        if not 0 <= count < float("inf") or count != int(count):
+            raise ValueError(
+                "Expected class_counts to be integers, zero or more. "
+                f"Received: class_counts[{label}]={count}"
+            )
+        counts[label] = int(count)
+    if not 0 < sum(counts) < 1 << 63:
+        bound = "at least one positive count" if not any(counts) else None
         raise ValueError(
-            "Expected class_counts to be integers, zero or more. "
-            f"Received: class_counts[{label}]={counts[label]}"
-        )
-    if not counts.any():
-        raise ValueError(
-            "Expected class_counts with at least one positive count. "
+            f"Expected class_counts with {bound or 'a sum below 2^63'}. "
             f"Received: class_counts={brief(counts)}"
         )
-    return counts.astype(np.int64)
+    return np.array(counts, np.int64)
+
+
+def by_label(name: str, values, dtype=None, class_names=None) -> np.ndarray:
+    """Returns numbers by label id: those of a Series or mapping put in order.
+
+    Args:
+        name: Name of the argument, for errors.
+        values: `(C,)`, or a pandas Series or a mapping, as
+            `validate_class_counts` takes them.
+        dtype: dtype of the result; as it comes if None.
+        class_names: As `validate_class_counts` takes them; numbers of a class
+            that is lacking are 0.
+
+    Returns:
+        The numbers as an array; nothing but the order is checked.
+
+    Raises:
+        TypeError: as `validate_class_counts`.
+        ValueError: as `validate_class_counts`, for an index.
+
+    Example:
+    >>> by_label("class_weights", {1: 2.0, 0: 0.5})
+    array([0.5, 2. ])
+    """
+    index = None
+    if isinstance(values, Mapping):
+        index, values = [*values], [*values.values()]
+    elif not callable(getattr(values, "index", len)):  # a method of lists
+        index = [*values.index]
+    if isinstance(values, (list, tuple)) and any(
+        isinstance(value, (bool, np.bool_)) for value in values
+    ):
+        values = np.array(values, object)  # bools among numbers would be numbers
+    numbers = np.asarray(values, dtype)
+    if index is not None:
+        places = _label_ids(name, index, class_names)
+        size = len(index) if class_names is None else len(class_names)
+        ordered = np.zeros((size, *numbers.shape[1:]), numbers.dtype)
+        ordered[places] = numbers
+        return ordered
+    if class_names is not None and numbers.shape != (len(class_names),):
+        raise ValueError(
+            f"Expected {name} of {len(class_names)} classes, as class_names. "
+            f"Received: {name}.shape={numbers.shape}"
+        )
+    return numbers
+
+
+def _label_ids(name: str, index: list, class_names) -> list[int]:
+    """The label id of each entry of an index."""
+    if all(isinstance(key, str) for key in index):
+        where = f"the index of {name}"
+        known = classes.in_order(index, where)  # refuses repeated names
+        if class_names is not None:
+            known = [*classes.checked(class_names, "class_names")]
+        ids = {key: label for label, key in enumerate(known)}
+        found = [classes.clean(key, where) for key in index]
+        for key in found:
+            if key not in ids:
+                raise ValueError(
+                    f"Expected {name} of classes of class_names="
+                    f"{brief(known)}. Received: {where}: {brief(key)}"
+                )
+        return [ids[key] for key in found]
+    for key in index:
+        if isinstance(key, (bool, np.bool_)) or not isinstance(
+            key, (int, np.integer)
+        ):
+            raise TypeError(
+                f"Expected {name} with an index of label ids, which are "
+                "integers, or of class names. "
+                f"Received: the index of {name}: {brief(key)}"
+            )
+    size = len(index) if class_names is None else len(class_names)
+    lacking = set(range(size)) - {*index}
+    if len({*index}) < len(index) or not 0 <= min(index) <= max(index) < size:
+        wrong = f"{brief(index)}"
+    elif lacking and class_names is None:
+        wrong = f"{brief(index)}, without {min(lacking)}"
+    else:
+        return [int(key) for key in index]
+    raise ValueError(
+        f"Expected {name} with an index of the label ids 0 to {size - 1}, each "
+        f"once. Received: the index of {name}: {wrong}"
+    )
 
 
 def long_tail_counts(
@@ -86,12 +191,9 @@ def long_tail_counts(
         >>> keras_lt.counts.long_tail_counts(10, 5000, 100)
         array([5000, 2997, 1796, 1077,  645,  387,  232,  139,   83,   50])
     """
-    for name, value in (("num_classes", num_classes), ("max_count", max_count)):
-        if value != np.floor(value) or not 1 <= value < np.inf:
-            raise ValueError(
-                f"Expected {name} to be an integer, at least 1. "
-                f"Received: {name}={value}"
-            )
+    num_classes = integer("num_classes", num_classes, 1)
+    max_count = integer("max_count", max_count, 1)
+    imbalance_factor = real("imbalance_factor", imbalance_factor)
     if not 1 <= imbalance_factor < np.inf:
         raise ValueError(
             "Expected imbalance_factor >= 1 (largest class over smallest). "
@@ -102,12 +204,11 @@ def long_tail_counts(
             f"Expected profile to be one of {PROFILES}. "
             f"Received: profile={profile!r}"
         )
-    num_classes, max_count = int(num_classes), int(max_count)
     if num_classes == 1:
         return np.array([max_count], dtype=np.int64)
     # Truncation makes the counts depend on the last bit: this is the order of
     # operations, in Python floats, that gave the published ones.
-    factor = 1.0 / float(imbalance_factor)
+    factor = 1.0 / imbalance_factor
     if profile == "exp":
         counts = [
             int(max_count * (factor ** (k / (num_classes - 1.0))))
@@ -147,6 +248,7 @@ def ldam_selection(labels, class_counts, seed: int) -> np.ndarray:
     """
     labels = np.asarray(labels)
     class_counts = validate_class_counts(class_counts)
+    seed = integer("seed", seed, 0, (1 << 32) - 1)
     generator = np.random.RandomState(seed)
     selected = []
     for label, wanted in enumerate(class_counts):
@@ -189,6 +291,7 @@ def effective_number_weights(class_counts, beta: float) -> np.ndarray:
         array([0.675, 0.678, 1.647])
     """
     counts = validate_class_counts(class_counts)
+    beta = real("beta", beta)
     if not 0 <= beta < 1:
         raise ValueError(f"Expected beta in [0, 1). Received: beta={beta}")
     present = counts > 0
@@ -221,7 +324,8 @@ def log_prior(frequencies) -> np.ndarray:
     2022).
 
     Args:
-        frequencies: `(C,)` numbers of at least 0, as images per class.
+        frequencies: `(C,)` numbers of at least 0, as images per class; a Series
+            or mapping as `validate_class_counts` takes it.
 
     Returns:
         float64 array, shape `(C,)`.
@@ -233,7 +337,7 @@ def log_prior(frequencies) -> np.ndarray:
         >>> keras_lt.counts.log_prior([100, 1, 0]).round(2)
         array([  4.61,   0.  , -13.82])
     """
-    values = np.asarray(frequencies, np.float64)
+    values = by_label("frequencies", frequencies, np.float64)
     if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(
             "Expected finite class frequencies of at least 0, of shape (C,). "
@@ -262,8 +366,9 @@ def gini(class_counts) -> float:
         >>> round(keras_lt.counts.gini([100, 10, 0]), 3)
         0.606
     """
-    counts = np.sort(validate_class_counts(class_counts))
-    weights = 2 * np.arange(1, counts.size + 1) - counts.size - 1
+    # As floats: products of counts may be too large for integers.
+    counts = np.sort(validate_class_counts(class_counts)).astype(np.float64)
+    weights = 2.0 * np.arange(1, counts.size + 1) - counts.size - 1
     return float(weights @ counts / (counts.size * counts.sum()))
 
 
@@ -294,6 +399,7 @@ def shot_groups(
         array([False,  True,  True, False, False])
     """
     counts = validate_class_counts(class_counts)
+    many, few = real("many", many), real("few", few)
     if not 0 <= few <= many:
         raise ValueError(
             f"Expected 0 <= few <= many. Received: many={many}, few={few}"

@@ -4,11 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_lt.arguments import real
 from keras_lt.counts import (
+    by_label,
     effective_number_weights,
     log_prior,
     validate_class_counts,
 )
+from keras_lt.labels import dense
 from keras_lt.losses.base import Float32Loss, sum_over_replicas
 from keras_lt.messages import brief
 
@@ -36,15 +39,17 @@ class ClassWeightedLoss(Float32Loss):
     `keras_lt.callbacks.DeferredReweighting` assigns it, without retracing. It
     is state of a run, in neither config nor checkpoint.
 
-    Logits are taken to float32 at least. An integer label outside [0, C) counts
-    as an example of weight 0; `keras_lt.datasets` refuses such labels.
+    Logits are taken to float32 at least. An example whose label is no class has
+    weight 0, as `keras_lt.labels` describes it.
 
     Args:
         class_counts: `(C,)` training images per class, by label id; C >= 2. A
-            class without images gets weight 0, but for `class_weights`.
+            pandas Series or a mapping is put in order, as
+            `keras_lt.counts.validate_class_counts` describes it.
         beta: in `[0, 1)`, the class weights are
-            `keras_lt.counts.effective_number_weights(class_counts, beta)`.
-            `None` weighs all classes alike.
+            `keras_lt.counts.effective_number_weights(class_counts, beta)`, 0
+            for a class without images. `None` weighs all classes alike, those
+            without images too.
         class_weights: `(C,)` class weights to use in place of those of `beta`.
         normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
         reduction: as in `keras.losses.Loss`.
@@ -52,7 +57,8 @@ class ClassWeightedLoss(Float32Loss):
         dtype: dtype of the computation; 16-bit ones become float32.
 
     Call arguments:
-        y_true: label ids, `(B,)` or `(B, 1)`, or soft labels `(B, C)`.
+        y_true: label ids, `(B,)` or `(B, 1)`, or soft labels `(B, C)`; see
+            `keras_lt.labels`.
         y_pred: logits, `(B, C)`.
 
     Raises:
@@ -81,7 +87,7 @@ class ClassWeightedLoss(Float32Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.class_counts = validate_class_counts(class_counts)
-        self.beta = beta
+        self.beta = None if beta is None else real("beta", beta)
         self.class_weights = class_weights
         self.normalizer = normalizer
         num_classes = len(self.class_counts)
@@ -96,7 +102,8 @@ class ClassWeightedLoss(Float32Loss):
                 f"Received: normalizer={normalizer!r}"
             )
         if class_weights is not None:
-            weights = np.asarray(class_weights, np.float64)
+            weights = by_label("class_weights", class_weights, np.float64)
+            self.class_weights = weights.tolist()
             if weights.shape != (num_classes,):
                 raise ValueError(
                     f"Expected class_weights of shape ({num_classes},), as "
@@ -109,9 +116,9 @@ class ClassWeightedLoss(Float32Loss):
                     f"Received: class_weights={brief(weights)}"
                 )
         elif beta is not None:
-            weights = effective_number_weights(self.class_counts, beta)
+            weights = effective_number_weights(self.class_counts, self.beta)
         else:
-            weights = (self.class_counts > 0).astype(np.float64)
+            weights = np.ones(num_classes)
         self._weights = weights
         self.reweighting = keras.Variable(
             1.0, trainable=False, dtype="float32", name="reweighting"
@@ -131,7 +138,8 @@ class ClassWeightedLoss(Float32Loss):
 
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, self.dtype)
-        labels = self._dense_labels(y_true, logits)
+        self._check_logits(logits)
+        labels = dense(y_true, len(self.class_counts), self.dtype)
         on = ops.cast(self.reweighting, self.dtype)
         class_weights = on * ops.convert_to_tensor(
             self._weights, dtype=self.dtype
@@ -151,7 +159,7 @@ class ClassWeightedLoss(Float32Loss):
         )
         return values * ops.divide_no_nan(size, total)
 
-    def _dense_labels(self, y_true, logits):
+    def _check_logits(self, logits):
         num_classes = len(self.class_counts)
         if len(logits.shape) != 2 or logits.shape[-1] != num_classes:
             raise ValueError(
@@ -159,29 +167,13 @@ class ClassWeightedLoss(Float32Loss):
                 "(len(class_counts)), of shape (batch, C). "
                 f"Received: y_pred.shape={tuple(logits.shape)}"
             )
-        shape = tuple(y_true.shape)
-        if len(shape) == 2 and shape[-1] == num_classes:
-            return ops.cast(y_true, self.dtype)
-        if len(shape) == 2 and shape[-1] == 1:
-            y_true = ops.squeeze(y_true, axis=-1)
-        elif len(shape) != 1:
-            raise ValueError(
-                "Expected y_true to be label ids of shape (batch,) or "
-                f"(batch, 1), or soft labels of shape (batch, {num_classes}). "
-                f"Received: y_true.shape={shape}"
-            )
-        ids = ops.cast(y_true, "int32")
-        return ops.one_hot(ids, num_classes, dtype=self.dtype)
 
     def get_config(self):
-        class_weights = self.class_weights
-        if class_weights is not None:
-            class_weights = np.asarray(class_weights, np.float64).tolist()
         return {
             **super().get_config(),
             "class_counts": self.class_counts.tolist(),
             "beta": self.beta,
-            "class_weights": class_weights,
+            "class_weights": self.class_weights,
             "normalizer": self.normalizer,
         }
 
@@ -318,6 +310,7 @@ class ClassBalancedFocal(ClassWeightedLoss):
         super().__init__(
             class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
         )
+        gamma = real("gamma", gamma)
         if not 0 <= gamma < np.inf:
             raise ValueError(f"Expected gamma >= 0. Received: gamma={gamma}")
         self.gamma = gamma
@@ -374,6 +367,7 @@ class Focal(ClassWeightedLoss):
         super().__init__(
             class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
         )
+        gamma = real("gamma", gamma)
         if not 0 <= gamma < np.inf:
             raise ValueError(f"Expected gamma >= 0. Received: gamma={gamma}")
         self.gamma = gamma
@@ -437,6 +431,7 @@ class LDAM(ClassWeightedLoss):
         super().__init__(
             class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
         )
+        max_margin, scale = real("max_margin", max_margin), real("scale", scale)
         if not (0 <= max_margin < np.inf and 0 < scale < np.inf):
             raise ValueError(
                 "Expected max_margin >= 0 and scale > 0. Received: "
@@ -520,16 +515,21 @@ class LogitAdjusted(ClassWeightedLoss):
         super().__init__(
             class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
         )
+        tau = real("tau", tau)
+        label_smoothing = real("label_smoothing", label_smoothing)
         if not (0 <= tau < np.inf and 0 <= label_smoothing < 1):
             raise ValueError(
                 "Expected tau >= 0 and label_smoothing in [0, 1). Received: "
                 f"tau={tau}, label_smoothing={label_smoothing}"
             )
         self.tau = tau
-        self.prior = prior
         self.label_smoothing = label_smoothing
+        self.prior = prior
         if prior is None:
             prior = self.class_counts
+        else:
+            prior = by_label("prior", prior, np.float64)
+            self.prior = prior.tolist()
         self._adjustment = tau * log_prior(prior)
         if len(self._adjustment) != len(self.class_counts):
             raise ValueError(
@@ -546,13 +546,10 @@ class LogitAdjusted(ClassWeightedLoss):
         )
 
     def get_config(self):
-        prior = self.prior
-        if prior is not None:
-            prior = np.asarray(prior, np.float64).tolist()
         return {
             **super().get_config(),
             "tau": self.tau,
-            "prior": prior,
+            "prior": self.prior,
             "label_smoothing": self.label_smoothing,
         }
 
@@ -652,6 +649,7 @@ class LabelAwareSmoothing(ClassWeightedLoss):
         super().__init__(
             class_counts, beta=beta, normalizer=normalizer, name=name, **kwargs
         )
+        head, tail = real("head", head), real("tail", tail)
         if not (0 <= head < 1 and 0 <= tail < 1):
             raise ValueError(
                 "Expected head and tail in [0, 1). Received: "

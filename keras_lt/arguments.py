@@ -1,0 +1,92 @@
+"""Numbers that arguments hold: NumPy's scalars are taken as Python's."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def integer(
+    name: str, value: Any, least: int | None = None, most: int | None = None
+) -> int:
+    """Returns an argument that is to be an integer.
+
+    Args:
+        name: Name of the argument, for errors.
+        value: What it is: an `int`, or a scalar of NumPy or a tensor that
+            holds an integer.
+        least: The lowest value allowed, or None.
+        most: The highest value allowed, or None.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is no integer (2.0 is none), or out of its range.
+
+    Example:
+        >>> integer("batch_size", np.int64(128), least=1)
+        128
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        error = ValueError if isinstance(value, (float, np.floating)) else None
+        raise (error or TypeError)(
+            f"Expected {name} to be an integer{_range(least, most)}. "
+            f"Received: {name}={value!r}"
+        ) from None
+    if (least is not None and number < least) or (
+        most is not None and number > most
+    ):
+        raise ValueError(
+            f"Expected {name} to be an integer{_range(least, most)}. "
+            f"Received: {name}={value}"
+        )
+    return number
+
+
+def real(name: str, value: Any) -> int | float:
+    """Returns an argument that is to be a number, for its range to be checked.
+
+    Args:
+        name: Name of the argument, for errors.
+        value: What it is: a number, or a scalar of NumPy or a tensor.
+
+    Raises:
+        TypeError: If it is no number.
+
+    Example:
+        >>> real("beta", np.float64(0.999))
+        0.999
+    """
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value):
+            raise TypeError
+        try:
+            return operator.index(value)  # errors show 20 and not 20.0
+        except TypeError:
+            return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"Expected {name} to be a number. Received: {name}={value!r}"
+        ) from None
+
+
+def function(name: str, value: Any) -> Any:
+    """Returns an argument that is to be a function.
+
+    Raises:
+        TypeError: If it can't be called.
+    """
+    if not callable(value):
+        raise TypeError(
+            f"Expected {name} to be a function. Received: {name}={value!r}"
+        )
+    return value
+
+
+def _range(least: int | None, most: int | None) -> str:
+    if most is not None:
+        return f" from {least} to {most}"
+    return "" if least is None else f", at least {least}"
