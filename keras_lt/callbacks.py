@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_lt.arguments import integer
 from keras_lt.checkpoints import Checkpointing
 from keras_lt.nonfinite import SkipNonFinite, StopOnNonFinite
 from keras_lt.tensorboard import LongTailTensorBoard
@@ -51,12 +52,7 @@ class DeferredReweighting(keras.callbacks.Callback):
 
     def __init__(self, start_epoch: int):
         super().__init__()
-        if start_epoch < 0:
-            raise ValueError(
-                "Expected start_epoch >= 0. "
-                f"Received: start_epoch={start_epoch}"
-            )
-        self.start_epoch = start_epoch
+        self.start_epoch = integer("start_epoch", start_epoch, 0)
 
     def on_train_begin(self, logs: Any = None) -> None:
         tasks = getattr(self.model, "tasks", ())  # of a DualBranch

@@ -104,7 +104,8 @@ def by_label(name: str, values, dtype=None, class_names=None) -> np.ndarray:
     if isinstance(values, (list, tuple)) and any(
         isinstance(value, (bool, np.bool_)) for value in values
     ):
-        values = np.array(values, object)  # bools among numbers would be numbers
+        # An array of numbers would take bools among them for numbers.
+        values = np.array(values, object)
     numbers = np.asarray(values, dtype)
     if index is not None:
         places = _label_ids(name, index, class_names)
@@ -146,17 +147,12 @@ def _label_ids(name: str, index: list, class_names) -> list[int]:
                 f"Received: the index of {name}: {brief(key)}"
             )
     size = len(index) if class_names is None else len(class_names)
-    lacking = set(range(size)) - {*index}
     if len({*index}) < len(index) or not 0 <= min(index) <= max(index) < size:
-        wrong = f"{brief(index)}"
-    elif lacking and class_names is None:
-        wrong = f"{brief(index)}, without {min(lacking)}"
-    else:
-        return [int(key) for key in index]
-    raise ValueError(
-        f"Expected {name} with an index of the label ids 0 to {size - 1}, each "
-        f"once. Received: the index of {name}: {wrong}"
-    )
+        raise ValueError(
+            f"Expected {name} with an index of the label ids 0 to {size - 1}, "
+            f"each once. Received: the index of {name}: {brief(index)}"
+        )
+    return [int(key) for key in index]
 
 
 def long_tail_counts(

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_lt.arguments import integer
 from keras_lt.messages import brief
 
 SCALES = ("n2", "n")
@@ -95,7 +96,7 @@ def sample(
     k = _checked_size(k, len(d))
     if k in (0, len(d)):
         return np.arange(k)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(_checked_seed(seed))
     ratios = u**2 / d
     largest = 1.0 + np.partition(ratios, len(d) - k)[len(d) - k :].sum()
     draws = _conditional_bernoulli(np.log(d), k, generator)
@@ -137,8 +138,14 @@ def balanced_subset(
         array([10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
     """
     labels = np.asarray(labels)
-    if k < 1:
-        raise ValueError(f"Expected k >= 1. Received: k={k}")
+    if labels.ndim != 1 or not (
+        labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
+    ):
+        raise ValueError(
+            "Expected labels to be ids of at least 0, integers of shape (N,). "
+            f"Received: labels={brief(labels)}"
+        )
+    k, seed = integer("k", k, 1), _checked_seed(seed)
     for name, values in (
         ("probabilities", probabilities),
         ("complements", complements),
@@ -161,7 +168,7 @@ def balanced_subset(
             drawn = sample(
                 p,
                 k,
-                seed=[*np.atleast_1d(seed), label],
+                seed=[*seed, label],
                 scale=scale,
                 complements=c,
             )
@@ -196,9 +203,12 @@ def log_probability(
         1.0
     """
     u, d = _factors(probabilities, complements, scale)
-    subset = np.asarray(subset, np.int64)
+    subset = np.asarray(subset)
+    if subset.size == 0:
+        subset = subset.astype(np.int64)
     if (
         subset.ndim != 1
+        or subset.dtype.kind not in "iu"
         or len(np.unique(subset)) != len(subset)
         or not ((subset >= 0) & (subset < len(d))).all()
     ):
@@ -206,6 +216,7 @@ def log_probability(
             f"Expected a subset of distinct items from 0 to {len(d) - 1}. "
             f"Received: subset={brief(subset)}"
         )
+    subset = subset.astype(np.int64)
     k = len(subset)
     if k in (0, len(d)):
         return 0.0
@@ -305,7 +316,7 @@ def sample_features(
         ):
             raise ValueError(
                 "Expected quality of shape (N,), finite and at least 0. "
-                f"Received: quality={quality} for N={len(features)}"
+                f"Received: quality={brief(quality)} for N={len(features)}"
             )
         features = quality[:, None] * features
     values, vectors = np.linalg.eigh(features.T @ features)
@@ -315,7 +326,7 @@ def sample_features(
     if k == 0:
         return np.arange(0)
     values, vectors = values[positive], vectors[:, positive]
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(_checked_seed(seed))
     chosen = np.arange(rank)
     if k < rank:
         chosen = next(_conditional_bernoulli(np.log(values), k, generator))
@@ -382,12 +393,24 @@ def _checked_probabilities(name: str, values) -> np.ndarray:
 
 
 def _checked_size(k: int, most: int, what: str = "N") -> int:
-    if k != int(k) or not 0 <= k <= most:
+    k = integer("k", k)
+    if not 0 <= k <= most:
         raise ValueError(
             f"Expected k to be an integer from 0 to {most}, {what}. "
             f"Received: k={k}"
         )
-    return int(k)
+    return k
+
+
+def _checked_seed(seed: int | Sequence[int]) -> list[int]:
+    """A seed as NumPy takes it, of one integer or several."""
+    several = isinstance(seed, Sequence) or np.ndim(seed) == 1
+    seeds = [integer("seed", each, 0) for each in (seed if several else [seed])]
+    if not seeds:
+        raise ValueError(
+            f"Expected seed to be an integer or several. Received: seed={seed}"
+        )
+    return seeds
 
 
 def _conditional_bernoulli(log_odds: np.ndarray, k: int, generator):

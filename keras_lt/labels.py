@@ -6,8 +6,8 @@ classes as mixing makes them.
 An ignored label is an id of no class, such as -1, or C and more, or a row
 without a positive share (`one_hot(-1)`). Its example has weight 0 in every loss
 and every metric here. Where a loss is a mean over the batch the example counts
-in the batch's size, as one of `sample_weight` 0 does. Eager calls warn, and name
-the label; `keras_lt.datasets` and `keras_lt.metrics.evaluate` refuse such labels.
+in the batch's size, as one of `sample_weight` 0 does. Eager calls warn, and
+name the label; `keras_lt.datasets` and `keras_lt.metrics.evaluate` refuse it.
 """
 
 import warnings

@@ -1,6 +1,8 @@
-"""Long-tail metrics as `keras.metrics.Metric`, and `evaluate`, which scores
-a whole test set with them. Top-1 is Keras' own
-`SparseCategoricalAccuracy`.
+"""Long-tail metrics as `keras.metrics.Metric`, and `evaluate` of a test set.
+
+Metrics take labels in every form that `keras_lt.labels` describes, so that one
+metric serves training on mixed labels and validation on label ids. They know
+their direction: `EarlyStopping(monitor="val_balanced")` needs no `mode`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +13,23 @@ import tensorflow as tf
 from keras import ops
 
 from keras_lt import distribute
+from keras_lt.arguments import integer, real
 from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.labels import IGNORED, class_ids
 
 GROUPS = ("many", "medium", "few", "unseen")
 MAX_CONFUSION_CLASSES = 1000
 _CHUNK = 4096
 
 
-def _class_ids(y_true, num_classes: int):
-    """Class ids (B,) from ids (B,) or (B, 1), or from rows (B, C)."""
-    y_true = ops.convert_to_tensor(y_true)
-    if len(y_true.shape) == 2 and y_true.shape[-1] == num_classes > 1:
-        return ops.cast(ops.argmax(y_true, axis=-1), "int32")
-    return ops.cast(ops.reshape(y_true, (-1,)), "int32")
+def _check_rank(y_pred):
+    y_pred = ops.convert_to_tensor(y_pred)
+    if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
+        raise ValueError(
+            "Expected `y_pred` of shape (batch, num_classes), 2 classes at "
+            f"least. Received: y_pred.shape={tuple(y_pred.shape)}"
+        )
+    return y_pred
 
 
 def _check_scores(y_pred, num_classes: int):
@@ -36,19 +42,17 @@ def _check_scores(y_pred, num_classes: int):
     return y_pred
 
 
-def _check_num_classes(num_classes: int) -> None:
-    if not isinstance(num_classes, (int, np.integer)) or num_classes < 1:
-        raise ValueError(
-            "Expected `num_classes` to be a positive integer. "
-            f"Received: num_classes={num_classes!r}"
-        )
-
-
-def _weights(sample_weight, like, dtype):
+def _weights(sample_weight, labels, dtype):
+    """Weights (B,), 0 for ignored labels."""
+    known = labels != IGNORED
     if sample_weight is None:
-        return ops.ones(ops.shape(like), dtype=dtype)
+        return ops.cast(known, dtype)
     weights = ops.reshape(ops.cast(sample_weight, dtype), (-1,))
-    return ops.broadcast_to(weights, ops.shape(like))
+    return ops.where(known, weights, ops.zeros_like(weights))
+
+
+def _predicted(y_pred):
+    return ops.cast(ops.argmax(y_pred, axis=-1), "int32")
 
 
 def _divide_or_nan(numerator, denominator):
@@ -60,8 +64,10 @@ def _divide_or_nan(numerator, denominator):
 class _PerClass(keras.metrics.Metric):
     """Sums of hits and of images a class, 2 C numbers of state."""
 
+    _direction = "up"
+
     def __init__(self, num_classes, name=None, dtype=None):
-        _check_num_classes(num_classes)
+        num_classes = integer("num_classes", num_classes, 1)
         super().__init__(name=name, dtype=dtype)
         self.num_classes = num_classes
         self.correct, self.total = (
@@ -76,10 +82,10 @@ class _PerClass(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_pred = _check_scores(y_pred, self.num_classes)
-        labels = _class_ids(y_true, self.num_classes)
+        labels = class_ids(y_true, self.num_classes)
         weights = _weights(sample_weight, labels, self.dtype)
-        hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels
-        hits = ops.cast(hits, self.dtype) * weights
+        hits = ops.cast(_predicted(y_pred) == labels, self.dtype) * weights
+        labels = ops.maximum(labels, 0)
         self.correct.assign_add(
             ops.segment_sum(hits, labels, num_segments=self.num_classes)
         )
@@ -95,6 +101,57 @@ class _PerClass(keras.metrics.Metric):
         safe = ops.where(self.total > 0, self.total, 1)
         return _divide_or_nan(
             ops.sum(present * self.correct / safe), ops.sum(present)
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class Top1Accuracy(keras.metrics.Metric):
+    """Share of the images whose class has the highest score.
+
+    It takes label ids and rows of shares in turn; of a row, as mixing makes
+    it, the class of the largest share counts. Keras' `metrics=["accuracy"]`
+    settles for the form that it sees first: trained on mixed labels it scores
+    label ids of a hold-out 0. NaN before any image.
+
+    Args:
+        name: Name of the metric.
+        dtype: Dtype of state and result.
+
+    Raises:
+        ValueError: If scores are not of rank 2, or labels are neither ids nor
+            rows of as many.
+
+    Example:
+
+    >>> metric = Top1Accuracy()
+    >>> scores = [[2.0, 0.0], [2.0, 0.0]]
+    >>> float(metric([0, 1], scores)), float(metric([[0.7, 0.3]], scores[:1]))
+    (0.5, 0.6666666865348816)
+    """
+
+    _direction = "up"
+
+    def __init__(self, name: str = "top1", dtype: str | None = None):
+        super().__init__(name=name, dtype=dtype)
+        self.correct, self.total = (
+            self.add_weight(
+                shape=(), initializer="zeros", dtype=self.dtype, name=part
+            )
+            for part in ("correct", "total")
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = _check_rank(y_pred)
+        labels = class_ids(y_true, y_pred.shape[-1])
+        weights = _weights(sample_weight, labels, self.dtype)
+        hits = ops.cast(_predicted(y_pred) == labels, self.dtype)
+        self.correct.assign_add(ops.sum(hits * weights))
+        self.total.assign_add(ops.sum(weights))
+
+    def result(self):
+        return _divide_or_nan(
+            ops.convert_to_tensor(self.correct),
+            ops.convert_to_tensor(self.total),
         )
 
 
@@ -228,12 +285,13 @@ class ShotAccuracy(_PerClass):
                 "Expected `average` to be 'macro' or 'pooled'. "
                 f"Received: average={average!r}"
             )
+        class_counts = validate_class_counts(class_counts)
         mask = shot_groups(class_counts, many=many, few=few)[group]
         super().__init__(len(mask), name=name or group, dtype=dtype)
-        self.class_counts = class_counts
+        self.class_counts = class_counts.tolist()
         self.group = group
-        self.many = many
-        self.few = few
+        self.many = real("many", many)
+        self.few = real("few", few)
         self.average = average
         self._mask = mask
 
@@ -248,7 +306,7 @@ class ShotAccuracy(_PerClass):
     def get_config(self):
         return {
             **super().get_config(),
-            "class_counts": np.asarray(self.class_counts).tolist(),
+            "class_counts": self.class_counts,
             "group": self.group,
             "many": self.many,
             "few": self.few,
@@ -285,7 +343,7 @@ class ConfusionMatrix(keras.metrics.Metric):
         name: str = "confusion",
         dtype: str | None = None,
     ):
-        _check_num_classes(num_classes)
+        num_classes = integer("num_classes", num_classes, 1)
         super().__init__(name=name, dtype=dtype)
         self.num_classes = num_classes
         self.counts = self.add_weight(
@@ -297,12 +355,12 @@ class ConfusionMatrix(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_pred = _check_scores(y_pred, self.num_classes)
-        labels = _class_ids(y_true, self.num_classes)
-        predicted = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        labels = class_ids(y_true, self.num_classes)
         kept = _weights(sample_weight, labels, "float32") != 0
+        labels = ops.maximum(labels, 0)
         cells = ops.segment_sum(
             ops.cast(kept, "int32"),
-            labels * self.num_classes + predicted,
+            labels * self.num_classes + _predicted(y_pred),
             num_segments=self.num_classes**2,
         )
         self.counts.assign_add(
@@ -343,6 +401,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         0.25
     """
 
+    _direction = "down"
+
     def __init__(
         self,
         num_bins: int = 15,
@@ -350,11 +410,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         name: str = "ece",
         dtype: str | None = None,
     ):
-        if not isinstance(num_bins, (int, np.integer)) or num_bins < 1:
-            raise ValueError(
-                "Expected `num_bins` to be a positive integer. "
-                f"Received: num_bins={num_bins!r}"
-            )
+        num_bins = integer("num_bins", num_bins, 1)
         super().__init__(name=name, dtype=dtype)
         self.num_bins = num_bins
         self.from_logits = from_logits
@@ -369,18 +425,13 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_pred = ops.cast(y_pred, self.dtype)
-        if len(y_pred.shape) != 2:
-            raise ValueError(
-                "Expected `y_pred` of shape (batch, num_classes). "
-                f"Received: y_pred.shape={tuple(y_pred.shape)}"
-            )
+        y_pred = ops.cast(_check_rank(y_pred), self.dtype)
         if self.from_logits:
             y_pred = ops.softmax(y_pred, axis=-1)
-        labels = _class_ids(y_true, y_pred.shape[-1])
+        labels = class_ids(y_true, y_pred.shape[-1])
         weights = _weights(sample_weight, labels, self.dtype)
         confidence = ops.max(y_pred, axis=-1)
-        hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels
+        hits = _predicted(y_pred) == labels
         bins = ops.cast(ops.ceil(confidence * self.num_bins), "int32") - 1
         self.excess.assign_add(
             ops.segment_sum(
@@ -449,8 +500,9 @@ def predict(
 
     Args:
         model: Maps images (B, ...) to scores (B, C).
-        dataset: Finite `tf.data.Dataset` of (images, labels), such as
-            `keras_lt.streams.evaluation` gives; or a function with an
+        dataset: Finite `tf.data.Dataset` of batches (images, labels), such as
+            `keras_lt.streams.evaluation` gives, or (images, labels, weights),
+            whose weights are left out; or a function with an
             argument `shard`, (i, n), that gives the i-th of n parts of one,
             such as a `functools.partial` of it. Each process of the model's
             strategy then scores its part, and all have all scores.
@@ -461,14 +513,7 @@ def predict(
         Scores, float32 (N, C), and labels (N,).
 
     Raises:
-        ValueError: If `dataset` is empty or infinite.
-
-    Example:
-        >>> logits, labels = keras_lt.metrics.predict(
-        ...     model, keras_lt.streams.evaluation(test, 100)
-        ... )
-        >>> logits.shape
-        (450, 10)
+        ValueError: If `dataset` is empty or infinite, or has no batches.
     """
     strategy = model.distribute_strategy
     is_sharded = callable(dataset)
@@ -481,7 +526,14 @@ def predict(
     step = step or prediction_step(model)
     replicas = distribute.local_replicas(strategy)
     batches, size = [], 0
-    for images, own in dataset:
+    for batch in dataset:
+        images, own, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if own is None or np.ndim(own) == 0:
+            raise ValueError(
+                "Expected `dataset` of batches (images, labels), as "
+                "dataset.batch(size) makes them. Received: "
+                + ("no labels" if own is None else "labels of shape ()")
+            )
         rows = len(own)
         if replicas > 1:  # all batches as large as the first one
             size = max(size, -(-rows // replicas) * replicas)
@@ -511,6 +563,9 @@ def true_class_probabilities(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         p and 1 - p, both float64 (N,) and exact where the other is close to 1.
 
+    Raises:
+        ValueError: On labels of another number or out of range.
+
     Example:
         >>> p, complements = keras_lt.metrics.true_class_probabilities(
         ...     [[0.0, 40.0]], [1]
@@ -518,7 +573,8 @@ def true_class_probabilities(logits, labels) -> tuple[np.ndarray, np.ndarray]:
         >>> float(p[0]), float(complements[0])
         (1.0, 4.248354255291589e-18)
     """
-    logits = np.asarray(logits, np.float64)
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    _check_labels(labels, len(logits), logits.shape[-1])
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     rows = np.arange(len(logits))
     true = shares[rows, labels]
@@ -538,7 +594,8 @@ def evaluate(
     """All figures of one scoring of a data set, ready for JSON.
 
     Args:
-        logits: Scores (N, C).
+        logits: Scores (N, C), or predicted class ids, integers (N,), with -1
+            for none: a miss, in no column of the confusion matrix.
         labels: Class ids (N,) or (N, 1).
         class_counts: Training images a class, integers (C,).
         many: A class with more training images is many-shot.
@@ -549,7 +606,8 @@ def evaluate(
         fractions (None for a group without an image), `per_class` (C
         fractions by label id, None for a class without an image),
         `confusion` (C x C integers, rows are true classes; None above
-        1,000 classes) and `num_images`.
+        1,000 classes) and `num_images`. Predicted ids have no confidence:
+        `ece` is None.
 
     Raises:
         ValueError: On logits that are not finite, shapes that do not agree,
@@ -563,25 +621,56 @@ def evaluate(
         0.0
     """
     class_counts = validate_class_counts(class_counts)
+    groups = shot_groups(class_counts, many=many, few=few)
     num_classes = len(class_counts)
     logits, labels = np.asarray(logits), np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    ece = None
+    if logits.ndim == 1 and logits.dtype.kind in "iu":
+        predicted = logits
+        _check_predicted(predicted, num_classes)
+        _check_labels(labels, len(predicted), num_classes)
+    else:
+        _check_logits(logits, num_classes)
+        _check_labels(labels, len(logits), num_classes)
+        predicted = logits.argmax(axis=1)
+        ece = _calibration_error(logits, labels)
+    totals = np.bincount(labels, minlength=num_classes)
+    hits = np.bincount(labels[predicted == labels], minlength=num_classes)
+    present = totals > 0
+    per_class = hits / np.maximum(totals, 1)
+
+    def mean(mask):
+        chosen = per_class[mask & present]
+        return float(chosen.mean()) if chosen.size else None
+
+    confusion = None
+    if num_classes <= MAX_CONFUSION_CLASSES:
+        seen = predicted >= 0
+        confusion = np.zeros((num_classes, num_classes), np.int64)
+        np.add.at(confusion, (labels[seen], predicted[seen]), 1)
+        confusion = confusion.tolist()
+    return {
+        "top1": float(hits.sum() / totals.sum()),
+        "balanced": mean(present),
+        "ece": ece,
+        **{group: mean(groups[group]) for group in GROUPS},
+        "per_class": [
+            float(value) if known else None
+            for value, known in zip(per_class, present, strict=True)
+        ],
+        "confusion": confusion,
+        "num_images": len(labels),
+    }
+
+
+def _check_logits(logits: np.ndarray, num_classes: int) -> None:
     if logits.ndim != 2 or logits.shape[1] != num_classes or not len(logits):
         raise ValueError(
             f"Expected `logits` of shape (N, {num_classes}), N > 0, for "
             f"{num_classes} class counts. "
             f"Received: logits.shape={logits.shape}"
-        )
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"Expected integer `labels` of shape ({len(logits)},). Received: "
-            f"labels.shape={labels.shape}, labels.dtype={labels.dtype}"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"Expected `labels` from 0 to {num_classes - 1}. Received: "
-            f"labels from {labels.min()} to {labels.max()}"
         )
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
@@ -589,36 +678,37 @@ def evaluate(
             "Expected finite `logits`. Received: NaN or infinity for "
             f"{(~finite).sum()} of {len(logits)} images"
         )
-    scalars = [
-        keras.metrics.SparseCategoricalAccuracy("top1", dtype="float64"),
-        BalancedAccuracy(num_classes, dtype="float64"),
-        ExpectedCalibrationError(dtype="float64"),
-    ] + [
-        ShotAccuracy(class_counts, group, many, few, dtype="float64")
-        for group in GROUPS
-    ]
-    per_class = PerClassAccuracy(num_classes, dtype="float64")
-    confusion = ConfusionMatrix(num_classes)
-    used = [*scalars, per_class]
-    if num_classes <= MAX_CONFUSION_CLASSES:
-        used.append(confusion)
+
+
+def _check_predicted(predicted: np.ndarray, num_classes: int) -> None:
+    if not len(predicted) or not (
+        -1 <= predicted.min() and predicted.max() < num_classes
+    ):
+        shown = "none"
+        if len(predicted):
+            shown = f"ids from {predicted.min()} to {predicted.max()}"
+        raise ValueError(
+            f"Expected predicted class ids from 0 to {num_classes - 1}, or -1 "
+            f"for none, of at least one image. Received: {shown}"
+        )
+
+
+def _check_labels(labels: np.ndarray, size: int, num_classes: int) -> None:
+    if labels.shape != (size,) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected integer `labels` of shape ({size},). Received: "
+            f"labels.shape={labels.shape}, labels.dtype={labels.dtype}"
+        )
+    if size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f"Expected `labels` from 0 to {num_classes - 1}. Received: "
+            f"labels from {labels.min()} to {labels.max()}"
+        )
+
+
+def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+    metric = ExpectedCalibrationError(dtype="float64")
     for start in range(0, len(logits), _CHUNK):
         part = slice(start, start + _CHUNK)
-        for metric in used:
-            metric.update_state(labels[part], logits[part])
-    figures = {m.name: _json_number(float(m.result())) for m in scalars}
-    return {
-        **figures,
-        "per_class": [
-            _json_number(x)
-            for x in ops.convert_to_numpy(per_class.result()).tolist()
-        ],
-        "confusion": ops.convert_to_numpy(confusion.result()).tolist()
-        if confusion in used
-        else None,
-        "num_images": len(logits),
-    }
-
-
-def _json_number(value: float) -> float | None:
-    return None if np.isnan(value) else value
+        metric.update_state(labels[part], logits[part])
+    return float(metric.result())

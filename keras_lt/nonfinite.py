@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_lt.arguments import integer
 from keras_lt.checkpoints import Checkpointing
 
 
@@ -111,9 +112,7 @@ class SkipNonFinite(_Watch):
         checkpointing: Checkpointing | None = None,
     ):
         super().__init__(checkpointing)
-        if limit < 1:
-            raise ValueError(f"Expected limit >= 1. Received: limit={limit}")
-        self.limit = limit
+        self.limit = integer("limit", limit, 1)
         with model.distribute_strategy.scope():
             self._skipped = keras.Variable(
                 0,

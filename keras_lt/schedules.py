@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from keras_lt.arguments import integer, real
 
 from keras_lt.messages import brief
 
@@ -39,14 +42,20 @@ class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         factors: Sequence[float] = (),
     ):
         super().__init__()
-        if not learning_rate > 0 or warmup_steps < 0:
+        learning_rate = real("learning_rate", learning_rate)
+        warmup_steps = integer("warmup_steps", warmup_steps, 0)
+        boundaries = [integer("boundaries", each, 0) for each in boundaries]
+        factors = [real("factors", each) for each in factors]
+        if not 0 < learning_rate < np.inf:
             raise ValueError(
-                "Expected learning_rate > 0 and warmup_steps >= 0. Received: "
-                f"learning_rate={learning_rate}, warmup_steps={warmup_steps}"
+                "Expected learning_rate > 0. "
+                f"Received: learning_rate={learning_rate}"
             )
-        if len(boundaries) != len(factors) or list(boundaries) != sorted(
-            boundaries
-        ):
+        if not all(0 <= factor < np.inf for factor in factors):
+            raise ValueError(
+                f"Expected factors of at least 0. Received: factors={factors}"
+            )
+        if len(boundaries) != len(factors) or boundaries != sorted(boundaries):
             raise ValueError(
                 "Expected increasing boundaries and one factor for each. "
                 f"Received: boundaries={brief(boundaries)}, "
@@ -70,8 +79,8 @@ class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {
             "learning_rate": self.learning_rate,
             "warmup_steps": self.warmup_steps,
-            "boundaries": list(self.boundaries),
-            "factors": list(self.factors),
+            "boundaries": self.boundaries,
+            "factors": self.factors,
         }
 
 
@@ -97,10 +106,12 @@ class CumulativeDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, initial_value: float, decay_steps: int):
         super().__init__()
-        if not initial_value >= 0 or decay_steps < 1:
+        initial_value = real("initial_value", initial_value)
+        decay_steps = integer("decay_steps", decay_steps, 1)
+        if not 0 <= initial_value < np.inf:
             raise ValueError(
-                "Expected initial_value >= 0 and decay_steps >= 1. Received: "
-                f"initial_value={initial_value}, decay_steps={decay_steps}"
+                "Expected initial_value >= 0. "
+                f"Received: initial_value={initial_value}"
             )
         self.initial_value = initial_value
         self.decay_steps = decay_steps

@@ -9,6 +9,8 @@ import zlib
 
 import tensorflow as tf
 
+from keras_lt.arguments import integer
+
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
@@ -50,15 +52,52 @@ def fold_in(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
 def key_from_seed(seed: int, name: str) -> tf.Tensor:
     """Returns the uint64 key () of a run's seed and of what it is used for.
 
-    Example:
-        >>> augmentation = keras_lt.seeding.key_from_seed(0, "augmentation")
-        >>> order = keras_lt.seeding.key_from_seed(0, "order")  # another one
-        >>> bool(augmentation == order)
-        False
+    Args:
+        seed: An integer of 64 bits.
+        name: What it is used for.
+
+    Raises:
+        TypeError: If the seed is no number.
+        ValueError: If the seed is no integer, or has more than 64 bits.
     """
+    seed = checked_seed(seed)
     salt = tf.constant(zlib.crc32(name.encode()), tf.int64)
     root = _finalize(_constant(seed + _GOLDEN_GAMMA))
     return fold_in(root, salt)
+
+
+def checked_seed(seed: int) -> int:
+    """Returns a seed as an `int`, if it is an integer of 64 bits.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is no integer, or out of its range.
+    """
+    return integer("seed", seed, -(1 << 63), (1 << 63) - 1)
+
+
+def derived_seed(seed: int, name: str, number: int) -> int:
+    """Returns the seed of one of several parts of what has a seed.
+
+    `seed + number` would give part 1 of seed 0 what part 0 of seed 1 has.
+
+    Args:
+        seed: Of the whole.
+        name: What the parts are.
+        number: Which part.
+
+    Returns:
+        An integer in [0, 2**32), as every generator takes it.
+
+    Raises:
+        TypeError: As `key_from_seed`.
+        ValueError: As `key_from_seed`.
+
+    Example:
+        >>> seeds = [derived_seed(0, "round", number) for number in range(3)]
+    """
+    key = fold_in(key_from_seed(seed, name), integer("number", number, 0))
+    return int(key) >> 32
 
 
 def uniform(

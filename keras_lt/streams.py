@@ -1,13 +1,17 @@
 """Endless streams of batches, each a pure function of (seed, step)."""
 
+import inspect
+import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_lt import seeding
+from keras_lt.arguments import function, integer
+from keras_lt.counts import by_label
 from keras_lt.datasets import Dataset
 from keras_lt.messages import brief
 
@@ -56,17 +60,20 @@ def stream(
       `total_steps` (Kang et al., ICLR 2020, with steps for epochs).
     - "half_balanced": "class_balanced" at even positions, "random" at odd
       ones, so the random half is an epoch of N in 2 N samples.
-    - a vector of probabilities, one a class by label id. A class without
-      images is never drawn; the others keep their proportions.
+    - a vector of probabilities, one per class by label id (or a Series or
+      mapping, as `keras_lt.counts.validate_class_counts` takes it). A class
+      without images is never drawn; the others keep their proportions.
 
     Args:
         dataset: The images.
         sampling: One of the above.
         batch_size: Size of the global batch; it need not divide N.
-        seed: The run's seed.
+        seed: The run's seed, an integer.
         transform: Augmentation, as `keras_lt.preprocessing` describes it.
         mix: Mixing of each example with a partner, which is drawn as it was, as
-            `keras_lt.preprocessing` describes it.
+            `keras_lt.preprocessing` describes it. Labels are then soft: for
+            an accuracy take `keras_lt.metrics.Top1Accuracy`, since Keras' own
+            `metrics=["accuracy"]` would score ids of validation data 0.
         random_resized_crop: Whether images from files are cropped at random
             before they are resized, as ImageNet training does, and not in the
             centre (`keras_lt.datasets.FileDataset`).
@@ -75,14 +82,16 @@ def stream(
         total_steps: Length of the run; "progressive" needs it.
         switch: (step, sampling): another sampling from that step on, such as
             (15_520, "class_balanced") for deferred re-sampling (DRS).
-        name: Names the random numbers; two streams of one run that have the
-            same sampling need different names to be independent.
+        name: Names the random numbers, by default as the sampling. Two streams
+            of one run that have the same sampling need different names to be
+            independent: `interleave` refuses them otherwise.
 
     Returns:
         A `tf.data.Dataset` of (images, labels), or of what the transform
         returns, batch dimension `batch_size / n`, static.
 
     Raises:
+        TypeError: If an argument is of another type.
         ValueError: If an argument is out of its range.
 
     Example:
@@ -93,25 +102,31 @@ def stream(
         ...     batches, steps_per_epoch=2, epochs=3, shuffle=False
         ... )
     """
-    if batch_size < 1 or start_step < 0:
+    _check_dataset(dataset)
+    batch_size = integer("batch_size", batch_size, 1)
+    start_step = integer("start_step", start_step, 0)
+    seed = seeding.checked_seed(seed)
+    part, parts = _checked_shard(shard)
+    if batch_size % parts:
         raise ValueError(
-            "Expected batch_size >= 1 and start_step >= 0. Received: "
-            f"batch_size={batch_size}, start_step={start_step}"
+            "Expected a batch_size that the number of shards divides. "
+            f"Received: shard={shard}, batch_size={batch_size}"
         )
-    part, parts = shard
-    if not 0 <= part < parts or batch_size % parts:
-        raise ValueError(
-            "Expected shard=(i, n) with 0 <= i < n and a batch_size that n "
-            f"divides. Received: shard={shard}, batch_size={batch_size}"
-        )
+    if total_steps is not None:
+        total_steps = integer("total_steps", total_steps, 1)
     draw = _sampler(dataset, sampling, batch_size, total_steps)
     if switch is not None:
+        switch_step, switch_sampling = _checked_switch(switch)
         draw = _switched(
             draw,
-            _sampler(dataset, switch[1], batch_size, total_steps),
-            switch[0] * batch_size,
+            _sampler(dataset, switch_sampling, batch_size, total_steps),
+            switch_step * batch_size,
         )
-    name = name or (sampling if isinstance(sampling, str) else "probabilities")
+    if name is None:
+        name = sampling if isinstance(sampling, str) else "probabilities"
+    _check_name(name)
+    _check_parameters("transform", transform, "images, labels, indices, seeds")
+    _check_mix(mix, dataset.num_classes)
     read = dataset.batch_reader(random_resized_crop)
     labels = tf.constant(dataset.labels)
     local_size = batch_size // parts
@@ -141,8 +156,106 @@ def stream(
             ),
         )
 
+    names = [f"{name}/indices"]
+    if mix is not None:
+        names.append(f"{name}/partners/indices")
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return _pipeline(steps, batch)
+    return _with_origin(_pipeline(steps, batch), dataset, seed, names)
+
+
+def _check_dataset(dataset: Any) -> None:
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            "Expected a data set of keras_lt.datasets, such as "
+            "from_arrays(images, labels, class_names) gives. "
+            f"Received: dataset of {type(dataset)}"
+        )
+
+
+def _checked_shard(shard: Any) -> tuple[int, int]:
+    message = f"Expected shard=(i, n) with 0 <= i < n. Received: shard={shard}"
+    if not isinstance(shard, Sequence) or len(shard) != 2:
+        raise ValueError(message)
+    part, parts = (integer("shard", each) for each in shard)
+    if not 0 <= part < parts:
+        raise ValueError(message)
+    return part, parts
+
+
+def _checked_switch(switch: Any) -> tuple[int, str | Sequence[float]]:
+    if not isinstance(switch, Sequence) or len(switch) != 2:
+        raise ValueError(
+            "Expected switch=(step, sampling). "
+            f"Received: switch={brief(switch)}"
+        )
+    return integer("the step of switch", switch[0], 0), switch[1]
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"Expected name to be a text. Received: name={name!r}")
+
+
+def _check_parameters(
+    name: str, value: Callable | None, parameters: str
+) -> None:
+    """Refuses what is no function of these parameters."""
+    if value is None:
+        return
+    function(name, value)
+    try:
+        inspect.signature(value).bind(*parameters.split(", "))
+    except TypeError:
+        raise TypeError(
+            f"Expected {name} to be a function of ({parameters}). "
+            f"Received: {name}{inspect.signature(value)}"
+        ) from None
+    except ValueError:  # of some functions in C the parameters are not known
+        return
+
+
+def _check_mix(mix: Callable | None, num_classes: int) -> None:
+    _check_parameters(
+        "mix", mix, "images, labels, other_images, other_labels, seeds"
+    )
+    mixed_classes = getattr(mix, "num_classes", num_classes)
+    if mixed_classes < num_classes:
+        raise ValueError(
+            f"Expected a mix of the {num_classes} classes of the data set. "
+            f"Received: mix with num_classes={mixed_classes}"
+        )
+
+
+class _Origin(NamedTuple):
+    """What the random numbers of a stream are a function of."""
+
+    labels: np.ndarray
+    seed: int
+    names: frozenset[str]
+
+    def draws_as(self, other: "_Origin") -> bool:
+        """Whether both draw the same images of a data set somewhere."""
+        return (
+            self.seed == other.seed
+            and bool(self.names & other.names)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+
+def _with_origin(
+    stream: tf.data.Dataset, dataset: Dataset, seed: int, names: list[str]
+) -> tf.data.Dataset:
+    stream.keras_lt_origin = _Origin(dataset.labels, seed, frozenset(names))
+    return stream
+
+
+def _origins(stream: tf.data.Dataset) -> Iterator[_Origin]:
+    """The origins of all streams that one is made of."""
+    if hasattr(stream, "keras_lt_origin"):
+        yield stream.keras_lt_origin
+        return
+    for source in stream._inputs():  # what `map` and the like were called on
+        yield from _origins(source)
 
 
 def _sampler(
@@ -162,7 +275,7 @@ def _sampler(
         return tf.searchsorted(cumulative, draws[:, 0], side="right")
 
     if isinstance(sampling, str) and sampling == "progressive":
-        if total_steps is None or total_steps < 1:
+        if total_steps is None:
             raise ValueError(
                 'Expected total_steps >= 1 for sampling "progressive". '
                 f"Received: total_steps={total_steps}"
@@ -274,7 +387,7 @@ def _class_weights(
             f"Expected sampling to be one of {', '.join(SAMPLINGS)}, or a "
             f"vector of class probabilities. Received: sampling={sampling!r}"
         )
-    weights = np.asarray(sampling, np.float64)
+    weights = by_label("sampling", sampling, np.float64)
     if (
         weights.shape != counts.shape
         or not np.isfinite(weights).all()
@@ -283,13 +396,13 @@ def _class_weights(
     ):
         raise ValueError(
             f"Expected {len(counts)} class probabilities that sum to 1. "
-            f"Received: sampling={brief(sampling)}"
+            f"Received: sampling={brief(weights)}"
         )
     weights = np.where(counts > 0, weights, 0.0)
     if not weights.any():
         raise ValueError(
             "Expected a positive probability for a class that has images. "
-            f"Received: sampling={brief(sampling)}, "
+            f"Received: sampling={brief(weights)}, "
             f"class_counts={brief(counts)}"
         )
     return weights
@@ -335,8 +448,8 @@ def pairs(
 
     Args:
         dataset: Samples of two classes at least.
-        batch_size: Pairs a batch.
-        seed: Seed of the run.
+        batch_size: Pairs per batch.
+        seed: Seed of the run, an integer.
         start_step: The first batch.
         name: Pairs of other names are independent.
 
@@ -353,11 +466,10 @@ def pairs(
         >>> bool(tf.reduce_any(labels == other_labels))
         False
     """
-    if batch_size < 1 or start_step < 0:
-        raise ValueError(
-            "Expected batch_size >= 1 and start_step >= 0. Received: "
-            f"batch_size={batch_size}, start_step={start_step}"
-        )
+    _check_dataset(dataset)
+    batch_size = integer("batch_size", batch_size, 1)
+    start_step = integer("start_step", start_step, 0)
+    _check_name(name)
     present = np.flatnonzero(dataset.class_counts)
     if len(present) < 2:
         raise ValueError(
@@ -383,11 +495,15 @@ def pairs(
         )
 
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return _pipeline(steps, batch)
+    return _with_origin(_pipeline(steps, batch), dataset, seed, [name])
 
 
 def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
     """Zips streams into one stream of dicts, one batch of each a step.
+
+    Streams are to be independent. Two of one data set that have the same seed
+    and name (which is the sampling, if not given) draw the same images; what
+    `stream` and `pairs` made is known, also behind `map` and the like.
 
     Args:
         streams: Streams by name.
@@ -396,7 +512,8 @@ def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
         A `tf.data.Dataset` of dicts with the same keys.
 
     Raises:
-        ValueError: If there is no stream.
+        TypeError: If one is no `tf.data.Dataset`.
+        ValueError: If there is no stream, or two draw the same images.
 
     Example:
         >>> dual = keras_lt.streams.interleave(
@@ -414,7 +531,29 @@ def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
         raise ValueError(
             f"Expected at least one stream. Received: streams={streams}"
         )
+    for key, each in streams.items():
+        if not isinstance(each, tf.data.Dataset):
+            raise TypeError(
+                "Expected streams by name, each a tf.data.Dataset. "
+                f"Received: streams[{key!r}] of {type(each)}"
+            )
+    for first, second in itertools.combinations(streams, 2):
+        if _draw_alike(streams[first], streams[second]):
+            raise ValueError(
+                "Expected streams that draw images of their own: give each a "
+                "name of its own, as in stream(..., name="
+                f"{second!r}). Received: streams[{first!r}] and "
+                f"streams[{second!r}] of the same data set, seed and name"
+            )
     return tf.data.Dataset.zip(dict(streams))
+
+
+def _draw_alike(first: tf.data.Dataset, second: tf.data.Dataset) -> bool:
+    return first is second or any(
+        one.draws_as(other)
+        for one in _origins(first)
+        for other in _origins(second)
+    )
 
 
 def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -432,6 +571,7 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
         A `tf.data.Dataset` of the same elements, infinite.
 
     Raises:
+        TypeError: If it is no `tf.data.Dataset`.
         ValueError: If the elements are not such pairs.
 
     Example:
@@ -440,6 +580,10 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
         ...     dataset.shuffle(1000).batch(32, drop_remainder=True)
         ... )
     """
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(
+            f"Expected a tf.data.Dataset. Received: dataset of {type(dataset)}"
+        )
     spec = dataset.element_spec
     if (
         not isinstance(spec, tuple)
@@ -455,6 +599,11 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
         raise ValueError(
             "Expected batches (images, labels) of a static size: "
             "dataset.batch(size, drop_remainder=True). "
+            f"Received: element_spec={spec}"
+        )
+    if spec[0].shape[0] != spec[1].shape[0]:
+        raise ValueError(
+            "Expected as many labels as images in a batch. "
             f"Received: element_spec={spec}"
         )
     return dataset.repeat().prefetch(tf.data.AUTOTUNE)
@@ -492,15 +641,10 @@ def evaluation(
         >>> batches = keras_lt.streams.evaluation(test, 100)
         >>> loss, accuracy = model.evaluate(batches)
     """
-    if batch_size < 1:
-        raise ValueError(
-            f"Expected batch_size >= 1. Received: batch_size={batch_size}"
-        )
-    part, parts = shard
-    if not 0 <= part < parts:
-        raise ValueError(
-            f"Expected shard=(i, n) with 0 <= i < n. Received: shard={shard}"
-        )
+    _check_dataset(dataset)
+    batch_size = integer("batch_size", batch_size, 1)
+    part, parts = _checked_shard(shard)
+    _check_parameters("transform", transform, "images, labels, indices, seeds")
     begin, end = (len(dataset) * i // parts for i in (part, part + 1))
     read = dataset.batch_reader(random_resized_crop)
     labels = tf.constant(dataset.labels)

@@ -15,7 +15,15 @@ import numpy as np
 import tensorflow as tf
 import workdir as workdirs
 
-from keras_lt import datasets, distribute, dpp, metrics, report, streams
+from keras_lt import (
+    datasets,
+    distribute,
+    dpp,
+    metrics,
+    report,
+    seeding,
+    streams,
+)
 
 KINDS = ("ip_dpp", "random_balanced", "class_balanced", "instance")
 
@@ -123,6 +131,7 @@ class Rounds(NamedTuple):
         number: int,
     ) -> None:
         begin = time.perf_counter()
+        seed = seeding.derived_seed(self.seed, "rounds", number)
         scores = {}
         if self.kind == "ip_dpp":
             scored = metrics.predict(
@@ -132,7 +141,7 @@ class Rounds(NamedTuple):
                     train,
                     256,
                     self.transform if self.score_augmented else None,
-                    self.seed + number,
+                    seed,
                     self.score_augmented and self.random_resized_crop,
                 ),
             )
@@ -141,7 +150,7 @@ class Rounds(NamedTuple):
         indices = dpp.balanced_subset(
             train.labels,
             self.subset_size,
-            seed=[self.seed, number],
+            seed=seed,
             scale=self.scale,
             **scores,
         )

@@ -9,9 +9,11 @@ REPO = Path(__file__).parents[1]
 # From the bottom up. A package comes after its modules: it gathers them.
 ROOMS = (
     "keras_lt.files",
-    "keras_lt.seeding",
     "keras_lt.messages",
     "keras_lt.classes",
+    "keras_lt.arguments",
+    "keras_lt.seeding",
+    "keras_lt.labels",
     "keras_lt.counts",
     "keras_lt.hardware",
     "keras_lt.datasets.base",

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_lt.arguments import real
+from keras_lt.labels import IGNORED, class_ids
 from keras_lt.losses.base import Float32Loss, gather_over_replicas
 
 # The mean of exp(1 / t) overflows in float32 below it.
@@ -14,11 +16,15 @@ class ContrastiveLoss(Float32Loss):
     """Base class of the losses that compare all views of a batch.
 
     Each of the 2 B views of a batch of B images is an anchor with a unit vector
-    z. A subclass gives `per_anchor(similarities, itself, positives, same)`,
+    z. A subclass gives `per_anchor(similarities, left_out, positive, same)`,
     where the similarities z_a z_b / t are those of the anchors with all views
     of the global batch: under `tf.distribute` embeddings and labels are
     gathered over replicas, gradients included. The value of an image is the
     mean of its two anchors'.
+
+    A view with an ignored label (`keras_lt.labels`; here any number of classes
+    will do, so an id below 0) is 0 as an anchor, and left out for the others. A
+    loss that needs no labels sets `uses_labels = False`, and ignores none.
 
     Args:
         temperature: t, greater than 0.
@@ -27,25 +33,17 @@ class ContrastiveLoss(Float32Loss):
         dtype: dtype of the computation; 16-bit ones become float32.
 
     Call arguments:
-        y_true: label ids, `(B,)` or `(B, 1)`.
+        y_true: label ids, `(B,)` or `(B, 1)`, or one-hot rows `(B, C)`; or, for
+            a label of each view, ids `(B, 2, 1)`.
         y_pred: embeddings of two views of each image, `(B, 2, D)`, of any
             length.
 
     Raises:
-        ValueError: if the temperature is not positive or the embeddings have
-            another shape.
-
-    Example:
-        >>> class Alignment(keras_lt.losses.ContrastiveLoss):
-        ...     def per_anchor(self, similarities, itself, positive, same):
-        ...         return -keras.ops.take_along_axis(
-        ...             similarities, positive[:, None], axis=1
-        ...         )[:, 0]
-        >>> views = np.eye(4)[:, None].repeat(2, axis=1)  # which agree
-        >>> loss = Alignment(temperature=0.5)
-        >>> round(float(loss(np.zeros(4), views)), 4)
-        -2.0
+        ValueError: if the temperature is not positive or the embeddings or the
+            labels have another shape.
     """
+
+    uses_labels = True
 
     def __init__(
         self,
@@ -55,19 +53,21 @@ class ContrastiveLoss(Float32Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        temperature = real("temperature", temperature)
         if not 0 < temperature < np.inf:
             raise ValueError(
                 f"Expected temperature > 0. Received: temperature={temperature}"
             )
         self.temperature = temperature
 
-    def per_anchor(self, similarities, itself, positive, same):
+    def per_anchor(self, similarities, left_out, positive, same):
         """Returns a value for each anchor.
 
         Args:
             similarities: float (A, K): of A anchors with the K views of the
                 global batch.
-            itself: bool (A, K): which view the anchor is.
+            left_out: bool (A, K): the anchor itself, and views whose label is
+                ignored.
             positive: int (A,): index of the other view of the same image.
             same: bool (A, K): views of the anchor's class, itself among them.
         """
@@ -82,9 +82,9 @@ class ContrastiveLoss(Float32Loss):
         embeddings = ops.cast(y_pred, self.dtype)
         norms = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
         # A dead projection gives zeros: they stay so, with a finite gradient.
-        norms = ops.where(norms > 1e-12, norms, 1.0)
+        norms = ops.where(norms > 1e-24, norms, 1.0)
         embeddings = embeddings * ops.rsqrt(norms)
-        labels = ops.reshape(y_true, (-1, 1))
+        labels = self._view_labels(y_true, embeddings)  # (B, 2)
         all_labels, _ = gather_over_replicas(labels)
         everything, first = gather_over_replicas(embeddings)
         dim = embeddings.shape[-1]
@@ -92,15 +92,27 @@ class ContrastiveLoss(Float32Loss):
         everything = ops.reshape(everything, (-1, dim))  # (K, dim)
         similarities = anchors @ ops.transpose(everything) / self.temperature
         index = 2 * first + ops.arange(ops.shape(anchors)[0], dtype="int32")
-        labels = ops.repeat(labels, 2, axis=0)
-        all_labels = ops.transpose(ops.repeat(all_labels, 2, axis=0))
+        labels = ops.reshape(labels, (-1, 1))  # (A, 1)
+        all_labels = ops.reshape(all_labels, (1, -1))  # (1, K)
+        itself = ops.one_hot(index, ops.shape(everything)[0], dtype="bool")
+        # What an ignored anchor compares with does not matter, but is finite.
+        ignored = (all_labels == IGNORED) & (labels != IGNORED)
         values = self.per_anchor(
             similarities,
-            ops.one_hot(index, ops.shape(everything)[0], dtype="bool"),
+            itself | ignored,
             index + 1 - 2 * (index % 2),
             labels == all_labels,
         )
+        values = values * ops.cast(labels[:, 0] != IGNORED, values.dtype)
         return ops.mean(ops.reshape(values, (-1, 2)), axis=1)
+
+    def _view_labels(self, y_true, embeddings):
+        """Label ids of views, (B, 2), `IGNORED` for an ignored one."""
+        if not self.uses_labels:
+            return ops.zeros(ops.shape(embeddings)[:2], "int32")
+        if len(y_true.shape) == 3 and tuple(y_true.shape[1:]) == (2, 1):
+            return ops.reshape(class_ids(ops.reshape(y_true, (-1,))), (-1, 2))
+        return ops.repeat(class_ids(y_true)[:, None], 2, axis=1)
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}
@@ -115,8 +127,8 @@ class NTXent(ContrastiveLoss):
 
         l_a = -log(exp(z_a z_p(a) / t) / sum_{b != a} exp(z_a z_b / t)).
 
-    Args, call arguments and errors are those of `ContrastiveLoss`; labels are
-    ignored.
+    Args, call arguments and errors are those of `ContrastiveLoss`, but for
+    labels, which can be anything.
 
     Example:
         >>> loss = keras_lt.losses.NTXent(temperature=0.1)
@@ -124,6 +136,8 @@ class NTXent(ContrastiveLoss):
         >>> round(float(loss(np.zeros(4), same)), 4)
         0.0003
     """
+
+    uses_labels = False
 
     def __init__(
         self,
@@ -134,9 +148,9 @@ class NTXent(ContrastiveLoss):
     ):
         super().__init__(temperature, reduction, name, dtype)
 
-    def per_anchor(self, similarities, itself, positive, same):
+    def per_anchor(self, similarities, left_out, positive, same):
         del same
-        others = ops.where(itself, -np.inf, similarities)
+        others = ops.where(left_out, -np.inf, similarities)
         matches = ops.take_along_axis(similarities, positive[:, None], axis=1)
         return ops.logsumexp(others, axis=1) - matches[:, 0]
 
@@ -146,7 +160,8 @@ class SupervisedContrastive(ContrastiveLoss):
     """SupCon: all views of the anchor's class are positives.
 
     With P(a) the views of the class of anchor a but itself (Khosla et al.,
-    NeurIPS 2020, eq. 2, the sum outside of the logarithm):
+    NeurIPS 2020, eq. 2, the sum outside of the logarithm; 0 where P(a) is
+    empty, as it can be where views have labels of their own):
 
         l_a = -1/|P(a)| sum_{p in P(a)}
                   log(exp(z_a z_p / t) / sum_{b != a} exp(z_a z_b / t)).
@@ -171,14 +186,14 @@ class SupervisedContrastive(ContrastiveLoss):
     ):
         super().__init__(temperature, reduction, name, dtype)
 
-    def per_anchor(self, similarities, itself, positive, same):
+    def per_anchor(self, similarities, left_out, positive, same):
         del positive
-        positives = ops.cast(same & ~itself, similarities.dtype)
-        matches = ops.sum(positives * similarities, axis=1)
-        others = ops.where(itself, -np.inf, similarities)
-        return ops.logsumexp(others, axis=1) - matches / ops.sum(
-            positives, axis=1
-        )
+        positives = ops.cast(same & ~left_out, similarities.dtype)
+        # Not minus infinity: an anchor may be the only view with a label.
+        others = ops.where(left_out, -1e30, similarities)
+        total = ops.logsumexp(others, axis=1, keepdims=True)
+        matches = ops.sum(positives * (total - similarities), axis=1)
+        return matches / ops.maximum(ops.sum(positives, axis=1), 1.0)
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -193,8 +208,9 @@ class BalancedNegativeSampling(ContrastiveLoss):
         l_a = softplus(-P_a) + softplus(Q_a).
 
     M is the number of views in the global batch, 2 B, as in the authors' code,
-    or that of N(a). Where N(a) is empty Q_a is 0. One matrix product gives all
-    similarities.
+    or that of N(a). Where P(a) is empty, as it can be where views have labels
+    of their own, P_a is 0; so is Q_a where N(a) is. One matrix product gives
+    all similarities.
 
     Args:
         temperature: t, at least 0.0125; below it exp(1 / t) is infinite.
@@ -238,20 +254,20 @@ class BalancedNegativeSampling(ContrastiveLoss):
             )
         self.negatives = negatives
 
-    def per_anchor(self, similarities, itself, positive, same):
+    def per_anchor(self, similarities, left_out, positive, same):
         del positive
         exponentials = ops.exp(similarities)
-        positives = ops.cast(same & ~itself, exponentials.dtype)
-        others = ops.cast(~same, exponentials.dtype)
+        positives = ops.cast(same & ~left_out, exponentials.dtype)
+        others = ops.cast(~same & ~left_out, exponentials.dtype)
         attraction = ops.sum(positives * exponentials, axis=1)
-        attraction = attraction / ops.sum(positives, axis=1)
         repulsion = ops.sum(others * exponentials, axis=1)
+        num_positives = ops.sum(positives, axis=1)
+        num_others = ops.sum(others, axis=1)
+        attraction = attraction / ops.maximum(num_positives, 1.0)
         if self.negatives == "batch":
-            repulsion = repulsion / ops.cast(
-                ops.shape(similarities)[1], repulsion.dtype
-            )
+            repulsion = repulsion / (1.0 + num_positives + num_others)
         else:
-            repulsion = repulsion / ops.maximum(ops.sum(others, axis=1), 1.0)
+            repulsion = repulsion / ops.maximum(num_others, 1.0)
         return ops.softplus(-attraction) + ops.softplus(repulsion)
 
     def get_config(self):

@@ -5,10 +5,15 @@ posterior over clusters is their softmax (Xu et al., ECCV 2022,
 arXiv:2208.02567). A batch holds pairs of samples of different classes.
 """
 
+import math
+
 import numpy as np
 from keras import ops
 
+from keras_lt.arguments import real
 from keras_lt.counts import validate_class_counts
+
+CONTRASTS = ("soft_ce", "ce")
 
 
 def weighted_likelihood(log_likelihood, weights):
@@ -30,30 +35,63 @@ def weighted_likelihood(log_likelihood, weights):
     return -ops.cast(weights, log_likelihood.dtype) * log_likelihood
 
 
-def cluster_contrast(log_joint, other_log_joint, freeze: bool = True):
+def cluster_contrast(
+    log_joint,
+    other_log_joint,
+    freeze: bool = True,
+    kind: str = "soft_ce",
+    margin: float | None = None,
+):
     """Drives pairs of different classes into different clusters.
 
-    sum_k P_k log Q_k, with the posteriors P of a sample and Q of its partner:
-    minus their cross-entropy, which is to grow. It has no lower bound.
+    With the posteriors P of a sample and Q of its partner, minus their
+    cross-entropy, which is to grow:
+
+    - `"soft_ce"`: sum_k P_k log Q_k, as published. It has no lower bound but
+      with a margin m, which takes log(max(Q_k, m)) for log Q_k.
+    - `"ce"`: log Q_k at the k where P_k is largest. P gets no gradient.
 
     Args:
         log_joint: log p_k of a sample each row (B, K).
         other_log_joint: log p_k of its partner (B, K).
         freeze: Whether no gradient goes into P, as published.
+        kind: "soft_ce" or "ce".
+        margin: m of "soft_ce", in (0, 1); None is none.
 
     Returns:
         (B,).
 
-    Example:
-        >>> log_joint = tf.math.log([[0.5, 0.5]])
-        >>> other = tf.math.log([[0.25, 0.75]])
-        >>> keras_lt.losses.cluster_contrast(log_joint, other).numpy().round(3)
-        array([-0.837], dtype=float32)
+    Raises:
+        ValueError: If an argument is out of its range.
     """
+    check_contrast(kind, margin)
+    log_q = ops.log_softmax(other_log_joint)
+    if kind == "ce":
+        sure = ops.one_hot(
+            ops.argmax(log_joint, axis=-1), log_q.shape[-1], dtype=log_q.dtype
+        )
+        return ops.sum(sure * log_q, axis=-1)
     posterior = ops.softmax(log_joint)
     if freeze:
         posterior = ops.stop_gradient(posterior)
-    return ops.sum(posterior * ops.log_softmax(other_log_joint), axis=-1)
+    if margin is not None:
+        log_q = ops.maximum(log_q, math.log(margin))
+    return ops.sum(posterior * log_q, axis=-1)
+
+
+def check_contrast(kind: str, margin: float | None) -> None:
+    """Refuses what `cluster_contrast` can't take."""
+    if kind not in CONTRASTS:
+        raise ValueError(
+            f"Expected kind to be one of {CONTRASTS}. Received: kind={kind!r}"
+        )
+    if margin is None:
+        return
+    if kind != "soft_ce" or not 0 < real("margin", margin) < 1:
+        raise ValueError(
+            'Expected a margin in (0, 1), of kind "soft_ce", or None. '
+            f"Received: margin={margin}, kind={kind!r}"
+        )
 
 
 def cluster_balance(mean_posterior):
@@ -90,16 +128,16 @@ def running_posterior(log_joint, buffer, step, momentum: float | None):
     Returns:
         The mean posterior (K,) and the new buffer (K,).
 
-    Example:
-        >>> log_joint = tf.math.log([[0.2, 0.8], [0.4, 0.6]])
-        >>> posterior, buffer = keras_lt.losses.running_posterior(
-        ...     log_joint, tf.zeros(2), step=1, momentum=0.7
-        ... )
-        >>> posterior.numpy().round(3)
-        array([0.3, 0.7], dtype=float32)
+    Raises:
+        ValueError: If the momentum is out of its range.
     """
+    momentum = 0.0 if momentum is None else float(real("momentum", momentum))
+    if not 0 <= momentum < 1:
+        raise ValueError(
+            "Expected momentum in [0, 1), or None. "
+            f"Received: momentum={momentum}"
+        )
     current = ops.mean(ops.softmax(log_joint), axis=0) + 1e-7
-    momentum = momentum or 0.0
     buffer = momentum * ops.stop_gradient(buffer) + (1.0 - momentum) * current
     dtype = buffer.dtype
     decay = ops.power(
@@ -125,6 +163,7 @@ def reversed_weights(class_counts, power: float = 2.0) -> np.ndarray:
         >>> keras_lt.losses.reversed_weights([40, 20, 0], power=1).round(3)
         array([0.333, 0.667, 0.   ])
     """
+    power = real("power", power)
     if not 0 <= power < np.inf:
         raise ValueError(f"Expected power >= 0. Received: power={power}")
     counts = validate_class_counts(class_counts)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_lt import division, files, losses
+from keras_lt import division, files, losses, seeding
 from keras_lt import features as features_lib
 from keras_lt.features import Features
 from keras_lt.layers import CosineClassifier
@@ -133,7 +134,7 @@ class DLSA(keras.Model):
                     MaskedAutoregressiveFlow(
                         num_blocks, hidden_units, hidden_layers
                     ),
-                    seed=seed + level,
+                    seed=seeding.derived_seed(seed, "levels", level),
                 ),
                 _ClusterAidedClassifier(
                     num_classes, classifier, name=f"classifier_{level}"
@@ -211,6 +212,10 @@ class DLSA(keras.Model):
         contrast_factor: float = 0.02,
         balance_factor: float = 1.0,
         posterior_momentum: float | None = 0.7,
+        flow_momentum: float = 0.0,
+        contrast: str = "soft_ce",
+        contrast_margin: float | None = None,
+        contrast_freeze: bool = True,
         directory: str | os.PathLike | None = None,
         verbose: int | str = "auto",
     ) -> list[dict[str, Any]]:
@@ -237,6 +242,10 @@ class DLSA(keras.Model):
             contrast_factor: Of `keras_lt.losses.cluster_contrast`.
             balance_factor: Of `keras_lt.losses.cluster_balance`.
             posterior_momentum: Of `keras_lt.losses.running_posterior`.
+            flow_momentum: Of SGD.
+            contrast: The kind of `keras_lt.losses.cluster_contrast`.
+            contrast_margin: Its margin.
+            contrast_freeze: Whether it stops the gradient of its posterior.
             directory: Where levels are kept once they are trained, so that
                 the same call goes on after a kill; None keeps nothing.
             verbose: As in `keras.Model.fit`.
@@ -280,6 +289,10 @@ class DLSA(keras.Model):
                     contrast_factor,
                     balance_factor,
                     posterior_momentum,
+                    flow_momentum,
+                    contrast,
+                    contrast_margin,
+                    contrast_freeze,
                 ],
             },
         )
@@ -296,13 +309,19 @@ class DLSA(keras.Model):
                         epochs=flow_epochs,
                         batch_size=flow_batch_size,
                         learning_rate=flow_learning_rate,
+                        momentum=flow_momentum,
                         weight_power=weight_power,
                         factors=(
                             likelihood_factor,
                             contrast_factor,
                             balance_factor,
                         ),
-                        momentum=posterior_momentum,
+                        posterior_momentum=posterior_momentum,
+                        contrast={
+                            "kind": contrast,
+                            "margin": contrast_margin,
+                            "freeze": contrast_freeze,
+                        },
                         seed=self.seed,
                         verbose=verbose,
                     )
@@ -561,9 +580,11 @@ class _Level(keras.layers.Layer):
         epochs: int,
         batch_size: int,
         learning_rate: float,
+        momentum: float,
         weight_power: float,
         factors: tuple[float, float, float],
-        momentum: float | None,
+        posterior_momentum: float | None,
+        contrast: dict[str, Any],
         seed: int,
         verbose: int | str,
     ) -> None:
@@ -572,9 +593,12 @@ class _Level(keras.layers.Layer):
             self.mixture,
             losses.reversed_weights(counts, weight_power),
             factors,
-            momentum,
+            posterior_momentum,
+            contrast,
         )
-        trainer.compile(keras.optimizers.SGD(learning_rate), jit_compile=False)
+        trainer.compile(
+            keras.optimizers.SGD(learning_rate, momentum), jit_compile=False
+        )
         size = min(batch_size, len(part.labels))
         trainer.fit(
             features_lib.pairs(
@@ -623,6 +647,7 @@ class FlowTrainer(TrainingModel):
         class_weights: Of the likelihood (C,).
         factors: Of the three terms.
         momentum: Of the mean posterior.
+        contrast: Further arguments of `keras_lt.losses.cluster_contrast`.
     """
 
     def __init__(
@@ -631,12 +656,14 @@ class FlowTrainer(TrainingModel):
         class_weights: np.ndarray,
         factors: tuple[float, float, float],
         momentum: float | None,
+        contrast: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.mixture = mixture
         self.class_weights = class_weights
         self.factors = factors
         self.momentum = momentum
+        self.contrast = dict(contrast or {})
         self.posterior = self.add_weight(
             name="posterior",
             shape=(mixture.num_components,),
@@ -675,7 +702,11 @@ class FlowTrainer(TrainingModel):
             )
             terms = [
                 ops.mean(losses.weighted_likelihood(log_likelihood, weights)),
-                ops.mean(losses.cluster_contrast(log_joint, other_log_joint)),
+                ops.mean(
+                    losses.cluster_contrast(
+                        log_joint, other_log_joint, **self.contrast
+                    )
+                ),
                 losses.cluster_balance(posterior),
             ]
             loss = sum(f * t for f, t in zip(self.factors, terms, strict=True))

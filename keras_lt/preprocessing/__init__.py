@@ -9,7 +9,11 @@ gives the seeds (B, 2). `rotate_90` and `simclr` are for the train step.
 
 A mix is a callable `(images, labels, other_images, other_labels, seeds)` that a
 stream applies after the transform to each example and a partner, drawn as the
-example was. It returns images and soft labels float32 (B, C).
+example was. It returns images and soft labels float32 (B, C), and says by an
+attribute `num_classes` how large C is, if it can. Losses and metrics of
+keras_lt take soft labels and ids alike. Keras' `metrics=["accuracy"]` does not:
+trained on soft labels it scores the ids of validation data 0, where
+`keras_lt.metrics.Top1Accuracy` is right.
 """
 
 from keras_lt.preprocessing.mixing import cutmix, mixup, remix

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import seeding
+from keras_lt.arguments import integer, real
 from keras_lt.counts import validate_class_counts
 from keras_lt.preprocessing.transforms import box, per_image
 
@@ -18,14 +19,15 @@ def mixup(num_classes: int, alpha: float = 1.0) -> Callable:
     example (the authors draw one l a batch). uint8 images stay so, rounded.
 
     Args:
-        num_classes: C.
+        num_classes: C, at least 1.
         alpha: Greater than 0; 1 is uniform.
 
     Returns:
         A mix (see the module).
 
     Raises:
-        ValueError: If alpha is not positive.
+        ValueError: If an argument is out of its range, or, when called, a
+            label is.
 
     Example:
         >>> batches = keras_lt.streams.stream(
@@ -33,6 +35,7 @@ def mixup(num_classes: int, alpha: float = 1.0) -> Callable:
         ...     mix=keras_lt.preprocessing.mixup(train.num_classes),
         ... )
     """
+    num_classes = integer("num_classes", num_classes, 1)
     quantiles = _beta_quantiles(alpha)
 
     def mix(images, labels, other_images, other_labels, seeds):
@@ -42,6 +45,7 @@ def mixup(num_classes: int, alpha: float = 1.0) -> Callable:
             _soft(labels, other_labels, share, num_classes),
         )
 
+    mix.num_classes = num_classes
     return mix
 
 
@@ -55,7 +59,7 @@ def remix(
     where n_i / n_j <= 1 / kappa and 1 - l < tau, and mixup's l elsewhere.
 
     Args:
-        class_counts: Training images a class (C,).
+        class_counts: Training images per class (C,).
         alpha: As in `mixup`.
         kappa: Ratio of counts from which classes differ, at least 1.
         tau: Share up to which a label can go, from 0 to 1.
@@ -76,6 +80,7 @@ def remix(
         ... )
     """
     counts = validate_class_counts(class_counts)
+    kappa, tau = real("kappa", kappa), real("tau", tau)
     if not (1 <= kappa < math.inf and 0 <= tau <= 1):
         raise ValueError(
             "Expected kappa >= 1 and tau in [0, 1]. Received: "
@@ -85,6 +90,8 @@ def remix(
 
     def mix(images, labels, other_images, other_labels, seeds):
         share = _interpolated(quantiles, seeding.uniform(seeds, 1)[:, 0])
+        labels = _checked(labels, len(counts))
+        other_labels = _checked(other_labels, len(counts))
         sizes = tf.constant(counts, tf.float32)
         size = tf.gather(sizes, labels)
         other_size = tf.gather(sizes, other_labels)
@@ -101,6 +108,7 @@ def remix(
             _soft(labels, other_labels, label_share, len(counts)),
         )
 
+    mix.num_classes = len(counts)
     return mix
 
 
@@ -112,14 +120,15 @@ def cutmix(num_classes: int, alpha: float = 1.0) -> Callable:
     replaced, and labels are mixed by areas.
 
     Args:
-        num_classes: C.
+        num_classes: C, at least 1.
         alpha: Greater than 0; 1 is uniform.
 
     Returns:
         A mix (see the module).
 
     Raises:
-        ValueError: If alpha is not positive.
+        ValueError: If an argument is out of its range, or, when called, a
+            label is.
 
     Example:
         >>> batches = keras_lt.streams.stream(
@@ -130,6 +139,7 @@ def cutmix(num_classes: int, alpha: float = 1.0) -> Callable:
         ...     mix=keras_lt.preprocessing.cutmix(train.num_classes),
         ... )
     """
+    num_classes = integer("num_classes", num_classes, 1)
     quantiles = _beta_quantiles(alpha)
 
     def mix(images, labels, other_images, other_labels, seeds):
@@ -147,6 +157,7 @@ def cutmix(num_classes: int, alpha: float = 1.0) -> Callable:
             _soft(labels, other_labels, 1.0 - pasted, num_classes),
         )
 
+    mix.num_classes = num_classes
     return mix
 
 
@@ -154,6 +165,7 @@ def _beta_quantiles(alpha: float) -> np.ndarray:
     """Quantiles of Beta(alpha, alpha) at 4,097 even steps from 0 to 1."""
     from scipy import stats
 
+    alpha = real("alpha", alpha)
     if not 0 < alpha < math.inf:
         raise ValueError(f"Expected alpha > 0. Received: alpha={alpha}")
     quantiles = stats.beta.ppf(np.linspace(0.0, 1.0, 4097), alpha, alpha)
@@ -178,5 +190,31 @@ def _blend(images, other_images, share):
 
 def _soft(labels, other_labels, share, num_classes):
     share = share[:, None]
-    first = tf.one_hot(labels, num_classes)
-    return share * first + (1.0 - share) * tf.one_hot(other_labels, num_classes)
+    first, second = (
+        tf.one_hot(_checked(each, num_classes), num_classes)
+        for each in (labels, other_labels)
+    )
+    return share * first + (1.0 - share) * second
+
+
+def _checked(labels, num_classes):
+    """Refuses labels that are no class: their rows would not sum to 1."""
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank != 1 or not labels.dtype.is_integer:
+        raise ValueError(
+            "Expected labels to be ids, integers of shape (batch,). Received: "
+            f"labels.shape={labels.shape}, labels.dtype={labels.dtype.name}"
+        )
+    labels = tf.cast(labels, tf.int64)
+    expected = f"Expected labels from 0 to {num_classes - 1} (num_classes)."
+    inside = (labels >= 0) & (labels < num_classes)
+    if not tf.is_symbolic_tensor(labels):
+        if not np.all(inside):
+            wrong = labels[~inside][0].numpy()
+            raise ValueError(f"{expected} Received: label {wrong}")
+        return labels
+    check = tf.debugging.Assert(
+        tf.reduce_all(inside), [f"{expected} Received:", labels]
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(labels)

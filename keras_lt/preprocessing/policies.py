@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_lt import seeding
+from keras_lt.arguments import function, integer, real
 from keras_lt.preprocessing.transforms import per_image
 
 # What rand_augment draws from; "identity" leaves an image as it is.
@@ -39,7 +40,7 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
     auto-contrast; histogram equalisation. Pixels from outside are grey (128).
 
     Args:
-        num_operations: Operations an image, at least 1.
+        num_operations: Operations per image, from 1 to 14.
         magnitude: From 0 to 30.
 
     Returns:
@@ -64,10 +65,13 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
         ...     transform=strong,
         ... )
     """
-    if num_operations < 1 or not 0 <= magnitude <= 30:
+    num_operations = integer(
+        "num_operations", num_operations, 1, len(_OPERATIONS)
+    )
+    magnitude = real("magnitude", magnitude)
+    if not 0 <= magnitude <= 30:
         raise ValueError(
-            "Expected num_operations >= 1 and magnitude in [0, 30]. Received: "
-            f"num_operations={num_operations}, magnitude={magnitude}"
+            f"Expected magnitude in [0, 30]. Received: magnitude={magnitude}"
         )
 
     def transform(images, labels, indices, seeds):
@@ -224,6 +228,9 @@ def simclr(
         >>> views.shape == images.shape
         True
     """
+    if min_area is not None:
+        min_area = real("min_area", min_area)
+    jitter, blur = real("jitter", jitter), real("blur", blur)
     if not (
         (min_area is None or 0 < min_area <= 1)
         and 0 <= jitter <= 1
@@ -274,6 +281,9 @@ def two_views(augment: Callable, read: Callable | None = None) -> Callable:
         A transform (see the module) to ((view_1, view_2), labels), for
         `keras_lt.models.ContrastivePretrainer`.
 
+    Raises:
+        TypeError: If an argument is no function.
+
     Example:
         >>> batches = keras_lt.streams.stream(
         ...     train, sampling="random", batch_size=256, seed=0,
@@ -282,6 +292,9 @@ def two_views(augment: Callable, read: Callable | None = None) -> Callable:
         ...     ),
         ... )
     """
+    function("augment", augment)
+    if read is not None:
+        function("read", read)
 
     def transform(images, labels, indices, seeds):
         def view(i):

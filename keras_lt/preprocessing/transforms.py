@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_lt import seeding
+from keras_lt.arguments import function, integer
 
 
 def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
@@ -16,14 +17,16 @@ def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
     gather does it for the whole batch.
 
     Args:
-        padding: Pixels a side, at least 0.
+        padding: Pixels a side, at least 0, and fewer than the image has: a
+            crop would have nothing of it.
         flip: Whether images are mirrored left to right.
 
     Returns:
         A transform (see the module).
 
     Raises:
-        ValueError: If the padding is negative.
+        ValueError: If the padding is negative, or, when called, as large as
+            the images.
 
     Example:
         >>> batches = keras_lt.streams.stream(
@@ -31,11 +34,15 @@ def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
         ...     transform=keras_lt.preprocessing.pad_crop_flip(4),
         ... )
     """
-    if padding < 0:
-        raise ValueError(f"Expected padding >= 0. Received: padding={padding}")
+    padding = integer("padding", padding, 0)
 
     def transform(images, labels, indices, seeds):
         del indices
+        if padding and padding >= min(images.shape[1:3]):
+            raise ValueError(
+                "Expected padding of fewer pixels than images have. Received: "
+                f"padding={padding}, images.shape={tuple(images.shape)}"
+            )
         draws = seeding.uniform(seeds, 3)  # (B, 3)
         offsets = tf.cast(draws[:, :2] * (2 * padding + 1), tf.int32)
         mirrored = (draws[:, 2] < 0.5) & flip
@@ -67,13 +74,15 @@ def cutout(size: int) -> Callable:
     the authors' code a side is `size // 2` to both sides of the centre.
 
     Args:
-        size: Side of the square in pixels, at least 2; 16 for CIFAR-10.
+        size: Side of the square in pixels, at least 2 and at most that of the
+            image; 16 for CIFAR-10.
 
     Returns:
         A transform (see the module).
 
     Raises:
-        ValueError: If the size is less than 2.
+        ValueError: If the size is less than 2, or, when called, larger than
+            the images.
 
     Example:
         >>> transform = keras_lt.preprocessing.chain(
@@ -88,12 +97,16 @@ def cutout(size: int) -> Callable:
         ...     transform=transform,
         ... )
     """
-    if size < 2:
-        raise ValueError(f"Expected size >= 2. Received: size={size}")
+    size = integer("size", size, 2)
 
     def transform(images, labels, indices, seeds):
         del indices
         height, width = images.shape[1:3]
+        if size > min(height, width):
+            raise ValueError(
+                "Expected a square no larger than the images. Received: "
+                f"size={size}, images.shape={tuple(images.shape)}"
+            )
         row, column = tf.unstack(seeding.uniform(seeds, 2), axis=1)
         row, column = tf.floor(row * height), tf.floor(column * width)
         half = float(size // 2)
@@ -114,19 +127,11 @@ def chain(*transforms: Callable) -> Callable:
     Returns:
         A transform (see the module).
 
-    Example:
-        >>> transform = keras_lt.preprocessing.chain(
-        ...     keras_lt.preprocessing.pad_crop_flip(1),
-        ...     keras_lt.preprocessing.rand_augment(),
-        ... )
-        >>> batches = keras_lt.streams.stream(
-        ...     train,
-        ...     sampling="random",
-        ...     batch_size=32,
-        ...     seed=0,
-        ...     transform=transform,
-        ... )
+    Raises:
+        TypeError: If one is no function.
     """
+    for number, each in enumerate(transforms):
+        function(f"transforms[{number}]", each)
 
     def transform(images, labels, indices, seeds):
         for number, each in enumerate(transforms):
@@ -155,7 +160,7 @@ def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
 
     Args:
         images: Square images (B, S, S, C).
-        quarter_turns: int (B,), from 0 to 3.
+        quarter_turns: Integers (B,); negative ones turn clockwise.
 
     Returns:
         (B, S, S, C), of the dtype of the images.
@@ -172,7 +177,7 @@ def rotate_90(images: tf.Tensor, quarter_turns: tf.Tensor) -> tf.Tensor:
         raise ValueError(
             f"Expected square images. Received: images.shape={images.shape}"
         )
-    turns = tf.reshape(quarter_turns, (-1, 1, 1, 1))
+    turns = tf.reshape(quarter_turns, (-1, 1, 1, 1)) % 4
     images = tf.where(
         turns % 2 == 1, tf.transpose(images, [0, 2, 1, 3]), images
     )
@@ -196,15 +201,26 @@ def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
     Args:
         images: uint8 (B, h, w, C), h and w at least 1.
-        size: (H, W).
+        size: (H, W), each at least 1.
 
     Returns:
         uint8 (B, H, W, C).
+
+    Raises:
+        ValueError: If an argument is out of its range, or the images are no
+            uint8.
 
     Example:
         >>> keras_lt.preprocessing.resize_and_crop(photos, (224, 224)).shape
         TensorShape([8, 224, 224, 3])
     """
+    height, width = size
+    size = integer("height", height, 1), integer("width", width, 1)
+    images = tf.convert_to_tensor(images)
+    if images.dtype != tf.uint8:
+        raise ValueError(
+            f"Expected uint8 images. Received: images.dtype={images.dtype.name}"
+        )
     before = tf.shape(images)[1:3]
     after = tf.constant(size)
 
