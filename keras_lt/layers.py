@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt.counts import log_prior
-from keras_lt.messages import brief
+from keras_lt.counts import by_label, log_prior
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -406,7 +405,7 @@ class LogitAdjustment(keras.layers.Layer):
         super().__init__(dtype=dtype, **kwargs)
         if not 0 <= tau < math.inf:
             raise ValueError(f"Expected tau >= 0. Received: tau={tau}")
-        self.class_counts = np.asarray(class_counts).tolist()
+        self.class_counts = by_label("class_counts", class_counts).tolist()
         self.tau = tau
         self._adjustment = tau * log_prior(self.class_counts)
 

@@ -44,8 +44,13 @@ class WarmupStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         learning_rate = real("learning_rate", learning_rate)
         warmup_steps = integer("warmup_steps", warmup_steps, 0)
-        boundaries = [integer("boundaries", each, 0) for each in boundaries]
-        factors = [real("factors", each) for each in factors]
+        boundaries = [
+            integer(f"boundaries[{i}]", boundary, 0)
+            for i, boundary in enumerate(boundaries)
+        ]
+        factors = [
+            real(f"factors[{i}]", factor) for i, factor in enumerate(factors)
+        ]
         if not 0 < learning_rate < np.inf:
             raise ValueError(
                 "Expected learning_rate > 0. "

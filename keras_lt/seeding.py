@@ -73,7 +73,12 @@ def checked_seed(seed: int) -> int:
         TypeError: If it is no number.
         ValueError: If it is no integer, or out of its range.
     """
-    return integer("seed", seed, -(1 << 63), (1 << 63) - 1)
+    seed = integer("seed", seed)
+    if not -(1 << 63) <= seed <= _MASK:
+        raise ValueError(
+            f"Expected seed to be an integer of 64 bits. Received: seed={seed}"
+        )
+    return seed
 
 
 def derived_seed(seed: int, name: str, number: int) -> int:

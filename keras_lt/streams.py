@@ -188,7 +188,7 @@ def _checked_switch(switch: Any) -> tuple[int, str | Sequence[float]]:
             "Expected switch=(step, sampling). "
             f"Received: switch={brief(switch)}"
         )
-    return integer("the step of switch", switch[0], 0), switch[1]
+    return integer("switch[0]", switch[0], 0), switch[1]
 
 
 def _check_name(name: Any) -> None:

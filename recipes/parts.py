@@ -302,8 +302,7 @@ def make_model(train):
             make_learning_rate(steps_per_epoch(train)), model, backbone
         ),
         make_loss(train.class_counts),
-        # Mixed labels have no accuracy.
-        metrics=None if FLAGS.mix != "none" else accuracies(train.num_classes),
+        metrics=accuracies(train.num_classes),
         jit_compile=FLAGS.jit_compile,
     )
     return model
@@ -311,7 +310,7 @@ def make_model(train):
 
 def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
     return [
-        keras.metrics.SparseCategoricalAccuracy("top1"),
+        metrics.Top1Accuracy("top1"),
         metrics.BalancedAccuracy(num_classes),
     ]
 

@@ -37,15 +37,12 @@ def two_replicas():
 def pytest_sessionfinish(session):
     """A process of pytest-xdist tells the first one what it has visited."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["golden"] = golden.visited()
+        session.config.workeroutput["golden"] = golden.state()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    for name, count in (
-        getattr(node, "workeroutput", {}).get("golden", {}).items()
-    ):
-        golden.report_cases(name, count)
+    golden.add(getattr(node, "workeroutput", {}).get("golden", {}))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -36,7 +36,7 @@ def test_golden_class_counts():
             np.testing.assert_array_equal(
                 labels[selected], case["selected_targets"], err_msg=name
             )
-    report_cases("class_counts", len(cases))
+    report_cases("class_counts", cases)
 
 
 @pytest.mark.golden
@@ -55,7 +55,7 @@ def test_golden_cb_weights():
                 rtol=2e-7,
                 err_msg=name,
             )
-    report_cases("cb_weights", len(cases))
+    report_cases("cb_weights", cases)
 
 
 @pytest.mark.parametrize(
@@ -250,3 +250,107 @@ def test_gini():
         want = abs(array[:, None] - array).mean() / 2 / array.mean()
         assert counts.gini(values) == pytest.approx(want, abs=1e-12)
     assert counts.gini([0] * 99 + [5]) == pytest.approx(0.99)
+
+
+class Series:
+    """What the counts need of a pandas Series: values and their index."""
+
+    def __init__(self, counts):
+        self.index = [*counts]
+        self._values = [*counts.values()]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._values, dtype)
+
+
+@pytest.mark.parametrize("make", [dict, Series])
+@pytest.mark.parametrize(
+    "given, want",
+    [
+        ({2: 500, 0: 50, 1: 5}, [50, 5, 500]),
+        ({np.int64(1): 7, np.int64(0): 9.0}, [9, 7]),
+        ({"dog": 500, "cat": 50}, [50, 500]),
+        ({"10": 3, "9": 2, "-1": 1}, [1, 2, 3]),  # by value
+    ],
+)
+def test_an_index_puts_counts_in_order(make, given, want):
+    assert counts.validate_class_counts(make(given)).tolist() == want
+    if all(isinstance(key, str) for key in given):
+        names = [*reversed(given)]
+        got = counts.validate_class_counts(make(given), class_names=names)
+        assert got.tolist() == [given[name] for name in names]
+
+
+def test_classes_that_names_know_have_no_images():
+    got = counts.validate_class_counts({"c": 3}, class_names=["a", "b", "c"])
+    assert got.tolist() == [0, 0, 3]
+    got = counts.validate_class_counts(Series({1: 3}), class_names=["a", "b"])
+    assert got.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("make", [dict, Series])
+@pytest.mark.parametrize(
+    "given, names, error, message",
+    [
+        ({1: 3, 2: 4}, None, ValueError, r"ids 0 to 1, .*: \[1, 2\]"),
+        ({0: 3, 2: 4}, None, ValueError, r"ids 0 to 1, .*: \[0, 2\]"),
+        ({-1: 3, 0: 4}, None, ValueError, r"\[-1, 0\]"),
+        ({0.0: 3, 1.0: 4}, None, TypeError, "label ids, which are .*: 0.0"),
+        ({True: 3, False: 4}, None, TypeError, "label ids.*: True"),
+        ({"a": 3, 1: 4}, None, TypeError, "or of class names"),
+        ({"a": 3, "a ": 4}, None, ValueError, "without repetition"),
+        ({"a": 3, "x": 4}, ["a", "b"], ValueError, "index .*: 'x'"),
+        ({2: 4}, ["a", "b"], ValueError, r"ids 0 to 1, .*: \[2\]"),
+        ({}, None, ValueError, r"shape=\(0,\)"),
+    ],
+)
+def test_an_index_that_gives_no_order(make, given, names, error, message):
+    with pytest.raises(error, match=message):
+        counts.validate_class_counts(make(given), class_names=names)
+
+
+def test_an_index_that_repeats_an_id():
+    series = Series({0: 3, 1: 4})
+    series.index = [0, 0]
+    with pytest.raises(ValueError, match=r"each once\. .*: \[0, 0\]"):
+        counts.validate_class_counts(series)
+    with pytest.raises(ValueError, match="of 3 classes, as class_names"):
+        counts.validate_class_counts([1, 2], class_names=["a", "b", "c"])
+
+
+def test_counts_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    labels = pandas.Series([2] * 9 + [0] * 5 + [1])
+    for dtype in ("int64", "Int64", "category", "str", "string"):
+        found = labels.astype("int64" if dtype == "str" else dtype)
+        found = found.astype(str) if dtype == "str" else found
+        got = counts.validate_class_counts(found.value_counts())
+        assert got.tolist() == [5, 1, 9], dtype
+    with pytest.raises(TypeError, match=r"index .*: 2\.0"):
+        counts.validate_class_counts(labels.astype(float).value_counts())
+    with pytest.raises(ValueError, match=r"shape=\(3, 1\)"):
+        counts.validate_class_counts(labels.value_counts().to_frame())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [1e30, 1],
+        np.array([1 << 63, 1], np.uint64),
+        [1 << 70, 1],
+        [1 << 62, 1 << 62],
+        np.array([3e38, 1], np.float32),
+    ],
+)
+def test_counts_do_not_wrap(given):
+    with pytest.raises(ValueError, match=r"sum below 2\^63\. .*class_counts="):
+        counts.validate_class_counts(given)
+
+
+def test_the_largest_counts():
+    largest = (1 << 63) - 3
+    given = np.array([largest, 2], np.uint64)
+    assert counts.validate_class_counts(given).tolist() == [largest, 2]
+    assert counts.gini([1 << 61] * 3 + [1]) == pytest.approx(0.25)
+    with pytest.raises(TypeError, match=r"hold integers\. .*\[0\]=True"):
+        counts.validate_class_counts([True, 5])

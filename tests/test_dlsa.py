@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from golden import load_cases, report_cases
+from test_division_losses import number_or_none
 from test_flows import as_ours, weights_by_name
 
 from keras_lt import division, losses
@@ -63,12 +64,7 @@ def trained():
 
 @pytest.mark.golden
 def test_golden_divisions():
-    cases = [
-        (name, case)
-        for name, case in load_cases("dlsa_losses")
-        if str(case["kind"]) == "divide"
-    ]
-    assert cases
+    cases = load_cases("dlsa_losses", "divide")
     for name, case in cases:
         num_classes = int(case["num_class"])
         labels, likelihood = case["train_labels"], case["train_llh"]
@@ -106,24 +102,48 @@ def test_golden_divisions():
             np.testing.assert_array_equal(
                 facts["cluster_sizes"], case["cluster_size"]
             )
+        for part in ("train", "test"):
+            came = case[f"global_mask_{part}"]
+            keep = case[f"{part}_llh"] >= threshold
+            np.testing.assert_array_equal(
+                keep & came, case[f"labelmap_index_{part}"]
+            )
+            np.testing.assert_array_equal(
+                ~keep & came, case[f"classify_index_{part}"]
+            )
+            np.testing.assert_allclose(
+                frequencies[case[f"{part}_cluster_labels"]],
+                case[f"sample_priors_{part}"],
+                rtol=1e-6,
+            )
+    report_cases("dlsa_losses", cases)
+
+
+def flow_of(case):
+    """The flow whose state a case has, without its weights."""
+    names = [key.removeprefix("state0/nf.net.") for key in case]
+    inputs = [name for name in names if name.endswith("net_input.weight")]
+    inputs = [name for name in inputs if "/" not in name]
+    first = inputs[0].split(".")[0]
+    dense = [
+        name
+        for name in names
+        if name.startswith(f"{first}.net.") and name.endswith(".weight")
+    ]
+    return MaskedAutoregressiveFlow(
+        len(inputs),
+        hidden_layers=len(dense) - 1,
+        batch_norm=any(name.endswith(".log_gamma") for name in names),
+        dtype="float64",
+    )
 
 
 @pytest.mark.golden
 def test_golden_training_steps():
-    cases = [
-        (name, case)
-        for name, case in load_cases("dlsa_losses")
-        if str(case["kind"]) == "e2e"
-    ]
-    assert cases
+    cases = load_cases("dlsa_losses", "e2e")
     for name, case in cases:
-        assert case["sgd_momentum"] == 0
-        blocks = sum(key.endswith("net_input.weight") for key in case) // 2
         mixture = FlowGaussianMixture(
-            int(case["num_cluster"]),
-            1.0,
-            MaskedAutoregressiveFlow(blocks, dtype="float64"),
-            dtype="float64",
+            int(case["num_cluster"]), 1.0, flow_of(case), dtype="float64"
         )
         mixture.build(case["features"].shape)
         ours = weights_by_name(mixture)
@@ -138,9 +158,13 @@ def test_golden_training_steps():
                 float(case[f"lambda_{term}"])
                 for term in ("lh", "purity", "balance")
             ),
-            float(case["posterior_momentum"]),
+            number_or_none(case["posterior_momentum"]),
         )
-        trainer.compile(keras.optimizers.SGD(float(case["lr"])))
+        # Numbers would become those of float32.
+        rate = tf.constant(case["lr"], "float64")
+        optimizer = keras.optimizers.SGD(lambda rate=rate: rate)
+        optimizer.momentum = tf.constant(case["sgd_momentum"], "float64")
+        trainer.compile(optimizer)
         rows = {tuple(row): i for i, row in enumerate(case["features"])}
         for step in range(len(case["pos_x"])):
             batch = []
@@ -162,7 +186,7 @@ def test_golden_training_steps():
                 atol=1e-9,
                 err_msg=f"{name} {theirs}",
             )
-    report_cases("dlsa_losses", 4 + len(cases) + 1)
+    report_cases("dlsa_losses", cases)
 
 
 @pytest.mark.golden
@@ -278,6 +302,41 @@ def test_features_as_z(kind):
     np.testing.assert_allclose(
         model.predict(x, verbose=0), model.last([x, x]), rtol=1e-4, atol=1e-5
     )
+
+
+def test_levels_of_other_seeds_have_centers_of_their_own():
+    centers = [
+        level.mixture.means.numpy()
+        for seed in (0, 1, np.int64(2))
+        for level in make(seed=seed).levels
+    ]
+    assert len({each.tobytes() for each in centers}) == 6
+
+
+def test_contrast_and_momentum_reach_the_flow(monkeypatch):
+    features, labels = clusters([40, 20])
+    made = []
+    compile_trainer = FlowTrainer.compile
+
+    def compiled(trainer, optimizer, **arguments):
+        made.append((trainer.contrast, optimizer.momentum))
+        compile_trainer(trainer, optimizer, **arguments)
+
+    monkeypatch.setattr(FlowTrainer, "compile", compiled)
+    model = DLSA(2, DIM, num_clusters=4)
+    arguments = {**QUICK, "flow_epochs": 1, "classifier_epochs": 1}
+    model.fit_features(
+        features,
+        labels,
+        contrast="ce",
+        contrast_freeze=False,
+        flow_momentum=0.5,
+        **arguments,
+    )
+    contrast = {"kind": "ce", "margin": None, "freeze": False}
+    assert made == [(contrast, 0.5)]
+    with pytest.raises(ValueError, match=r"kind to be one of .* kind='kl'"):
+        model.fit_features(features, labels, contrast="kl", **arguments)
 
 
 # Training that is cut, and data that can't be divided.

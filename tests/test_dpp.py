@@ -48,7 +48,7 @@ def test_golden_kernels():
             case["inclusion_prob"],
             rtol=1e-9,
         )
-    report_cases("ipdpp_kernel", len(cases))
+    report_cases("ipdpp_kernel", cases)
 
 
 @pytest.mark.parametrize("scale", dpp.SCALES)

@@ -209,7 +209,7 @@ def test_golden_maf_flow(dtype):
         check_outputs("eval2", x, False)
         check(mixture.log_likelihood(x), "eval2_log_lh")
     if dtype == "float64":
-        report_cases("maf_flow", len(cases))
+        report_cases("maf_flow", cases)
 
 
 # What defines a flow.

@@ -472,7 +472,7 @@ def test_golden_cosine_classifiers(dtype):
                 want = case[f"{key}_{part}"]
                 assert_golden(value, want, dtype, f"{name} {key}_{part}")
     if dtype == "float64":
-        report_cases("cosine_classifier", len(cases))
+        report_cases("cosine_classifier", cases)
 
 
 @pytest.mark.golden
@@ -489,7 +489,7 @@ def test_golden_learnable_weight_scaling(dtype):
         assert_golden(logits, case["lws_logits"], dtype, name)
         assert_golden(gradient, case["lws_grad_scales"], dtype, name)
     if dtype == "float64":
-        report_cases("tau_norm", len(cases))
+        report_cases("tau_norm", cases)
 
 
 @pytest.mark.parametrize("feature_norm", ["l2", "squash"])

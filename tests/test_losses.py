@@ -88,7 +88,7 @@ def test_golden_cb_losses(dtype):
             loss = ClassBalancedFocal(gamma=float(gamma), **arguments)
             assert_golden(name, loss, case, "focal_", row)
     if dtype == "float64":
-        report_cases("cb_losses", len(cases))
+        report_cases("cb_losses", cases)
 
 
 @pytest.mark.golden
@@ -110,7 +110,7 @@ def test_golden_ldam(dtype):
         case["weighted_grad"] = case["grad_weighted"]
         assert_golden(name, weighted, case, "weighted_")
     if dtype == "float64":
-        report_cases("ldam", len(cases))
+        report_cases("ldam", cases)
 
 
 @pytest.mark.golden
@@ -133,7 +133,7 @@ def test_golden_balanced_softmax(dtype):
         loss = BalancedSoftmax(label_smoothing=smoothing, **arguments)
         assert_golden(name, loss, case, "v2_")
     if dtype == "float64":
-        report_cases("balanced_softmax", len(cases))
+        report_cases("balanced_softmax", cases)
 
 
 def test_focal_by_hand():
@@ -256,6 +256,17 @@ def test_class_without_images_weighs_nothing(loss_class):
     values = loss(np.array([0, 1, 2]), np.zeros((3, 3))).numpy()
     assert values[1] == 0
     assert (values[[0, 2]] > 0).all()
+
+
+@pytest.mark.parametrize("loss_class", ALL)
+def test_without_weights_all_classes_weigh_the_same(loss_class):
+    loss = loss_class([90, 0, 9], beta=None, reduction=None)
+    values = loss(np.array([0, 1, 2]), np.zeros((3, 3))).numpy()
+    np.testing.assert_allclose(
+        values, loss.call(np.eye(3, dtype="float32"), np.zeros((3, 3)))
+    )
+    assert (values > 0).all()
+    np.testing.assert_array_equal(loss._weights, 1.0)
 
 
 @pytest.mark.parametrize("loss_class", ALL)

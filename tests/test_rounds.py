@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-from keras_lt import datasets, dpp, report
+from keras_lt import datasets, dpp, report, seeding
 
 TINY = (
     "--dataset=digits",
@@ -138,7 +138,7 @@ def test_first_draw_is_of_the_first_stage(finished):
     want = dpp.balanced_subset(
         train.labels,
         30,
-        seed=[0, 0],
+        seed=seeding.derived_seed(0, "rounds", 0),
         scale="n",
         probabilities=first["probabilities"],
         complements=first["complements"],

@@ -26,6 +26,21 @@ def test_splitmix64_gives_the_published_numbers():
     assert splitmix64(0x9E3779B97F4A7C15) == 0x6E789E6AA1B965F4
 
 
+def test_derived_seeds_do_not_collide():
+    # 0 + 1 is 1 + 0.
+    found = {
+        seeding.derived_seed(seed, name, number)
+        for seed in (0, 1, 2, np.int64(3), (1 << 32), (1 << 63) - 1, -1)
+        for name in ("rounds", "levels")
+        for number in range(20)
+    }
+    assert len(found) == 7 * 2 * 20
+    assert all(0 <= seed < 1 << 32 for seed in found)
+    got = seeding.derived_seed(7, "rounds", 3)
+    key = seeding.fold_in(seeding.key_from_seed(7, "rounds"), 3)
+    assert got == int(key) // 2**32 == seeding.derived_seed(7, "rounds", 3)
+
+
 def test_fold_in_is_splitmix64():
     # Output number `data` of the generator whose state starts at `key`.
     for key in (0, 1, 2**63 + 12345, MASK):

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import keras
@@ -6,7 +7,8 @@ import pytest
 import tensorflow as tf
 from data import chi_square, chi_square_limit, numbered
 
-from keras_lt import datasets, preprocessing, streams
+from keras_lt import datasets, features, preprocessing, streams
+from keras_lt.features import Features
 
 COUNTS = np.array([60, 0, 25, 9, 1])
 VECTOR = (0.1, 0.3, 0.3, 0.2, 0.1)
@@ -384,6 +386,57 @@ def test_interleave_zips_by_name():
         assert_batches_equal([batch[name] for batch in both], take(part, 3))
     with pytest.raises(ValueError, match="at least one stream"):
         streams.interleave({})
+
+
+def test_interleave_refuses_streams_that_draw_the_same_images():
+    dataset, copy = numbered([5, 3]), numbered([5, 3])
+
+    def swap(*arrays):
+        return (*arrays[:2][::-1], *arrays[2:])
+
+    extracted = Features(np.zeros((8, 2), "float32"), dataset.labels)
+    pairs = functools.partial(streams.pairs, batch_size=2, seed=0)
+    of_features = {"sampling": "random", "batch_size": 2, "seed": 0}
+    once = make(dataset)
+    mixed = {"mix": preprocessing.mixup(2)}
+    for first, second in (
+        (once, once),
+        (once, make(dataset)),
+        (once, make(copy)),
+        (once, make(dataset, batch_size=4, start_step=3)),
+        (once, make(dataset).map(swap).prefetch(1)),
+        (make(dataset, name="a"), make(dataset, "class_balanced", name="a")),
+        (make(dataset, [0.5, 0.5]), make(dataset, [0.5, 0.5])),
+        (make(dataset, **mixed, name="a"), make(dataset, name="a/partners")),
+        (pairs(dataset), pairs(copy)),
+        (
+            features.stream(extracted, 2, **of_features),
+            features.stream(extracted, 2, **of_features),
+        ),
+        (
+            features.pairs(extracted, 2, batch_size=2, seed=0),
+            features.pairs(extracted, 2, batch_size=2, seed=0),
+        ),
+    ):
+        with pytest.raises(
+            ValueError, match=r"name of its own, .*name='b'.*'a'.*'b'"
+        ):
+            streams.interleave({"a": first, "b": second})
+    streams.interleave(
+        {
+            "a": once,
+            "name": make(dataset, name="b"),
+            "seed": make(dataset, seed=np.int64(1)),
+            "sampling": make(dataset, sampling="class_balanced"),
+            "data": make(numbered([5, 4])),
+            "pairs": pairs(dataset),
+            "own": streams.from_tf_data(
+                tf.data.Dataset.from_tensors((np.zeros(2), np.zeros(2)))
+            ),
+        }
+    )
+    with pytest.raises(TypeError, match=r"'a'.* 'list'"):
+        streams.interleave({"a": [once]})
 
 
 def test_from_tf_data_repeats_a_pipeline():

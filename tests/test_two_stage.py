@@ -40,7 +40,7 @@ def test_golden_tau_normalize():
             assert error <= 1e-5 * np.abs(want).max(), (name, tau)
             predicted = logits.argmax(axis=1)
             np.testing.assert_array_equal(predicted, case["tau_preds"][row])
-    report_cases("tau_norm", len(cases))
+    report_cases("tau_norm", cases)
 
 
 @pytest.mark.golden
@@ -78,7 +78,7 @@ def test_golden_nearest_class_mean(dtype):
                     )
                 assert (np.abs(got - want) <= 1e-5 * terms + 1e-6).all(), name
     if dtype == "float64":
-        report_cases("cosine_classifier", len(cases))
+        report_cases("cosine_classifier", cases)
 
 
 def test_nearest_class_mean_as_a_model(tmp_path):
