@@ -500,9 +500,8 @@ def predict(
 
     Args:
         model: Maps images (B, ...) to scores (B, C).
-        dataset: Finite `tf.data.Dataset` of batches (images, labels), such as
-            `keras_lt.streams.evaluation` gives, or (images, labels, weights),
-            whose weights are left out; or a function with an
+        dataset: Finite `tf.data.Dataset` of (images, labels), such as
+            `keras_lt.streams.evaluation` gives; or a function with an
             argument `shard`, (i, n), that gives the i-th of n parts of one,
             such as a `functools.partial` of it. Each process of the model's
             strategy then scores its part, and all have all scores.
@@ -513,7 +512,7 @@ def predict(
         Scores, float32 (N, C), and labels (N,).
 
     Raises:
-        ValueError: If `dataset` is empty or infinite, or has no batches.
+        ValueError: If `dataset` is empty or infinite.
     """
     strategy = model.distribute_strategy
     is_sharded = callable(dataset)
@@ -526,14 +525,7 @@ def predict(
     step = step or prediction_step(model)
     replicas = distribute.local_replicas(strategy)
     batches, size = [], 0
-    for batch in dataset:
-        images, own, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        if own is None or np.ndim(own) == 0:
-            raise ValueError(
-                "Expected `dataset` of batches (images, labels), as "
-                "dataset.batch(size) makes them. Received: "
-                + ("no labels" if own is None else "labels of shape ()")
-            )
+    for images, own in dataset:
         rows = len(own)
         if replicas > 1:  # all batches as large as the first one
             size = max(size, -(-rows // replicas) * replicas)

@@ -396,13 +396,13 @@ def _class_weights(
     ):
         raise ValueError(
             f"Expected {len(counts)} class probabilities that sum to 1. "
-            f"Received: sampling={brief(weights)}"
+            f"Received: sampling={brief(sampling)}"
         )
     weights = np.where(counts > 0, weights, 0.0)
     if not weights.any():
         raise ValueError(
             "Expected a positive probability for a class that has images. "
-            f"Received: sampling={brief(weights)}, "
+            f"Received: sampling={brief(sampling)}, "
             f"class_counts={brief(counts)}"
         )
     return weights

@@ -108,10 +108,6 @@ def test_what_is_no_number(value):
             lambda: preprocessing.cutout(9)(IMAGES, None, None, SEEDS),
             r"size=9, images.shape=\(2, 8, 8, 3\)",
         ),
-        (
-            lambda: preprocessing.pad_crop_flip(8)(IMAGES, None, None, SEEDS),
-            r"padding=8, images.shape=\(2, 8, 8, 3\)",
-        ),
         (lambda: stream(batch_size=4.0), "batch_size=4.0"),
         (lambda: stream(batch_size=NAN), "batch_size=nan"),
         (lambda: stream(seed=1.5), "seed=1.5"),

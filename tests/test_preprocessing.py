@@ -98,7 +98,7 @@ def test_an_image_depends_on_its_own_seed_only():
 
 
 def test_negative_padding_is_an_error():
-    with pytest.raises(ValueError, match=r"padding >= 0.*padding=-1"):
+    with pytest.raises(ValueError, match=r"padding .*at least 0.*padding=-1"):
         preprocessing.pad_crop_flip(-1)
 
 

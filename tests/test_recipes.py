@@ -738,6 +738,7 @@ def test_mixed_training(mix, tmp_path, monkeypatch):
     record = report.read_record(workdir / "result.json")
     assert np.isfinite(record["history"]["loss"]).all()
     assert record["flags"]["mix"] == mix
+    assert {"top1", "balanced"} <= record["history"].keys()
 
 
 def test_auxiliary_schedules():

@@ -110,6 +110,7 @@ class ContrastiveLoss(Float32Loss):
         """Label ids of views, (B, 2), `IGNORED` for an ignored one."""
         if not self.uses_labels:
             return ops.zeros(ops.shape(embeddings)[:2], "int32")
+        y_true = ops.convert_to_tensor(y_true)
         if len(y_true.shape) == 3 and tuple(y_true.shape[1:]) == (2, 1):
             return ops.reshape(class_ids(ops.reshape(y_true, (-1,))), (-1, 2))
         return ops.repeat(class_ids(y_true)[:, None], 2, axis=1)

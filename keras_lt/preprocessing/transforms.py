@@ -17,16 +17,14 @@ def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
     gather does it for the whole batch.
 
     Args:
-        padding: Pixels a side, at least 0, and fewer than the image has: a
-            crop would have nothing of it.
+        padding: Pixels a side, at least 0.
         flip: Whether images are mirrored left to right.
 
     Returns:
         A transform (see the module).
 
     Raises:
-        ValueError: If the padding is negative, or, when called, as large as
-            the images.
+        ValueError: If the padding is negative.
 
     Example:
         >>> batches = keras_lt.streams.stream(
@@ -38,11 +36,6 @@ def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
 
     def transform(images, labels, indices, seeds):
         del indices
-        if padding and padding >= min(images.shape[1:3]):
-            raise ValueError(
-                "Expected padding of fewer pixels than images have. Received: "
-                f"padding={padding}, images.shape={tuple(images.shape)}"
-            )
         draws = seeding.uniform(seeds, 3)  # (B, 3)
         offsets = tf.cast(draws[:, :2] * (2 * padding + 1), tf.int32)
         mirrored = (draws[:, 2] < 0.5) & flip
