@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt.counts import by_label, log_prior
+from keras_lt.messages import brief
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")

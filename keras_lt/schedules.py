@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_lt.arguments import integer, real
-
 from keras_lt.messages import brief
 
 
