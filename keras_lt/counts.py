@@ -58,7 +58,7 @@ def validate_class_counts(class_counts, class_names=None) -> np.ndarray:
                 "Expected class_counts to hold integers. "
                 f"Received: class_counts[{label}]={brief(count)}"
             )
-        # NaN is no more itself than infinity is finite.
+        # No comparison with NaN holds.
         if not 0 <= count < float("inf") or count != int(count):
             raise ValueError(
                 "Expected class_counts to be integers, zero or more. "

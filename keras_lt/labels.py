@@ -109,7 +109,6 @@ def _check_eager(ids: Any, known: Any, num_classes: int | None) -> None:
         most = "" if num_classes is None else f" to {num_classes - 1}"
         warnings.warn(
             f"Expected labels from 0{most}. Received: label "
-            f"{ids[~known][0]:.0f}, "
-            "whose examples are ignored (weight 0).",
+            f"{ids[~known][0]:.0f}, whose examples are ignored (weight 0).",
             stacklevel=3,
         )

@@ -628,6 +628,7 @@ def evaluate(
         _check_labels(labels, len(logits), num_classes)
         predicted = logits.argmax(axis=1)
         ece = _calibration_error(logits, labels)
+    predicted, labels = predicted.astype(np.int64), labels.astype(np.int64)
     totals = np.bincount(labels, minlength=num_classes)
     hits = np.bincount(labels[predicted == labels], minlength=num_classes)
     present = totals > 0

@@ -23,7 +23,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     per-class accuracy as a histogram and as bars ordered by class count, and
     the confusion matrix.
     The scalars enter `logs` too, as "NAME_balanced" and so on, where callbacks
-    that follow can monitor them and `fit` keeps them in its history.
+    that follow can monitor them (with `mode`: Keras knows the direction of
+    compiled metrics alone) and `fit` keeps them in its history.
     Once: the class distribution, `flags` as a table, and `hparams`, so that
     the HParams tab compares runs by any of the scalars. A step is the number
     of epochs that are over, so a second `fit` with `initial_epoch`, or a

@@ -161,6 +161,7 @@ TABLE = {
         (LABELS, VIEWS),
         lambda: losses.BalancedNegativeSampling(negatives="all"),
     ),
+    metrics.Top1Accuracy: metric_case(metrics.Top1Accuracy),
     metrics.BalancedAccuracy: metric_case(
         metrics.BalancedAccuracy, num_classes=4
     ),

@@ -64,7 +64,7 @@ def cluster_contrast(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    check_contrast(kind, margin)
+    _check_contrast(kind, margin)
     log_q = ops.log_softmax(other_log_joint)
     if kind == "ce":
         sure = ops.one_hot(
@@ -79,7 +79,7 @@ def cluster_contrast(
     return ops.sum(posterior * log_q, axis=-1)
 
 
-def check_contrast(kind: str, margin: float | None) -> None:
+def _check_contrast(kind: str, margin: float | None) -> None:
     """Refuses what `cluster_contrast` can't take."""
     if kind not in CONTRASTS:
         raise ValueError(

@@ -242,10 +242,11 @@ class DLSA(keras.Model):
             contrast_factor: Of `keras_lt.losses.cluster_contrast`.
             balance_factor: Of `keras_lt.losses.cluster_balance`.
             posterior_momentum: Of `keras_lt.losses.running_posterior`.
-            flow_momentum: Of SGD.
-            contrast: The kind of `keras_lt.losses.cluster_contrast`.
-            contrast_margin: Its margin.
-            contrast_freeze: Whether it stops the gradient of its posterior.
+            flow_momentum: Momentum of the flow's SGD.
+            contrast: Kind of `keras_lt.losses.cluster_contrast`.
+            contrast_margin: Margin of the contrast.
+            contrast_freeze: Whether no gradient goes into the posterior of
+                the first of a pair, as published.
             directory: Where levels are kept once they are trained, so that
                 the same call goes on after a kill; None keeps nothing.
             verbose: As in `keras.Model.fit`.
