@@ -165,6 +165,9 @@ def test_what_is_no_image_is_a_row_and_starts_nothing(
     unknown = "no known kind of image file"
     assert found == ["dark", fifo, missing, unknown, fifo, missing]
     assert rows[-1]["image"] == r"caf\xe9.jpg"
+    code, output, error = predict(folder / "run", pictures / "album.jpg", odd)
+    assert code == 0, error
+    assert output.splitlines()[-1].startswith(r"caf\xe9.jpg,,")
     code, _, error = predict(
         folder / "run", pictures / "album.jpg", "--max_pixels=599"
     )

@@ -320,8 +320,9 @@ def index_list(
     class_names = training.class_names()
     labels = _labels(listed.of_images, class_names, path)
     root = str(path.parent) if image_root is None else image_root
-    _check_files(path, root, listed.paths, _Inside(root, allow_outside_root))
-    return Index(Paths(root, listed.paths), labels, class_names)
+    paths = [filenames.encoded(image) for image in listed.paths]
+    _check_files(path, root, paths, _Inside(root, allow_outside_root))
+    return Index(Paths(root, paths), labels, class_names)
 
 
 class _Listed(NamedTuple):
@@ -498,9 +499,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _image_path(path: Any, where: str) -> str:
     """Returns a path of a list; refuses what no file can be called."""
     try:
-        if path and b"\0" not in os.fsencode(path):
+        if path and b"\0" not in path.encode("utf-8", "surrogateescape"):
             return path
-    except (TypeError, UnicodeEncodeError):
+    except (AttributeError, UnicodeEncodeError):
         pass
     raise ValueError(
         f"Expected the path of an image. Received: {where}: {brief(path)}"
