@@ -113,7 +113,7 @@ def run_app(main: Callable[[list[str]], None]) -> None:
 def flag_of_run(path: str, name: str) -> str | None:
     """Returns the value of a flag in the run that a folder holds, if any."""
     started = Path(path) / "flags.cfg"
-    lines = started.read_text().splitlines() if started.is_file() else ()
+    lines = started.read_text("utf-8").splitlines() if started.is_file() else ()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return values.get(f"--{name}")
 
