@@ -17,7 +17,7 @@ def printable(name: str | os.PathLike) -> str:
         name: A path, or another text with such names in it.
 
     Example:
-        >>> keras_lt.filenames.printable(os.fsdecode(b"caf\xe9.png"))
+        >>> keras_lt.filenames.printable("caf\udce9.png")
         'caf\\xe9.png'
     """
     text = os.fspath(name)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import numbers
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -48,9 +49,9 @@ class BadImageError(ValueError):
 
 def check_max_pixels(max_pixels: int) -> None:
     """Refuses a limit that no image meets."""
-    if max_pixels < 1:
+    if not (isinstance(max_pixels, numbers.Real) and max_pixels >= 1):
         raise ValueError(
-            f"Expected max_pixels >= 1. Received: max_pixels={max_pixels}"
+            f"Expected max_pixels >= 1. Received: max_pixels={max_pixels!r}"
         )
 
 
@@ -125,8 +126,8 @@ def decode(
         (32, 32, 3)
     """
     with _opened(content, max_pixels) as image:
-        # Only a JPEG can be decoded small; of a TIFF, Pillow turns the size
-        # at once and the pixels when it loads them.
+        # Only JPEGs can be decoded small, those of several pictures (MPO) too.
+        # Of a TIFF, Pillow turns the size at once and the pixels as it loads.
         is_jpeg = image.format in ("JPEG", "MPO")
         if not is_jpeg:
             _load(image)

@@ -171,7 +171,7 @@ class FileDataset(Dataset):
         return self.image_size, self.image_size, 3
 
     def name(self, index: int) -> str:
-        """Returns what errors call an image: its `filenames.printable` path."""
+        """Returns what errors call an image: its path, escaped if need be."""
         return filenames.printable(self.source.name(self._rows[index]))
 
     def read(self, index: int) -> bytes:

@@ -160,8 +160,8 @@ def left_out(name: str) -> sources.LeftOut:
         ValueError: If there are two folders for a split.
 
     Example:
-        >>> keras_lt.datasets.left_out("folder:photos").files
-        ['photos/train/cat/12.heic']
+        >>> keras_lt.datasets.left_out("folder:photos")
+        LeftOut(files=[], folders=[])
     """
     kind, place = _kind(name)
     if kind != "folder":

@@ -68,16 +68,18 @@ class LeftOut(NamedTuple):
         files: Paths of files with other endings than those of images in the
             folders of classes, and of images in no such folder.
         folders: Paths of folders beside those of the splits that hold images.
+
+    Example:
+        >>> paths = ["photos/cat/1.heic", "photos/cat/2.heic", "photos/3.jpg"]
+        >>> keras_lt.datasets.LeftOut(paths, []).endings()
+        '3 (.heic 2, .jpg 1)'
     """
 
     files: list[str]
     folders: list[str]
 
     def endings(self) -> str:
-        """Returns how many files there are, and of which endings.
-
-        Such as `12 (.heic 10, none 2)`.
-        """
+        """Returns how many files there are, and of which endings."""
         endings = collections.Counter(
             os.path.splitext(path)[1].lower() or "none" for path in self.files
         )
@@ -108,8 +110,8 @@ def folder_splits(root: str) -> list[str]:
     if found and "train" not in found:
         raise ValueError(
             f"Expected a folder {os.path.join(root, 'train')!r} beside "
-            f"{' and '.join(found.values())} (which also holds the folders of "
-            "classes that are called so). Received: none"
+            f"{' and '.join(found.values())} (or, if these are classes, with "
+            "all classes in it). Received: none"
         )
     return [*found] or ["train"]
 
