@@ -214,6 +214,12 @@ def main(argv: list[str]) -> None:
         return
     if FLAGS.workdir is None:
         raise ValueError("Expected --workdir=FOLDER. Received: none")
+    shown = filenames.printable(FLAGS.workdir)
+    if shown != FLAGS.workdir:  # TensorFlow takes no such path
+        raise ValueError(
+            "Expected a --workdir in UTF-8, without control characters. "
+            f"Received: --workdir={shown}"
+        )
     compared = [
         flag
         for flag in FLAGS.get_key_flags_for_module(options)

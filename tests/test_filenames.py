@@ -172,6 +172,18 @@ def test_a_damaged_file_with_an_odd_name_ends_no_run(
     assert recipe.run(monkeypatch, *arguments) == 0  # the same flags
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"w\xe9rk"), "work\n"])
+def test_workdirs_have_names_that_tensorflow_takes(
+    name, tmp_path, monkeypatch, capsys
+):
+    workdir = f"--workdir={tmp_path / name}"
+    assert recipe.run(monkeypatch, "--dataset=digits", workdir) == 1
+    error = capsys.readouterr().err
+    assert "Expected a --workdir in UTF-8" in error
+    assert filenames.printable(name) in error
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("script", ["inspect", "train"])
 def test_a_locale_without_utf_8_ends_nothing(photos, tmp_path, script):
     scripts = {
