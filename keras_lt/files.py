@@ -1,8 +1,10 @@
-"""Files and folders that are written at once or not at all."""
+"""Files that are read if they are files, written at once or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +48,24 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """Returns the content of a file.
+
+    A FIFO, a socket or a device, which may have no end or never begin, is
+    refused without waiting for it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it can't be read or is no regular file.
+
+    Example:
+        >>> content = keras_lt.files.read("cat.jpg")
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
+        return file.read()

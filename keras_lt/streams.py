@@ -425,6 +425,8 @@ def _pipeline(steps: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
     # Its thread sleeps for longer and longer (2.56 s, 5.12 s, ... 60 s), and
     # the end of `fit` waits until it wakes.
     options.autotune.enabled = False
+    # It has nothing to improve here, and copies all images to look for it.
+    options.experimental_optimization.apply_default_optimizations = False
     return (
         steps.map(batch, num_parallel_calls=os.cpu_count())
         .prefetch(2)

@@ -24,7 +24,15 @@ import workdir as workdirs
 from absl import flags
 from options import FLAGS
 
-from keras_lt import counts, distribute, export, hardware, metrics, report
+from keras_lt import (
+    counts,
+    distribute,
+    export,
+    filenames,
+    hardware,
+    metrics,
+    report,
+)
 from keras_lt.messages import brief
 
 flags.adopt_module_key_flags(options)
@@ -59,6 +67,7 @@ def undistributed(model, run: workdirs.Workdir) -> keras.Model:
 def train_and_report(run: workdirs.Workdir) -> None:
     environment = report.environment()
     data = parts.load_data()
+    parts.say_left_out()
     train, held_out, test = data
     class_counts = train.class_counts
     print(f"{len(train)} training images, by class: {brief(class_counts)}")
@@ -189,6 +198,7 @@ def set_precision() -> None:
 
 
 def main(argv: list[str]) -> None:
+    filenames.escape_output()
     if len(argv) > 1:
         raise ValueError(f"Expected flags only. Received: {argv[1:]}")
     options.check_stages()
@@ -204,6 +214,12 @@ def main(argv: list[str]) -> None:
         return
     if FLAGS.workdir is None:
         raise ValueError("Expected --workdir=FOLDER. Received: none")
+    shown = filenames.printable(FLAGS.workdir)
+    if shown != FLAGS.workdir:  # TensorFlow takes no such path
+        raise ValueError(
+            "Expected a --workdir in UTF-8, without control characters. "
+            f"Received: --workdir={shown}"
+        )
     compared = [
         flag
         for flag in FLAGS.get_key_flags_for_module(options)

@@ -106,6 +106,12 @@ flags.DEFINE_enum(
     "What becomes of a file that can't be decoded: fail names it, replace "
     "takes the next image of its class and counts it.",
 )
+flags.DEFINE_integer(
+    "max_pixels",
+    datasets.MAX_PIXELS,
+    "An image of more pixels counts as a file that can't be decoded.",
+    lower_bound=1,
+)
 flags.DEFINE_bool(
     "allow_outside_root",
     False,
@@ -611,6 +617,7 @@ NOT_COMPARED = (
     "data_dir",
     "image_root",
     "on_bad_image",
+    "max_pixels",
     "allow_outside_root",
     "strategy",
     "devices",

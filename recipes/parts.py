@@ -9,6 +9,7 @@ from options import FLAGS
 
 from keras_lt import (
     datasets,
+    filenames,
     layers,
     metrics,
     optimizers,
@@ -54,6 +55,7 @@ def load_data() -> Data:
             data_dir=FLAGS.data_dir,
             image_root=FLAGS.image_root,
             on_bad_image=FLAGS.on_bad_image,
+            max_pixels=FLAGS.max_pixels,
             allow_outside_root=FLAGS.allow_outside_root,
             split_seed=FLAGS.split_seed,
             **arguments,
@@ -78,6 +80,21 @@ def load_data() -> Data:
         for split in known & {"val", "validation"}:
             held_out = load(split)
     return Data(train, held_out, test)
+
+
+def say_left_out() -> None:
+    """Prints what of a folder of images is not read, if there is any."""
+    left_out = datasets.left_out(FLAGS.dataset)
+    if left_out.files:
+        print(
+            f"Files that are not read: {left_out.endings()}, such as "
+            f"{filenames.printable(left_out.files[0])}"
+        )
+    if left_out.folders:
+        print(
+            f"Folders with images that are not read: {len(left_out.folders):,},"
+            f" such as {filenames.printable(left_out.folders[0])}"
+        )
 
 
 def crops_at_random(train) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 from absl import app, flags, logging
 
-from keras_lt import distribute, files
+from keras_lt import distribute, filenames, files
 from keras_lt.messages import one_line
 
 flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
@@ -113,7 +113,7 @@ def run_app(main: Callable[[list[str]], None]) -> None:
 def flag_of_run(path: str, name: str) -> str | None:
     """Returns the value of a flag in the run that a folder holds, if any."""
     started = Path(path) / "flags.cfg"
-    lines = started.read_text().splitlines() if started.is_file() else ()
+    lines = started.read_text("utf-8").splitlines() if started.is_file() else ()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return values.get(f"--{name}")
 
@@ -173,8 +173,15 @@ class Workdir:
         self.path = Path(path)
         self.strategy = strategy
         self.is_chief = distribute.is_chief(strategy)
-        self.flags = {flag.name: flag.value for flag in compared}
-        self._lines = [flag.serialize() for flag in compared]
+        self.flags = {
+            flag.name: filenames.printable(flag.value)
+            if isinstance(flag.value, str)
+            else flag.value
+            for flag in compared
+        }
+        self._lines = [
+            filenames.printable(flag.serialize()) for flag in compared
+        ]
         self._overwrite = overwrite
 
     def __enter__(self) -> "Workdir":
@@ -192,10 +199,10 @@ class Workdir:
             started = self.path / "flags.cfg"
             lines = [line for line in self._lines if line]
             if started.exists():
-                self._compare(started.read_text().splitlines(), lines)
+                self._compare(started.read_text("utf-8").splitlines(), lines)
             else:
                 with files.replacing(started) as part:
-                    part.write_text("\n".join(lines) + "\n")
+                    part.write_text("\n".join(lines) + "\n", "utf-8")
         except BaseException:
             self._lock.close()
             raise

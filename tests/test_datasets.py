@@ -2,13 +2,15 @@ import io
 import os
 import urllib.error
 import urllib.request
+import weakref
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from data import numbered, tfds_dir
 from PIL import Image
 
-from keras_lt import counts, datasets
+from keras_lt import counts, datasets, streams
 
 
 @pytest.fixture(scope="module")
@@ -355,11 +357,59 @@ def test_own_tfds_data(tmp_path):
     np.testing.assert_array_equal(dataset.labels, 1 - order % 2)
 
 
+def test_readers_share_the_images(monkeypatch):
+    images = np.arange(48, dtype=np.uint8).reshape(12, 2, 2, 1)
+    kept = weakref.ref(images)
+    data = datasets.from_arrays(images, np.arange(12) % 2)
+    want = images[[7, 3]].copy()
+    del images
+    tensors = []
+    constant = tf.constant
+
+    def counted(value, *arguments, **named):
+        made = constant(value, *arguments, **named)
+        tensors.extend([made] * (made.shape.rank == 4))
+        return made
+
+    monkeypatch.setattr(tf, "constant", counted)
+    for sampling in ("random", "class_balanced"):
+        batches = streams.stream(data, sampling=sampling, batch_size=2, seed=0)
+        next(iter(batches))
+        # To rewrite a pipeline TensorFlow copies what it has captured.
+        rewriting = batches.options().experimental_optimization
+        assert rewriting.apply_default_optimizations is False
+    next(iter(streams.evaluation(data, 2)))
+    read = data.batch_reader()
+    np.testing.assert_array_equal(read(tf.constant([7, 3])), want)
+    np.testing.assert_array_equal(data.images[[7, 3]], want)
+    # One tensor is all that holds them.
+    assert len(tensors) == 1 and kept() is None
+    assert np.shares_memory(data.images, memoryview(tensors[0]))
+    part = data.subset([3, 7])
+    np.testing.assert_array_equal(part.images, want[::-1])
+    with pytest.raises(ValueError, match="read-only"):
+        data.images[0] = 0  # streams would show it, or not
+
+
+def test_readers_that_are_made_in_graphs_share_the_images():
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    data = datasets.from_arrays(images, [0] * 4)
+
+    @tf.function
+    def read(indices):
+        return data.batch_reader()(indices)
+
+    assert read(tf.constant([2, 1])).numpy().ravel().tolist() == [2, 1]
+    (image,) = data.batch_reader()(tf.constant([3])).numpy().ravel()
+    assert image == 3
+
+
 def test_data_larger_than_memory_needs_array_records(tmp_path, monkeypatch):
     store(
         tmp_path, "small_big", small_features(), small_examples([(4, 4, 3)] * 4)
     )
-    sizes = {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 2 * 4 * 4 * 4 * 3}
+    # Half of it holds all pixels twice.
+    sizes = {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 2 * 2 * 4 * 4 * 4 * 3}
     monkeypatch.setattr(os, "sysconf", sizes.get)
     assert (
         len(datasets.load("small_big", split="train", data_dir=tmp_path)) == 4

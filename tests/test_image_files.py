@@ -327,9 +327,9 @@ def test_views_are_crops_of_their_own_of_the_file(clean, monkeypatch):
     data = load(clean)
     decoded = []
 
-    def decode(content, size, *crop):
+    def decode(content, size, *crop, **limit):
         decoded.append(crop)
-        return datasets.decode(content, size, *crop)
+        return datasets.decode(content, size, *crop, **limit)
 
     monkeypatch.setattr(datasets.files, "decode", decode)
     two_views = preprocessing.two_views(

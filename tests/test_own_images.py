@@ -144,9 +144,9 @@ def test_views_of_files_are_cut_from_them(
     )
     areas = set()
 
-    def decode(content, size, *crop):
+    def decode(content, size, *crop, **limit):
         areas.update(crop[1:])
-        return datasets.decode(content, size, *crop)
+        return datasets.decode(content, size, *crop, **limit)
 
     monkeypatch.setattr(datasets.files, "decode", decode)
     with recipe.flags(

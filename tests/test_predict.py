@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -136,6 +137,41 @@ def test_files_of_many_kinds_as_csv(folder, predict, tmp_path):
     output.write_text("old")
     assert predict(*arguments, *more, "--overwrite")[0] == 0
     assert output.read_text() == before
+
+
+def test_what_is_no_image_is_a_row_and_starts_nothing(
+    folder, predict, tmp_path
+):
+    """A FIFO that nobody writes, a link to nothing, a PostScript program."""
+    pictures = tmp_path / "pictures"
+    (pictures / "album.jpg").mkdir(parents=True)
+    os.mkfifo(pictures / "fifo.jpg")
+    (pictures / "link.jpg").symlink_to("nothing.jpg")
+    Image.new("L", (8, 8)).save(pictures / "program.jpg", "eps")
+    Image.new("L", (30, 20), 10).save(pictures / "album.jpg" / "a.jfif", "jpeg")
+    output = tmp_path / "out.jsonl"
+    odd = os.fsdecode(b"caf\xe9.jpg")
+    code, _, error = predict(
+        folder / "run",
+        pictures,
+        pictures / "fifo.jpg",
+        odd,
+        f"--output={output}",
+    )
+    assert code == 0, error
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    found = [row.get("error") or row["classes"][0] for row in rows]
+    fifo, missing = "no regular file", "No such file or directory"
+    unknown = "no known kind of image file"
+    assert found == ["dark", fifo, missing, unknown, fifo, missing]
+    assert rows[-1]["image"] == r"caf\xe9.jpg"
+    code, output, error = predict(folder / "run", pictures / "album.jpg", odd)
+    assert code == 0, error
+    assert output.splitlines()[-1].startswith(r"caf\xe9.jpg,,")
+    code, _, error = predict(
+        folder / "run", pictures / "album.jpg", "--max_pixels=599"
+    )
+    assert code == 1 and "none of which can be" in error
 
 
 def test_prior_and_json_lines(folder, predict, tmp_path):

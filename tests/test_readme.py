@@ -67,6 +67,11 @@ def folders(tmp_path_factory):
         (stranger / split / name).mkdir(parents=True)
         picture = photos / "test" / "one" / "000.png"
         shutil.copy(picture, stranger / split / name)
+    twice, device = root / "twice", root / "device"
+    for path in ("train/cat", "Val/cat", "valid/cat"):
+        (twice / path).mkdir(parents=True)
+    (device / "train" / "cat").mkdir(parents=True)
+    os.mkfifo(device / "train" / "cat" / "fifo.jpg")
     (root / "leak.txt").write_text("../secret.png 0")
     (root / "stray.txt").write_text("a.png 0\nb.png 999999\n")
     (root / "twins.csv").write_text("path,label\na.png,1\nb.png,01\n")
@@ -88,6 +93,8 @@ def folders(tmp_path_factory):
     return {
         "PHOTOS": photos,
         "STRANGER": stranger,
+        "TWICE": twice,
+        "DEVICE": device,
         "LEAK": root / "leak.txt",
         "STRAY": root / "stray.txt",
         "TWINS": root / "twins.csv",

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_lt import report
+from keras_lt import filenames, report
 from keras_lt.messages import one_line
 
 
@@ -33,6 +33,7 @@ def paths(run: Path) -> list[Path]:
 
 
 def main() -> None:
+    filenames.escape_output()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

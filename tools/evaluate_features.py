@@ -40,6 +40,7 @@ from keras_lt import (
     counts,
     division,
     features,
+    filenames,
     losses,
     models,
     report,
@@ -164,6 +165,7 @@ def refuse_other_classes(paths: list[Path]) -> None:
 
 
 def main() -> None:
+    filenames.escape_output()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -15,7 +15,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import argparse
 import hashlib
-import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from keras_lt import counts, datasets, plots
+from keras_lt import counts, datasets, filenames, plots
 from keras_lt.messages import one_line
 
 # An image is odd if its short side has fewer pixels, or its long side is more
@@ -47,18 +46,15 @@ def look(dataset: datasets.Dataset, index: int) -> Image:
     if not isinstance(dataset, datasets.FileDataset):
         image = dataset.images[index]
         return Image(digest(image.tobytes()), image.shape[1::-1], None)
-    import PIL.Image
-
     try:
         content = dataset.read(index)
     except OSError as error:
         return Image(b"", None, error.strerror or str(error))
     try:
-        datasets.decode(content, SMALL)
-        with PIL.Image.open(io.BytesIO(content)) as image:
-            return Image(digest(content), image.size, None)
+        image = datasets.read_image(content, max_pixels=dataset.max_pixels)
     except datasets.BadImageError as error:
         return Image(digest(content), None, str(error))
+    return Image(digest(content), image.shape[1::-1], None)
 
 
 def digest(content: bytes) -> bytes:
@@ -96,6 +92,21 @@ def listed(title: str, names: list[str]) -> None:
         print(f"  and {len(names) - SHOWN:,} more")
 
 
+def say_left_out(left_out: datasets.LeftOut) -> None:
+    """Files and folders that are not read, files by folder and ending."""
+    of_folder = {}
+    for path in left_out.files:
+        of_folder.setdefault(os.path.dirname(path), []).append(path)
+    print(f"Files left out: {left_out.endings()}")
+    for folder in sorted(of_folder, key=lambda each: -len(of_folder[each])):
+        endings = datasets.LeftOut(of_folder[folder], []).endings()
+        print(f"  {filenames.printable(folder)}: {endings}")
+    listed(
+        "Folders with images left out",
+        [filenames.printable(folder) for folder in left_out.folders],
+    )
+
+
 def load(arguments: argparse.Namespace) -> dict[str, datasets.Dataset]:
     known = datasets.splits(arguments.source, arguments.data_dir)
     wanted = {"train", "val", "validation", arguments.test_split}
@@ -108,6 +119,7 @@ def load(arguments: argparse.Namespace) -> dict[str, datasets.Dataset]:
             split=split,
             data_dir=arguments.data_dir,
             image_root=arguments.image_root,
+            max_pixels=arguments.max_pixels,
             allow_outside_root=arguments.allow_outside_root,
             test_fraction=cut,
             split_seed=arguments.split_seed,
@@ -239,6 +251,7 @@ def failures(
 
 
 def main() -> None:
+    filenames.escape_output()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -248,6 +261,7 @@ def main() -> None:
     parser.add_argument(
         "--on_bad_image", choices=datasets.ON_BAD_IMAGE, default="fail"
     )
+    parser.add_argument("--max_pixels", type=int, default=datasets.MAX_PIXELS)
     parser.add_argument("--allow_outside_root", action="store_true")
     parser.add_argument("--test_split", default="test")
     parser.add_argument("--test_fraction", type=float, default=0.2)
@@ -260,6 +274,7 @@ def main() -> None:
     arguments = parser.parse_args()
     parts = load(arguments)
     say_counts(parts, arguments)
+    say_left_out(datasets.left_out(arguments.source))
     found = {split: look_at_all(data, split) for split, data in parts.items()}
     say_sizes(parts, found)
     say_duplicates(parts, found)

@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_lt import datasets, export, files, preprocessing
+from keras_lt import datasets, export, filenames, files, preprocessing
 from keras_lt.messages import one_line
 
 
@@ -60,10 +60,12 @@ def load(path: Path) -> Model:
     return Model(signatures, names, tuple(size), channels, loaded)
 
 
-def read(path: Path, model: Model) -> np.ndarray | str:
+def read(path: Path, model: Model, max_pixels: int) -> np.ndarray | str:
     """The image at the model's size, or why there is none."""
     try:
-        image = datasets.read_image(path.read_bytes(), model.channels)
+        image = datasets.read_image(
+            files.read(path), model.channels, max_pixels
+        )
     except OSError as error:
         return error.strerror or str(error)
     except datasets.BadImageError as error:
@@ -81,13 +83,14 @@ def find(images: list[Path]) -> list[Path]:
                 for file in path.rglob("*")
                 if file.name.lower().endswith(datasets.IMAGE_SUFFIXES)
                 and not file.name.startswith(".")
-                and file.is_file()
+                and not file.is_dir()
             )
         else:
             found.append(path)
     if not found:
         raise ValueError(
-            f"Expected images. Received: {', '.join(map(str, images))} with "
+            "Expected images. Received: "
+            f"{', '.join(map(filenames.printable, images))} with "
             f"no {', '.join(datasets.IMAGE_SUFFIXES)} inside"
         )
     return found
@@ -112,13 +115,19 @@ def read_prior(prior: str, model: Model) -> np.ndarray:
 
 
 def predictions(
-    paths: list[Path], model: Model, serve: Callable, batch_size: int
+    paths: list[Path],
+    model: Model,
+    serve: Callable,
+    batch_size: int,
+    max_pixels: int,
 ) -> Iterator[tuple[Path, np.ndarray | str]]:
     """Probabilities (C,) of each image, or why there are none."""
     with futures.ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
-            images = list(pool.map(lambda path: read(path, model), batch))
+            images = list(
+                pool.map(lambda path: read(path, model, max_pixels), batch)
+            )
             good = [image for image in images if not isinstance(image, str)]
             served = iter(())
             if good:
@@ -144,7 +153,7 @@ def write_rows(
         columns = [(f"class_{rank}", f"probability_{rank}") for rank in ranks]
         writer.writerow(["image", *sum(columns, ()), "error"])
     for path, found in rows:
-        row = {"image": str(path)}
+        row = {"image": filenames.printable(path)}
         cells = [""] * (2 * top_k)
         if isinstance(found, str):
             row["error"] = found
@@ -157,7 +166,7 @@ def write_rows(
         if json_lines:
             print(json.dumps(row, ensure_ascii=False), file=file)
         else:
-            writer.writerow([path, *cells, row.get("error", "")])
+            writer.writerow([row["image"], *cells, row.get("error", "")])
     return count
 
 
@@ -178,8 +187,14 @@ def parse() -> argparse.Namespace:
         "--prior", help="shares of the classes where the images come from"
     )
     parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=datasets.MAX_PIXELS,
+        help="an image of more is not read",
+    )
     arguments = parser.parse_args()
-    for name in ("top_k", "batch_size"):
+    for name in ("top_k", "batch_size", "max_pixels"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1")
     output = arguments.output
@@ -191,6 +206,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    filenames.escape_output()
     arguments = parse()
     model = load(arguments.model)
     serve = model.signatures["serving_default"]
@@ -202,7 +218,9 @@ def main() -> None:
 
     paths = find(arguments.images)
     rows = tqdm(
-        predictions(paths, model, serve, arguments.batch_size),
+        predictions(
+            paths, model, serve, arguments.batch_size, arguments.max_pixels
+        ),
         total=len(paths),
         unit=" images",
         file=sys.stderr,
@@ -213,13 +231,7 @@ def main() -> None:
         if output:
             part = stack.enter_context(files.replacing(output))
             file = stack.enter_context(
-                open(
-                    part,
-                    "w",
-                    encoding="utf-8",
-                    errors="surrogateescape",
-                    newline="",
-                )
+                open(part, "w", encoding="utf-8", newline="")
             )
         count = write_rows(
             file,

@@ -21,7 +21,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from keras_lt import report
+from keras_lt import filenames, report
 from keras_lt.report.comparison import minutes, spread
 
 REPO = Path(__file__).resolve().parents[1]
@@ -142,6 +142,7 @@ def add(workdir: Path) -> None:
 
 
 def main() -> None:
+    filenames.escape_output()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import results
 
-from keras_lt import report
+from keras_lt import filenames, report
 
 
 class Sweep:
@@ -108,6 +108,7 @@ def shares(jobs: int) -> list[list[int]]:
 
 
 def main() -> int:
+    filenames.escape_output()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

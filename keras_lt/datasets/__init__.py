@@ -1,27 +1,35 @@
 """Labelled images: in memory or in files, subsets, hold-out."""
 
 from keras_lt.datasets.base import Dataset, from_arrays, holdout, long_tail
-from keras_lt.datasets.decoding import BadImageError, decode, read_image
+from keras_lt.datasets.decoding import (
+    MAX_PIXELS,
+    BadImageError,
+    decode,
+    read_image,
+)
 from keras_lt.datasets.files import (
     ON_BAD_IMAGE,
     FileDataset,
     ImageSource,
     Paths,
 )
-from keras_lt.datasets.loading import load, splits
-from keras_lt.datasets.sources import IMAGE_SUFFIXES
+from keras_lt.datasets.loading import left_out, load, splits
+from keras_lt.datasets.sources import IMAGE_SUFFIXES, LeftOut
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
     "ON_BAD_IMAGE",
     "BadImageError",
     "Dataset",
     "FileDataset",
     "ImageSource",
+    "LeftOut",
     "Paths",
     "decode",
     "from_arrays",
     "holdout",
+    "left_out",
     "load",
     "long_tail",
     "read_image",

@@ -20,7 +20,7 @@ class Dataset:
             is none of it.
 
     Attributes:
-        images: (N, H, W, C).
+        images: (N, H, W, C). Once streams read them they can't be written to.
         labels: int64 (N,).
         class_names: tuple of C strings.
 
@@ -71,6 +71,7 @@ class Dataset:
                 "values"
             )
         self.images = images
+        self._tensor = None
         self._set_labels(labels, class_names)
 
     def _set_labels(self, labels: np.ndarray, class_names: Any) -> None:
@@ -139,8 +140,16 @@ class Dataset:
                 "Expected a data set of files with random_resized_crop. "
                 f"Received: {type(self).__name__} of images in memory"
             )
-        images = tf.constant(self.images)
+        images = self._as_tensor()
         return lambda indices, seeds=None: tf.gather(images, indices)
+
+    def _as_tensor(self) -> tf.Tensor:
+        """The images as a tensor: one for all readers, and `images` too."""
+        if self._tensor is None:
+            with tf.init_scope(), tf.device("CPU:0"):
+                self._tensor = tf.constant(self.images)
+            self.images = np.asarray(memoryview(self._tensor))
+        return self._tensor
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Returns mean and variance a channel, for `ImageNormalization`.

@@ -3,10 +3,13 @@
 import contextlib
 import io
 import math
+import numbers
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 # Tries of a random crop before it falls back, and random numbers of each.
 CROP_DRAWS = (10, 4)
@@ -14,8 +17,22 @@ MIN_AREA = 0.08  # of a random crop, as ImageNet training has it
 _CROP_RATIO = (3 / 4, 4 / 3)
 # Part of the short side that evaluation keeps: 224 of 256 pixels.
 _CENTRE = 224 / 256
-# EXIF orientations that turn an image on its side.
+# Pillow opens dozens of kinds, some by other programs (EPS by Ghostscript).
+_KINDS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+MAX_PIXELS = 100_000_000  # of an image: 400 MB while it is decoded
+_HUGE = 2**26  # pixels, below the number for which Pillow warns
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SIDEWAYS = (5, 6, 7, 8)
+_LIFTING = threading.Lock()
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -30,7 +47,17 @@ class BadImageError(ValueError):
     """
 
 
-def read_image(content: bytes, channels: int = 3) -> np.ndarray:
+def check_max_pixels(max_pixels: int) -> None:
+    """Refuses a limit that no image meets."""
+    if not (isinstance(max_pixels, numbers.Real) and max_pixels >= 1):
+        raise ValueError(
+            f"Expected max_pixels >= 1. Received: max_pixels={max_pixels!r}"
+        )
+
+
+def read_image(
+    content: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decodes an image file at the size that it has.
 
     The image is turned as its EXIF data says. Grey images become RGB and the
@@ -40,13 +67,14 @@ def read_image(content: bytes, channels: int = 3) -> np.ndarray:
     Args:
         content: The file: JPEG, PNG, BMP, GIF, WebP, TIFF.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        max_pixels: Images of more pixels are not decoded.
 
     Returns:
         uint8 (h, w, channels).
 
     Raises:
-        BadImageError: If it is no such file or a damaged one.
-        ValueError: If channels are none of these.
+        BadImageError: If it is no such file, a damaged one, or too large.
+        ValueError: If channels or max_pixels are none of these.
 
     Example:
         >>> image = keras_lt.datasets.read_image(Path("cat.jpg").read_bytes())
@@ -57,7 +85,7 @@ def read_image(content: bytes, channels: int = 3) -> np.ndarray:
         raise ValueError(
             f"Expected 1, 3 or 4 channels. Received: channels={channels}"
         )
-    with _opened(content) as image:
+    with _opened(content, max_pixels) as image:
         pixels = np.array(_upright(image, _MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -67,6 +95,7 @@ def decode(
     size: int,
     draws: np.ndarray | None = None,
     min_area: float = MIN_AREA,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Decodes an image file to RGB of one size, as ImageNet training does.
 
@@ -83,21 +112,25 @@ def decode(
         draws: Uniform numbers in [0, 1) of shape `CROP_DRAWS` for a random
             crop (see `random_box`); None is for evaluation.
         min_area: Of a random crop, as in `random_box`.
+        max_pixels: As in `read_image`.
 
     Returns:
         uint8 (size, size, 3).
 
     Raises:
-        BadImageError: If it is no such file or a damaged one.
+        BadImageError: If it is no such file, a damaged one, or too large.
 
     Example:
         >>> content = Path("cat.jpg").read_bytes()
         >>> keras_lt.datasets.decode(content, size=32).shape
         (32, 32, 3)
     """
-    from PIL import Image
-
-    with _opened(content) as image:
+    with _opened(content, max_pixels) as image:
+        # Only JPEGs can be decoded small, those of several pictures (MPO) too.
+        # Of a TIFF, Pillow turns the size at once and the pixels as it loads.
+        is_jpeg = image.format in ("JPEG", "MPO")
+        if not is_jpeg:
+            _load(image)
         stored = upright = image.size
         if _orientation(image) in _SIDEWAYS:
             upright = stored[::-1]
@@ -107,7 +140,7 @@ def decode(
             box = (0, 0, size, size)
         else:
             box = centre_box(*upright)
-        if image.format == "JPEG":
+        if is_jpeg:
             # Decoding at 1/2, 1/4 or 1/8 of the size, where that is enough.
             enough = size / min(box[2] - box[0], box[3] - box[1])
             image.draft(None, [math.ceil(side * enough) for side in stored])
@@ -122,44 +155,69 @@ def decode(
 
 
 @contextlib.contextmanager
-def _opened(content: bytes) -> Iterator[Any]:
-    """The image of a file; what PIL raises becomes a `BadImageError`."""
-    from PIL import Image, UnidentifiedImageError
-
+def _opened(content: bytes, max_pixels: int) -> Iterator[Any]:
+    """The image of a file; what Pillow raises becomes a `BadImageError`."""
+    check_max_pixels(max_pixels)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _unlimited():
+            image = Image.open(io.BytesIO(content), formats=_KINDS)
+        with image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise BadImageError(
+                    f"{width:,} x {height:,} pixels, more than "
+                    f"max_pixels={max_pixels:,}"
+                )
             yield image
-    except MemoryError:
+    except (MemoryError, BadImageError):
         raise
     except UnidentifiedImageError as error:
         raise BadImageError("no known kind of image file") from error
-    except Exception as error:  # PIL's plugins raise a dozen kinds
+    except Exception as error:  # Pillow's plugins raise a dozen kinds
         raise BadImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _orientation(image) -> int:
-    return image.getexif().get(0x0112, 1)
+@contextlib.contextmanager
+def _unlimited() -> Iterator[None]:
+    """Lifts Pillow's own limit of pixels, one for all threads, for ours."""
+    with _LIFTING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load(image) -> None:
+    """Decodes the pixels, of huge images those of one at a time."""
+    huge = image.width * image.height > _HUGE
+    with _unlimited() if huge else contextlib.nullcontext():
+        image.load()
+
+
+def _orientation(image) -> Any:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of damaged EXIF data Pillow raises a dozen kinds
+        return 1
 
 
 def _upright(image, mode: str):
     """The image in a mode of 8 bits, turned as its EXIF data says."""
-    from PIL import Image, ImageOps
-
-    deep = image.mode.startswith("I;16") or (
-        image.mode == "I" and image.format == "PNG"  # older PIL
-    )
-    if _orientation(image) in range(2, 9):
-        image = ImageOps.exif_transpose(image)
-    if image.mode == mode:
-        return image
-    if deep:
-        high = np.asarray(image).astype(np.uint32) >> 8
-        image = Image.fromarray(high.astype(np.uint8))
+    _load(image)
+    turn = _TURNS.get(_orientation(image))
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format == "PNG"  # older Pillow
+    ):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"32-bit pixels, mode {image.mode}")
-    elif image.mode == "P":  # its transparency may be bytes, which RGB can't
+    elif image.mode == "P" and mode != "P":
+        # Its transparency may be bytes, which RGB can't have.
         image = image.convert("RGBA")
-    return image.convert(mode)
+    if image.mode != mode:
+        image = image.convert(mode)
+    return image if turn is None else image.transpose(turn)
 
 
 def centre_box(width: int, height: int) -> tuple[float, ...]:

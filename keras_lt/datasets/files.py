@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import seeding
+from keras_lt import filenames, files, seeding
 from keras_lt.datasets.base import Dataset
 from keras_lt.datasets.decoding import (
     CROP_DRAWS,
+    MAX_PIXELS,
     MIN_AREA,
     BadImageError,
+    check_max_pixels,
     decode,
 )
 
@@ -82,8 +84,7 @@ class Paths:
         return os.path.join(self.root, os.fsdecode(self._buffer[start:end]))
 
     def read(self, index: int) -> bytes:
-        with open(self.name(index), "rb") as file:
-            return file.read()
+        return files.read(self.name(index))
 
 
 class FileDataset(Dataset):
@@ -103,6 +104,8 @@ class FileDataset(Dataset):
             raises an error that names it; "replace" takes the next image of
             its class, always the same one, and counts it in `replaced`. A file
             that can't be read at all is an error in either case.
+        max_pixels: An image of more pixels counts as one that can't be
+            decoded: a small file may hold more than fits into memory.
 
     Attributes:
         images: Stands for the array (N, S, S, 3): `images[indices]` decodes
@@ -133,6 +136,7 @@ class FileDataset(Dataset):
         *,
         image_size: int = 224,
         on_bad_image: str = "fail",
+        max_pixels: int = MAX_PIXELS,
     ):
         labels = np.asarray(labels)
         if labels.shape != (len(source),) or len(source) == 0:
@@ -149,10 +153,12 @@ class FileDataset(Dataset):
                 f"Expected on_bad_image to be one of {ON_BAD_IMAGE}. "
                 f"Received: on_bad_image={on_bad_image!r}"
             )
+        check_max_pixels(max_pixels)
         self._set_labels(labels, class_names)
         self.source = source
         self.image_size = image_size
         self.on_bad_image = on_bad_image
+        self.max_pixels = max_pixels
         self.replaced: dict[str, int] = {}
         self._rows = np.arange(len(source))
 
@@ -165,8 +171,8 @@ class FileDataset(Dataset):
         return self.image_size, self.image_size, 3
 
     def name(self, index: int) -> str:
-        """Returns what errors call an image: its path."""
-        return self.source.name(self._rows[index])
+        """Returns what errors call an image: its path, escaped if need be."""
+        return filenames.printable(self.source.name(self._rows[index]))
 
     def read(self, index: int) -> bytes:
         """Returns the content of an image's file."""
@@ -269,7 +275,12 @@ class FileDataset(Dataset):
         )
 
     def _decode_itself(self, index: int, *crop: Any) -> np.ndarray:
-        return decode(self.read(index), self.image_size, *crop)
+        return decode(
+            self.read(index),
+            self.image_size,
+            *crop,
+            max_pixels=self.max_pixels,
+        )
 
     def _next_of_class(self, index: int) -> np.ndarray:
         """The other images of its class, from the next one around."""

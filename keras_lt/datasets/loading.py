@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from keras_lt.datasets import prepared, sources
+from keras_lt.datasets import decoding, prepared, sources
 from keras_lt.datasets.base import Dataset, check_split, holdout
 from keras_lt.datasets.files import FileDataset
 
@@ -17,6 +17,7 @@ def load(
     image_size: int = 224,
     image_root: str | None = None,
     on_bad_image: str = "fail",
+    max_pixels: int = decoding.MAX_PIXELS,
     allow_outside_root: bool = False,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -30,11 +31,13 @@ def load(
               training, stratified, always the same.
             - "folder:PATH": images in PATH/train/CLASS, and in PATH/val/CLASS
               and PATH/test/CLASS if these are there; or in PATH/CLASS. Classes
-              are the folders for training.
+              are the folders for training. Instead of train, val and test
+              stand training, valid, validation, dev and testing too, in any
+              case. `left_out` tells what is not read.
             - "list:FILE": paths and labels in a text file of lines
               `relative/path label`, a CSV file with the columns `path` and
               `label`, or a JSON file as iNaturalist and COCO have it; "{split}"
-              in FILE stands for train, val or test.
+              in FILE stands for train, val or test, however spelled.
             - the name of a TFDS image-classification data set: "cifar10",
               "svhn_cropped", "imagenet_lt", ... Images of one size that fit
               into memory are loaded, and downloaded if need be; others must
@@ -51,6 +54,8 @@ def load(
         image_root: The folder that the paths of a list start from; None is
             that of the list.
         on_bad_image: "fail" or "replace", see `FileDataset`.
+        max_pixels: The most that an image in a file may have, see
+            `FileDataset`.
         allow_outside_root: Whether symbolic links, and the paths of a list,
             may lead out of the folder of the images.
         test_fraction: Part of the training images of each class that is the
@@ -82,10 +87,14 @@ def load(
     """
     if name == "digits":
         return _load_digits(split)
-    decoding = {"image_size": image_size, "on_bad_image": on_bad_image}
+    of_files = {
+        "image_size": image_size,
+        "on_bad_image": on_bad_image,
+        "max_pixels": max_pixels,
+    }
     kind, place = _kind(name)
     if kind is None:
-        return prepared.load(name, split, data_dir, **decoding)
+        return prepared.load(name, split, data_dir, **of_files)
     known = splits(name)
     is_cut = "test" not in known and test_fraction
     check_split(name, split, [*known, *(["test"] if is_cut else [])])
@@ -99,7 +108,7 @@ def load(
             "Expected at least one image. "
             f"Received: split {whole!r} of {name} without images"
         )
-    dataset = FileDataset(*index, **decoding)
+    dataset = FileDataset(*index, **of_files)
     if is_cut and whole == "train":
         train, test = holdout(dataset, test_fraction, split_seed)
         return train if split == "train" else test
@@ -132,6 +141,32 @@ def splits(name: str, data_dir: str | None = None) -> list[str]:
     if kind == "list":
         return sources.list_splits(place)
     return prepared.splits(name, data_dir)
+
+
+def left_out(name: str) -> sources.LeftOut:
+    """Tells what a folder of images has that `load` does not read.
+
+    Args:
+        name: As `load` takes it. Of other data sets than "folder:PATH"
+            nothing is left out.
+
+    Returns:
+        `files`: paths of files with other endings than `IMAGE_SUFFIXES` in the
+        folders of classes, and of images in no such folder; `folders`: paths
+        of those that hold images beside the folders of the splits.
+
+    Raises:
+        OSError: If a folder can't be read.
+        ValueError: If there are two folders for a split.
+
+    Example:
+        >>> keras_lt.datasets.left_out("folder:photos")
+        LeftOut(files=[], folders=[])
+    """
+    kind, place = _kind(name)
+    if kind != "folder":
+        return sources.LeftOut([], [])
+    return sources.left_out(place)
 
 
 def _kind(name: str) -> tuple[str | None, str]:

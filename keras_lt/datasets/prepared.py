@@ -202,9 +202,13 @@ def _check_reachable(urls: Mapping[str, Any] | None) -> None:
 
 
 def _fits(builder: Any, split: str) -> bool:
-    """Whether the images of a split take half of the memory at most."""
+    """Whether the images of a split take half of the memory at most.
+
+    A `Dataset` holds them once, and once more while they are put in order, cut
+    to a subset or made a tensor.
+    """
     shape = builder.info.features[builder.info.supervised_keys[0]].shape
     size = builder.info.splits[split].num_examples
-    needed = size * int(np.prod(shape, dtype=np.int64))
+    needed = 2 * size * int(np.prod(shape, dtype=np.int64))
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return needed <= available // 2

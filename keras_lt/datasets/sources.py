@@ -1,5 +1,6 @@
 """Folders and lists of image files: which images there are, in which class."""
 
+import collections
 import csv
 import functools
 import json
@@ -12,21 +13,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lt import classes
+from keras_lt import classes, filenames
 from keras_lt.datasets.files import Paths
 from keras_lt.messages import brief
 
 IMAGE_SUFFIXES = (
     ".jpg",
     ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".jfi",
+    ".jif",
+    ".pjpeg",
+    ".pjp",
+    ".jpg_large",  # as Twitter has it
+    ".mpo",
     ".png",
+    ".apng",
     ".bmp",
+    ".dib",
     ".gif",
     ".webp",
     ".tif",
     ".tiff",
 )
-SPLITS = ("train", "val", "test")
+# Splits, and how else their folders and lists are called, in any case.
+_SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SPLITS = tuple(_SPELLINGS)
+_ENDINGS_SHOWN = 5
 
 
 class Index(NamedTuple):
@@ -43,27 +61,59 @@ class Index(NamedTuple):
     class_names: Sequence[str]
 
 
+class LeftOut(NamedTuple):
+    """What a folder of images has that is not read.
+
+    Attributes:
+        files: Paths of files with other endings than those of images in the
+            folders of classes, and of images in no such folder.
+        folders: Paths of folders beside those of the splits that hold images.
+
+    Example:
+        >>> paths = ["photos/cat/1.heic", "photos/cat/2.heic", "photos/3.jpg"]
+        >>> keras_lt.datasets.LeftOut(paths, []).endings()
+        '3 (.heic 2, .jpg 1)'
+    """
+
+    files: list[str]
+    folders: list[str]
+
+    def endings(self) -> str:
+        """Returns how many files there are, and of which endings."""
+        endings = collections.Counter(
+            os.path.splitext(path)[1].lower() or "none" for path in self.files
+        )
+        shown = [
+            f"{filenames.printable(ending)} {count:,}"
+            for ending, count in endings.most_common(_ENDINGS_SHOWN)
+        ]
+        if len(endings) > _ENDINGS_SHOWN:
+            shown.append("...")
+        number = f"{len(self.files):,}"
+        return f"{number} ({', '.join(shown)})" if shown else number
+
+
 def folder_splits(root: str) -> list[str]:
     """Splits that a folder of images has.
 
     Raises:
         OSError: If there is no such folder.
-        ValueError: If it has a folder `val` or `test` but none for training.
+        ValueError: If it has a folder for validation or tests but none for
+            training, or two of a split.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(
             "Expected a folder of images after folder:. "
             f"Received: {root!r}, which is no folder"
         )
-    found = [
-        split for split in SPLITS if os.path.isdir(os.path.join(root, split))
-    ]
+    found = _split_folders(root)
     if found and "train" not in found:
         raise ValueError(
             f"Expected a folder {os.path.join(root, 'train')!r} beside "
-            f"{' and '.join(found)}. Received: none"
+            f"{' and '.join(found.values())} (or, if these are classes, with "
+            "all classes in it). Received: none"
         )
-    return found or ["train"]
+    return [*found] or ["train"]
 
 
 def index_folder(
@@ -71,8 +121,9 @@ def index_folder(
 ) -> Index:
     """Lists `root/SPLIT/CLASS/*.jpg` and the like, in sorted order.
 
-    Without a folder `train` the folders in `root` are the classes of "train".
-    Names that start with a dot are left out.
+    A folder may be called as `_SPELLINGS` has it. Without one for training the
+    folders in `root` are the classes of "train". Names that start with a dot
+    are left out.
 
     Args:
         root: The folder.
@@ -85,15 +136,18 @@ def index_folder(
     Raises:
         OSError: If a folder can't be read.
         ValueError: If there are no class folders, a class is not one of
-            "train", or a link leads out of `root`.
+            "train", an image is no regular file, or a link leads out of
+            `root`.
     """
     inside = _Inside(root, allow_outside_root)
-    top = Path(root)
-    train = top / "train" if (top / "train").is_dir() else top
-    folder = train if split == "train" else top / split
+    top, folders = Path(root), _split_folders(root)
+    train = top / folders.get("train", "")
+    folder = train if split == "train" else top / folders[split]
     for each in {train, folder}:
         inside.check(each)
-    class_names = classes.in_order(_folders(train, inside), str(train))
+    class_names = classes.in_order(
+        map(filenames.decoded, _folders(train, inside)), str(train)
+    )
     if not class_names:
         raise ValueError(
             "Expected a folder for each class, such as "
@@ -104,9 +158,89 @@ def index_folder(
         below = (folder / name).relative_to(top)
         files = _images(folder / name, inside)
         paths += [os.path.join(below, file) for file in files]
-        of_images += [classes.clean(name, str(folder))] * len(files)
+        class_name = classes.clean(filenames.decoded(name), str(folder))
+        of_images += [class_name] * len(files)
     labels = _labels(of_images, class_names, folder)
     return Index(Paths(root, paths), labels, class_names)
+
+
+def left_out(root: str) -> LeftOut:
+    """Looks for what `index_folder` leaves out, without reading a file.
+
+    Names that start with a dot are none of it.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        OSError: If a folder can't be read.
+        ValueError: As `folder_splits`.
+    """
+    splits = _split_folders(root)
+    tops = [os.path.join(root, name) for name in splits.values()] or [root]
+    files, folders = [], []
+    for top in tops:
+        for entry in _visible(top):
+            if entry.is_dir():
+                files += [
+                    file.path
+                    for file in _visible(entry.path)
+                    if not _is_image(file.name)
+                ]
+            elif _is_image(entry.name):
+                files.append(entry.path)
+    if splits:
+        for entry in _visible(root):
+            if not entry.is_dir():
+                files += [entry.path] * _is_image(entry.name)
+            elif entry.name not in splits.values() and _holds_images(entry):
+                folders.append(entry.path)
+    return LeftOut(sorted(files), sorted(folders))
+
+
+def _split_folders(root: str) -> dict[str, str]:
+    """Names of the folders of splits, {split: name}."""
+    found = {}
+    for entry in _visible(root):
+        split = _split_of(entry.name)
+        if split and entry.is_dir():
+            found.setdefault(split, []).append(entry.name)
+    for split, folders in found.items():
+        if len(folders) > 1:
+            raise ValueError(
+                f"Expected one folder for {split!r}. Received: "
+                f"{' and '.join(map(repr, sorted(folders)))} in {root!r}"
+            )
+    return {split: found[split][0] for split in SPLITS if split in found}
+
+
+def _split_of(folder: str) -> str | None:
+    """The split that a folder of this name holds."""
+    name = re.sub(r"[ _-]?set$", "", folder.lower())
+    for split, spellings in _SPELLINGS.items():
+        if name in spellings:
+            return split
+    return None
+
+
+def _visible(folder: str | os.PathLike) -> list[os.DirEntry]:
+    """What is in a folder and has no name that starts with a dot."""
+    with os.scandir(folder) as entries:
+        return [each for each in entries if not each.name.startswith(".")]
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _holds_images(folder: os.DirEntry) -> bool:
+    """Whether there are images in a folder, or two levels below at most."""
+    for path, below, files in os.walk(folder.path):
+        if any(_is_image(name) and name[0] != "." for name in files):
+            return True
+        if len(Path(path).relative_to(folder.path).parts) == 2:
+            below.clear()
+    return False
 
 
 def list_splits(file: str) -> list[str]:
@@ -114,8 +248,9 @@ def list_splits(file: str) -> list[str]:
 
     Raises:
         OSError: If there is no list for training.
+        ValueError: If there are two of a split.
     """
-    train = file.replace("{split}", "train")
+    train = _list_of(file, "train")
     if not os.path.isfile(train):
         raise FileNotFoundError(
             "Expected a list of images after list:. "
@@ -123,11 +258,24 @@ def list_splits(file: str) -> list[str]:
         )
     if "{split}" not in file:
         return ["train"]
-    return [
-        split
-        for split in SPLITS
-        if os.path.isfile(file.replace("{split}", split))
-    ]
+    return [split for split in SPLITS if os.path.isfile(_list_of(file, split))]
+
+
+def _list_of(file: str, split: str) -> str:
+    """The list of a split, however it is spelled."""
+    found = {}
+    for word in _SPELLINGS[split]:
+        for spelling in (word, word.capitalize(), word.upper()):
+            path = file.replace("{split}", spelling)
+            if os.path.isfile(path):
+                # Case makes no difference to some file systems.
+                found.setdefault(os.path.realpath(path), path)
+    if len(found) > 1:
+        raise ValueError(
+            f"Expected one list for {split!r}. Received: "
+            f"{' and '.join(map(repr, found.values()))}"
+        )
+    return next(iter(found.values()), file.replace("{split}", split))
 
 
 def index_list(
@@ -166,16 +314,17 @@ def index_list(
             training or has no name that `keras_lt.classes.clean` takes, or a
             path leads out of the root or to no file.
     """
-    path = Path(file.replace("{split}", split))
+    path = Path(_list_of(file, split))
     read = _READERS.get(path.suffix.lower(), _read_text)
     listed = training = read(path)
     if split != "train":
-        training = read(Path(file.replace("{split}", "train")))
+        training = read(Path(_list_of(file, "train")))
     class_names = training.class_names()
     labels = _labels(listed.of_images, class_names, path)
     root = str(path.parent) if image_root is None else image_root
-    _check_files(path, root, listed.paths, _Inside(root, allow_outside_root))
-    return Index(Paths(root, listed.paths), labels, class_names)
+    paths = [filenames.encoded(image) for image in listed.paths]
+    _check_files(path, root, paths, _Inside(root, allow_outside_root))
+    return Index(Paths(root, paths), labels, class_names)
 
 
 class _Listed(NamedTuple):
@@ -352,9 +501,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _image_path(path: Any, where: str) -> str:
     """Returns a path of a list; refuses what no file can be called."""
     try:
-        if path and b"\0" not in os.fsencode(path):
+        if path and b"\0" not in path.encode("utf-8", "surrogateescape"):
             return path
-    except (TypeError, UnicodeEncodeError):
+    except (AttributeError, UnicodeEncodeError):
         pass
     raise ValueError(
         f"Expected the path of an image. Received: {where}: {brief(path)}"
@@ -403,31 +552,33 @@ class _Inside:
 def _folders(folder: Path, inside: _Inside) -> list[str]:
     """Names of the folders in a folder, sorted."""
     found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                if entry.is_symlink():
-                    inside.check(entry.path)
-                found.append(entry.name)
+    for entry in _visible(folder):
+        if entry.is_dir():
+            if entry.is_symlink():
+                inside.check(entry.path)
+            found.append(entry.name)
     return sorted(found)
 
 
 def _images(folder: Path, inside: _Inside) -> list[str]:
     """Names of the image files in a folder, sorted."""
     found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
+    for entry in _visible(folder):
+        if entry.is_dir():
+            raise ValueError(
+                "Expected images, and no folders, in the folder of a "
+                f"class. Received: {entry.path!r}"
+            )
+        if _is_image(entry.name):
+            if entry.is_symlink():
+                inside.check(entry.path)
+            # A link to nothing is for those who read it.
+            if not entry.is_file() and os.path.exists(entry.path):
                 raise ValueError(
-                    "Expected images, and no folders, in the folder of a "
-                    f"class. Received: {entry.path!r}"
+                    "Expected images in regular files. Received: "
+                    f"{entry.path!r}, a FIFO, socket or device"
                 )
-            if entry.name.lower().endswith(IMAGE_SUFFIXES):
-                if entry.is_symlink():
-                    inside.check(entry.path)
-                found.append(entry.name)
+            found.append(entry.name)
     return sorted(found)
 
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import files, hardware
+from keras_lt import filenames, files, hardware
 from keras_lt.messages import brief
 
 SCHEMA_VERSION = 1
@@ -415,7 +415,7 @@ def _missing(schema: dict, result, prefix: str = ""):
 
 
 def _plain(value, where: str):
-    """NumPy values as Python's, NaN and infinity as None."""
+    """NumPy values as Python's, NaN and infinity as None, names printable."""
     if isinstance(value, dict):
         return {str(k): _plain(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
@@ -424,7 +424,9 @@ def _plain(value, where: str):
         return [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if isinstance(value, str):
+        return filenames.printable(value)
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     raise TypeError(
         "Expected values that JSON can hold. "
