@@ -9,6 +9,7 @@ REPO = Path(__file__).parents[1]
 # From the bottom up. A package comes after its modules: it gathers them.
 ROOMS = (
     "keras_lt.files",
+    "keras_lt.waiting",
     "keras_lt.seeding",
     "keras_lt.messages",
     "keras_lt.classes",
