@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import time
 import warnings
@@ -22,6 +23,10 @@ from keras_lt.messages import brief
 
 # One thread for all checkpoints of the process, which waits for it in the end.
 _WRITER = ThreadPoolExecutor(1, "checkpoints")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What a file of a checkpoint is called, by epochs and steps that are over.
+_STEM = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Checkpointing(keras.callbacks.Callback):
@@ -41,11 +46,12 @@ class Checkpointing(keras.callbacks.Callback):
 
     Of several processes the first one writes, and all restore what it wrote, so
     they share the folder. It alone can't know the metrics of all: those of an
-    epoch that was cut are of the rest of it then. By SIGTERM it ends all, which
-    can't go on without it.
+    epoch that was cut are of the rest of it then. By a signal it ends all,
+    which can't go on without it.
 
     Args:
-        directory: Where the files are; made if absent.
+        directory: Where the files are; made when training begins, if absent. If
+            it is deleted after that, the next checkpoint is an error.
         monitor: Name in the logs by which the best epoch is chosen, larger
             being better; None keeps no best one.
         every_epochs: Epochs from one checkpoint to the next; the last epoch of
@@ -56,8 +62,11 @@ class Checkpointing(keras.callbacks.Callback):
             one the one before is used.
         settings: {name: value} of JSON that a training must share with the one
             that it goes on with, such as its class names.
-        exit_on_sigterm: Whether SIGTERM writes a checkpoint after the step and
-            ends the process with status 143.
+        exit_on_sigterm: Whether SIGTERM, and SIGINT as of Ctrl+C, write a
+            checkpoint after the step or epoch and end the process with status
+            143 or 130. While the loop over `spans` or, without one, a `fit`
+            lasts, their handlers are replaced. A second signal ends the process
+            at once.
 
     Attributes:
         counters: {name: integer variable}, to be filled before `restore`: what
@@ -134,7 +143,10 @@ class Checkpointing(keras.callbacks.Callback):
         self._metrics = None  # of the steps of an epoch that was cut
         self._saved = None  # the last position that was
         self._writing: Future | None = None
-        self._terminated = False
+        self._is_made = False  # the directory
+        self._signal: int | None = None  # that came
+        self._handlers: dict[int, Any] = {}  # that were replaced
+        self._within_spans = False
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -165,6 +177,36 @@ class Checkpointing(keras.callbacks.Callback):
         best = self._index["best"]
         return {**best, "path": self.directory / best["file"]}
 
+    def load_best(self, model: keras.Model) -> None:
+        """Gives a model the weights of the best epoch.
+
+        Args:
+            model: That of the training.
+
+        Raises:
+            ValueError: If there is no best epoch, or its file is damaged.
+
+        Example:
+            >>> checkpointing = keras_lt.callbacks.Checkpointing(
+            ...     "checkpoints", monitor="val_accuracy"
+            ... )
+            >>> if checkpointing.best:
+            ...     checkpointing.load_best(model)
+        """
+        if self.best is None:
+            raise ValueError(
+                "Expected a training with a best epoch. "
+                f"Received: {self.directory}, which holds none"
+            )
+        path = self.best["path"]
+        try:
+            model.load_weights(path)
+        except Exception as error:  # HDF5 and Keras raise all kinds
+            raise ValueError(
+                "Expected the weights of the best epoch. "
+                f"Received: {path}, which can't be read: {error}"
+            ) from error
+
     def restore(self, model: keras.Model) -> int:
         """Loads the latest checkpoint into a compiled model, if there is one.
 
@@ -182,17 +224,14 @@ class Checkpointing(keras.callbacks.Callback):
         index = self.directory / "checkpoint.json"
         if index.exists():
             try:
-                self._index = json.loads(index.read_text())
+                self._index = _checked(json.loads(index.read_text()))
                 self._refuse_other_settings()
+                self._refuse_damaged_best()
                 checkpoint = self._latest_whole()
                 self._load(model, checkpoint)
-            except (
-                OSError,
-                KeyError,
-                TypeError,
-                ValueError,
-                UserWarning,
-            ) as error:
+            except MemoryError:
+                raise
+            except Exception as error:  # HDF5 and Keras raise all kinds
                 raise ValueError(
                     "Expected a checkpoint of this model. Received: "
                     f"{index}, which can't be restored: {error}"
@@ -206,6 +245,14 @@ class Checkpointing(keras.callbacks.Callback):
             first, second = found.get(name), self.settings.get(name)
             if first != second:
                 raise ValueError(_difference(name, first, second))
+
+    def _refuse_damaged_best(self) -> None:
+        best = self.best
+        # Older indices hold no digest.
+        if best and best.get("sha256") not in (None, _digest(best["path"])):
+            raise ValueError(
+                f"{best['path']}, of the best epoch, is damaged or missing"
+            )
 
     def _latest_whole(self) -> dict[str, Any]:
         checkpoints = self._index["checkpoints"]
@@ -267,9 +314,30 @@ class Checkpointing(keras.callbacks.Callback):
             The step where the data go on, and `initial_epoch`, `epochs` and
             `steps_per_epoch` of the call.
         """
+        self._within_spans = True
+        try:
+            self._catch_signals()
+            yield from self._spans(steps_per_epoch, last_step, epochs_a_span)
+        finally:  # also if the body of the loop raises
+            self._within_spans = False
+            self._release_signals()
+
+    def _spans(
+        self, steps_per_epoch: int, last_step: int, epochs_a_span: int | None
+    ) -> Iterator[tuple[int, dict[str, int]]]:
         while True:
             epoch, begin = self._epoch, self._epoch * steps_per_epoch
             begin += self._step
+            epochs = math.ceil(last_step / steps_per_epoch)
+            if (
+                begin > epochs * steps_per_epoch
+                or self._step >= steps_per_epoch
+            ):
+                raise ValueError(
+                    f"Expected a checkpoint of a training of {last_step} "
+                    f"steps, {steps_per_epoch} an epoch. Received: "
+                    f"{self.directory} at epoch {epoch}, step {self._step}"
+                )
             if begin >= last_step:
                 return
             until = last_step // steps_per_epoch
@@ -289,20 +357,58 @@ class Checkpointing(keras.callbacks.Callback):
             )
 
     def on_train_begin(self, logs: Any = None) -> None:
+        if not self._is_made and self._is_chief():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._is_made = True
         self._steps_since, self._saved_at = 0, time.perf_counter()
-        if self.exit_on_sigterm:
-            self._handler = signal.signal(signal.SIGTERM, self._terminate)
+        self._catch_signals()
+        self._exit_if_told()  # it came between two calls of `fit`
 
-    def _terminate(self, signum: int, frame: Any) -> None:
-        self._terminated = True
-        signal.signal(signal.SIGTERM, self._handler)  # a second one ends all
+    def _catch_signals(self) -> None:
+        if not self.exit_on_sigterm or self._handlers:
+            return
+        for signum in _SIGNALS:
+            self._handlers[signum] = signal.signal(signum, self._told)
+
+    def _release_signals(self) -> None:
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        self._handlers = {}
+
+    def _told(self, signum: int, frame: Any) -> None:
+        if not self._within_spans and not self._is_in_fit(frame):
+            # `fit` was ended by an error, which no callback is told of.
+            self._release_signals()
+            signal.raise_signal(signum)
+            return
+        self._signal = signum
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    def _is_in_fit(self, frame: Any) -> bool:
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "fit" and (
+                frame.f_locals.get("self") is self.model
+            ):
+                return True
+            frame = frame.f_back
+        return False
+
+    def _exit_if_told(self) -> None:
+        """Ends the process if a signal came; the state is saved."""
+        if self._signal is not None and self._is_chief():
+            self._collect()
+            self._release_signals()
+            raise SystemExit(128 + self._signal)
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._saved != (self._epoch, self._step):
             self._save()
         self._collect()
-        if self.exit_on_sigterm:
-            signal.signal(signal.SIGTERM, self._handler)
+        self._exit_if_told()
+        if not self._within_spans:
+            self._release_signals()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._steps_before = self._step  # of an epoch that was cut
@@ -329,14 +435,13 @@ class Checkpointing(keras.callbacks.Callback):
         )
         # The end of the epoch writes its own.
         is_last = batch + 1 == self.params["steps"]
-        is_over = self._terminated and self._is_chief()
-        if is_over or (is_due and not is_last):
+        is_over = self._signal is not None and self._is_chief()
+        if (is_over or is_due) and not is_last:
             self._save()
             # What it took is none of the steps' time.
             self._begin += time.perf_counter() - now
-        if is_over:
-            self._collect()
-            raise SystemExit(128 + signal.SIGTERM)
+        if not is_last:
+            self._exit_if_told()
         if self._writing is not None and self._writing.done():
             self._collect()
 
@@ -368,8 +473,10 @@ class Checkpointing(keras.callbacks.Callback):
                 "value": value,
                 "file": f"{self._stem()}.weights.h5",
             }
-        if is_best or self._epoch % self.every_epochs == 0:
+        is_over = self._signal is not None and self._is_chief()
+        if is_best or is_over or self._epoch % self.every_epochs == 0:
             self._save()
+        self._exit_if_told()
 
     def _stem(self) -> str:
         within = f"-step-{self._step:06d}" if self._step else ""
@@ -430,7 +537,11 @@ class Checkpointing(keras.callbacks.Callback):
         """Waits for the writing, and raises its error."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            self._index["checkpoints"] = writing.result()
+            written = writing.result()
+            self._index["checkpoints"] = written["checkpoints"]
+            best = written.get("best")
+            if best and best["file"] == self._index["best"]["file"]:
+                self._index["best"] = best  # with its digest
 
     def _write(
         self,
@@ -439,8 +550,8 @@ class Checkpointing(keras.callbacks.Callback):
         metrics: list[np.ndarray] | None,
         checkpoint: dict[str, Any],
         index: dict[str, Any],
-    ) -> list[dict[str, Any]]:
-        """Writes a checkpoint and the index; returns what this names then."""
+    ) -> dict[str, Any]:
+        """Writes a checkpoint and the index; returns the index."""
         weights = _NamedBytes(f"{stem}.weights.h5")
         optimizer = self.model.optimizer
         with keras.StatelessScope(state):  # variables have these values here
@@ -464,32 +575,35 @@ class Checkpointing(keras.callbacks.Callback):
             for other in index["checkpoints"]
             if weights.name not in other["files"]
         ]
-        checkpoints = [checkpoint, *before][: self.keep]
-        text = json.dumps({**index, "checkpoints": checkpoints})
+        index["checkpoints"] = [checkpoint, *before][: self.keep]
+        best = index.get("best", {})
+        if best.get("file") == weights.name:
+            index["best"] = {
+                **best,
+                "sha256": checkpoint["files"][best["file"]],
+            }
+        text = json.dumps(index)
         contents.append(_NamedBytes("checkpoint.json", text.encode()))
         for content in contents:
             path = self.directory / content.name
             try:
-                self.directory.mkdir(parents=True, exist_ok=True)
                 with files.replacing(path) as part:
                     part.write_bytes(content.getbuffer())
             except OSError as error:
-                raise OSError(
-                    "Expected a folder with room for checkpoints that can be "
-                    f"written. Received: {path} ({error.strerror}); "
-                    + (
-                        f"{next(iter(before[0]['files']))} is as it was"
-                        if before
-                        else "there was none before"
-                    )
-                ) from error
-        named = {index.get("best", {}).get("file")}
-        for checkpoint in checkpoints:
+                left = (
+                    f"{next(iter(before[0]['files']))} is as it was"
+                    if before
+                    else "there was none before"
+                )
+                raise OSError(f"{error}; {left}") from error
+        named = {best.get("file")}
+        for checkpoint in index["checkpoints"]:
             named.update(checkpoint["files"])
-        for path in self.directory.glob("*epoch-*"):
-            if path.name not in named:
-                path.unlink()
-        return checkpoints
+        for path in self.directory.glob("epoch-*"):
+            is_ours = _STEM.fullmatch(path.name.partition(".")[0])
+            if is_ours and path.name not in named:
+                path.unlink(missing_ok=True)
+        return index
 
 
 class _NamedBytes(io.BytesIO):
@@ -546,3 +660,96 @@ def _digest(path: Path) -> str | None:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _checked(index: Any) -> dict[str, Any]:
+    """An index as `_write` writes it.
+
+    Raises:
+        ValueError: If it is something else, or names files that are not those
+            of its epochs.
+    """
+    _expect(index, dict, "the index")
+    for name, kind in (
+        ("starts", int),
+        ("settings", dict),
+        ("history", dict),
+        ("checkpoints", list),
+    ):
+        _expect(index.get(name), kind, name)
+    for name, values in index["history"].items():
+        _expect(values, list, f"history.{name}")
+        for value in values:
+            _expect(value, float, f"history.{name}")
+    for number, checkpoint in enumerate(index["checkpoints"]):
+        _check_checkpoint(checkpoint, f"checkpoints[{number}]")
+        # Each epoch leaves its seconds there.
+        seconds = index["history"].get("seconds", [])
+        if checkpoint["epoch"] > len(seconds):
+            raise ValueError(
+                f"checkpoints[{number}] is of {checkpoint['epoch']} epochs, "
+                f"and its history of {len(seconds)}"
+            )
+    if "best" in index:
+        best = index["best"]
+        _expect(best, dict, "best")
+        _expect(best.get("epoch"), int, "best.epoch")
+        _expect(best.get("value"), float, "best.value")
+        _check_file(best.get("file"), best["epoch"], 0, "best.file")
+        if "sha256" in best:
+            _check_digest(best["sha256"], "best.sha256")
+    return index
+
+
+def _check_checkpoint(checkpoint: Any, where: str) -> None:
+    _expect(checkpoint, dict, where)
+    for name, kind in (
+        ("epoch", int),
+        ("step", int),
+        ("seconds", float),
+        ("files", dict),
+    ):
+        _expect(checkpoint.get(name), kind, f"{where}.{name}")
+    counters = checkpoint.get("counters", {})
+    _expect(counters, dict, f"{where}.counters")
+    for name, value in counters.items():
+        _expect(value, int, f"{where}.counters.{name}")
+    if not 1 <= len(checkpoint["files"]) <= 2:
+        raise ValueError(f"{where} has {len(checkpoint['files'])} files")
+    ends = (".weights.h5", ".metrics.npz")
+    for end, (name, digest) in zip(
+        ends, checkpoint["files"].items(), strict=False
+    ):
+        position = checkpoint["epoch"], checkpoint["step"]
+        _check_file(name, *position, f"{where}.files", end)
+        _check_digest(digest, f"{where}.files.{name}")
+
+
+def _check_file(
+    name: Any, epoch: int, step: int, where: str, end: str = ".weights.h5"
+) -> None:
+    _expect(name, str, where)
+    found = _STEM.fullmatch(name.removesuffix(end))
+    position = (int(found[1]), int(found[2] or 0)) if found else None
+    if not name.endswith(end) or position != (epoch, step):
+        raise ValueError(
+            f"{where} is {name!r:.80}, and not the {end} file of epoch "
+            f"{epoch}, step {step}"
+        )
+
+
+def _check_digest(digest: Any, where: str) -> None:
+    _expect(digest, str, where)
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{where} is no SHA-256: {digest!r:.80}")
+
+
+def _expect(value: Any, kind: type, where: str) -> None:
+    """Raises ValueError where a value is not of its kind.
+
+    Integers are counts, of at least 0, and floats may be written as integers.
+    """
+    kinds = (int, float) if kind is float else kind
+    is_right = isinstance(value, kinds) and not isinstance(value, bool)
+    if not is_right or (kind is int and value < 0):
+        raise ValueError(f"{where} is {value!r:.80}, and no {kind.__name__}")

@@ -1,9 +1,15 @@
 """Several devices, several machines: TensorFlow's strategies for Keras 3."""
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,6 +18,9 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
+from keras_lt import waiting
+
+_SECONDS_TO_WAIT = 60.0  # from one word about missing workers to the next
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "auto")
 
 
@@ -90,7 +99,99 @@ def strategy(name: str = "auto", devices: int | None = None):
     chosen = _choose_devices(devices) if devices is not None else None
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(chosen)
-    return tf.distribute.MultiWorkerMirroredStrategy(_cluster())
+    return _of_all_workers(_cluster())
+
+
+def _of_all_workers(
+    resolver: tf.distribute.cluster_resolver.ClusterResolver,
+) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """Waits for all workers; each minute it is said which ones are missing."""
+    tasks = resolver.cluster_spec().as_dict()  # Slurm's sets the others
+    own = resolver.task_type, resolver.task_id
+    addresses = {
+        (kind, index): address
+        for kind, of_kind in tasks.items()
+        for index, address in enumerate(of_kind)
+    }
+    if own not in addresses:
+        raise ValueError(
+            "Expected a task of the cluster. Received: "
+            f"task {own[0]} {own[1]}, of {len(addresses)} tasks"
+        )
+    _refuse_used_port(addresses[own])
+    others = {
+        f"{kind} {index} ({address})": address
+        for (kind, index), address in addresses.items()
+        if (kind, index) != own
+    }
+    with _saying_who_is_missing(others), _own_signals():
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        except (tf.errors.OpError, RuntimeError) as error:
+            raise OSError(
+                "Expected a cluster whose processes reach each other. "
+                f"Received: {', '.join(others)}, and at {addresses[own]}: "
+                f"{error}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _saying_who_is_missing(others: dict[str, str]) -> Iterator[None]:
+    watch = subprocess.Popen(
+        [
+            *(sys.executable, waiting.__file__),
+            *(json.dumps(others), str(_SECONDS_TO_WAIT)),
+        ],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        yield
+    finally:
+        watch.stdin.close()  # ends it
+        watch.wait()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGINT ends the wait, and SIGTERM stays what it was.
+
+    No handler of Python runs while TensorFlow waits, and TensorFlow puts one of
+    its own in the place of SIGTERM's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        signum: signal.getsignal(signum)
+        for signum in (signal.SIGINT, signal.SIGTERM)
+    }
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            if handler is not None:  # one that is not of Python
+                signal.signal(signum, handler)
+
+
+def _refuse_used_port(address: str) -> None:
+    """What gRPC says of it is long, and does not name the cause."""
+    _, _, port = address.rpartition(":")
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", int(port)))
+            probe.listen()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            "Expected the addresses of TF_CONFIG to be host:port. "
+            f"Received: {address!r}"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            "Expected a port that is free for this process, as TF_CONFIG has "
+            f"it. Received: {address} ({error.strerror})"
+        ) from error
 
 
 def _suited() -> str:

@@ -110,6 +110,27 @@ def save(
             served.check_parity(tf.saved_model.load(part), images)
 
 
+def check(
+    model: keras.Model,
+    class_names: Sequence[str] | None = None,
+    class_counts: Sequence[float] | None = None,
+) -> None:
+    """Refuses what `save` would refuse, before a model is trained.
+
+    Args:
+        model: As in `save`.
+        class_names: As in `save`.
+        class_counts: As in `save`.
+
+    Raises:
+        ValueError: As `save`, but for outputs that differ.
+
+    Example:
+        >>> keras_lt.export.check(model, train.class_names, train.class_counts)
+    """
+    _Served(model, class_names, class_counts, None, None)
+
+
 def save_litert(
     model: keras.Model, path: str | os.PathLike, images: Any = None
 ) -> None:

@@ -1,7 +1,6 @@
 """Features of a trained model: extract, write and read them."""
 
 import os
-import zipfile
 from typing import Any, NamedTuple
 
 import keras
@@ -225,24 +224,26 @@ def read(path: str | os.PathLike) -> Features:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             features = Features(arrays["features"], arrays["labels"])
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # zip files and NumPy raise all kinds
+        if getattr(error, "filename", None) is not None:  # can't be opened
+            raise
         raise ValueError(
             "Expected a file that keras_lt.features.write wrote. "
             f"Received: {path} ({error})"
         ) from error
-    if features.features.ndim != 2 or features.labels.shape != (
-        len(features.features),
+    kinds = features.features.dtype.kind, features.labels.dtype.kind
+    if (
+        features.features.ndim != 2
+        or features.labels.shape != (len(features.features),)
+        or kinds not in (("f", "i"), ("f", "u"))
+        or (features.labels < 0).any()
     ):
         raise ValueError(
-            "Expected features (N, D) and labels (N,). Received: "
-            f"{path} with {features.features.shape} and "
-            f"{features.labels.shape}"
+            "Expected features (N, D), floats, and labels (N,), integers of "
+            f"at least 0. Received: {path} with {features.features.shape} "
+            f"{features.features.dtype} and {features.labels.shape} "
+            f"{features.labels.dtype}"
         )
     return features

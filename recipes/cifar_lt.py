@@ -10,10 +10,13 @@ finished run as it is.
 """
 
 import os
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if __name__ == "__main__":  # no traceback of the imports
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import keras
 import options
@@ -61,7 +64,7 @@ def undistributed(model, run: workdirs.Workdir) -> keras.Model:
     """A model that is not bound to the devices it was trained on."""
     if run.strategy.num_replicas_in_sync == 1:
         return model
-    return keras.saving.load_model(run.path / "model.keras")
+    return parts.load_model(run.path / "model.keras")
 
 
 def train_and_report(run: workdirs.Workdir) -> None:
@@ -104,7 +107,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
         if FLAGS.export_litert:
             export.save_litert(exported, run.path / "model.tflite", images)
     if stage.checkpointing and (best := stage.checkpointing.best):
-        model.load_weights(best["path"])
+        stage.checkpointing.load_best(model)
         results["best"] = {
             **score(model, test, class_counts),
             "epoch": best["epoch"],
@@ -169,9 +172,9 @@ def evaluate_only() -> None:
         stages.refuse_other_names("checkpoint", path, class_names, train)
     if path.endswith(".weights.h5"):
         model = parts.make_model(train)
-        model.load_weights(path)
+        parts.load_weights(model, path)
     else:
-        model = keras.saving.load_model(path)
+        model = parts.load_model(path)
     print(f"test, {path}: {summary(score(model, test, train.class_counts))}")
 
 
@@ -201,7 +204,7 @@ def main(argv: list[str]) -> None:
     filenames.escape_output()
     if len(argv) > 1:
         raise ValueError(f"Expected flags only. Received: {argv[1:]}")
-    options.check_stages()
+    options.check()
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = distribute.strategy(FLAGS.strategy, FLAGS.devices)

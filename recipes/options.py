@@ -1,6 +1,9 @@
 """The flags of the recipes, and what they may be."""
 
+import math
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -320,6 +323,7 @@ flags.DEFINE_float(
     "stage2_learning_rate",
     0.1,
     "Of a second stage that learns; falls to 0 as a cosine.",
+    lower_bound=0.0,
 )
 flags.DEFINE_float(
     "stage2_warmup_epochs", 0, "Of bns_ipdpp's second.", lower_bound=0.0
@@ -475,7 +479,9 @@ flags.DEFINE_integer(
     "Steps of an epoch (default: the training images over --batch_size).",
     lower_bound=1,
 )
-flags.DEFINE_float("learning_rate", 0.1, "Rate after the warm-up.")
+flags.DEFINE_float(
+    "learning_rate", 0.1, "Rate after the warm-up.", lower_bound=0.0
+)
 flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adamw"], "Optimizer.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0)
 flags.DEFINE_float(
@@ -642,16 +648,168 @@ def fast_precision() -> str:
     return {policy: name for name, policy in PRECISIONS.items()}[policy]
 
 
-def check_stages() -> None:
-    allowed = STAGES[FLAGS.method]
-    if FLAGS.stage2 not in allowed:
-        raise ValueError(
-            f"Expected --stage2 to be one of {', '.join(allowed)} with "
-            f"--method={FLAGS.method}. Received: --stage2={FLAGS.stage2}"
+class Rule(NamedTuple):
+    """What flags may not be together.
+
+    Attributes:
+        expected: What is expected, in words.
+        received: Names of the flags that are to blame.
+        broken: Whether they are together.
+    """
+
+    expected: str | Callable[[], str]
+    received: tuple[str, ...]
+    broken: Callable[[], bool]
+
+
+def _trains_classifier() -> bool:
+    """Whether the first stage learns from --loss."""
+    return FLAGS.method != "dlsa" and first_stage_name() not in CONTRASTIVE
+
+
+RULES = (
+    Rule(
+        lambda: (
+            f"--stage2 to be one of {', '.join(STAGES[FLAGS.method])} with "
+            f"--method={FLAGS.method}"
+        ),
+        ("stage2",),
+        lambda: FLAGS.stage2 not in STAGES[FLAGS.method],
+    ),
+    Rule(
+        "a --stage2 with --stage1_workdir",
+        ("stage2",),
+        lambda: (
+            FLAGS.stage1_workdir is not None and second_stage_name() == "none"
+        ),
+    ),
+    Rule(
+        "--features_from=WORKDIR with --method=dlsa",
+        ("features_from",),
+        lambda: FLAGS.method == "dlsa" and FLAGS.features_from is None,
+    ),
+    Rule(
+        "--llh_proportion between 0 and 1",
+        ("llh_proportion",),
+        lambda: FLAGS.method == "dlsa" and not 0 < FLAGS.llh_proportion < 1,
+    ),
+    Rule(
+        "--dlsa_posterior_momentum of at least 0 and below 1",
+        ("dlsa_posterior_momentum",),
+        lambda: (
+            FLAGS.method == "dlsa"
+            and not 0 <= FLAGS.dlsa_posterior_momentum < 1
+        ),
+    ),
+    Rule(
+        "a loss with class weights for --drw_epoch, such as class_balanced",
+        ("loss",),
+        lambda: (
+            FLAGS.drw_epoch is not None
+            and _trains_classifier()
+            and FLAGS.loss == "crossentropy"
+        ),
+    ),
+    Rule(
+        "a first stage with class weights for --drw_epoch, such as --stage1=ce",
+        ("method", "stage1"),
+        lambda: (
+            FLAGS.drw_epoch is not None and first_stage_name() in CONTRASTIVE
+        ),
+    ),
+    Rule(
+        "--method=single with --drs_epoch or --mix",
+        ("method",),
+        lambda: (
+            FLAGS.method == "dual_branch"
+            and (FLAGS.drs_epoch is not None or FLAGS.mix != "none")
+        ),
+    ),
+    Rule(
+        "--mix=none where the first stage compares views of images",
+        ("mix", "stage1"),
+        lambda: FLAGS.mix != "none" and first_stage_name() in CONTRASTIVE,
+    ),
+    Rule(
+        "a --loss with a linear classifier for --stage2=tau",
+        ("loss",),
+        lambda: FLAGS.stage2 == "tau" and FLAGS.loss == "ldam",
+    ),
+    Rule(
+        lambda: (
+            f"whole --stage2_epochs, at least 1, with --method={FLAGS.method}"
+        ),
+        ("stage2_epochs",),
+        lambda: (
+            FLAGS.method == "bns_ipdpp"
+            and (FLAGS.stage2_epochs < 1 or FLAGS.stage2_epochs % 1 != 0)
+        ),
+    ),
+    Rule(
+        "--mixed_precision=none with --export_litert, which takes models that "
+        "compute in float32",
+        ("mixed_precision",),
+        lambda: (
+            FLAGS.export_litert
+            and FLAGS.mixed_precision not in ("none", "auto")
+        ),
+    ),
+    Rule(
+        lambda: f"--width=1 with --backbone={FLAGS.backbone}",
+        ("width",),
+        lambda: FLAGS.width != 1 and FLAGS.backbone not in DEPTHS,
+    ),
+    Rule(
+        "a backbone of keras_lt with --sync_batch_norm",
+        ("backbone",),
+        lambda: (
+            FLAGS.sync_batch_norm and FLAGS.backbone not in (*DEPTHS, *NETWORKS)
+        ),
+    ),
+    Rule(
+        "a --backbone of keras.applications, such as ResNet50, with "
+        "--weights=imagenet",
+        ("backbone",),
+        lambda: (
+            FLAGS.weights == "imagenet"
+            and FLAGS.backbone not in backbones.application_names()
+        ),
+    ),
+    Rule(
+        "--l2=0 with a KerasHub backbone, whose weights have no regularizers "
+        "(--optimizer=adamw --weight_decay decays them)",
+        ("l2",),
+        lambda: FLAGS.l2 and FLAGS.backbone.startswith(KERASHUB),
+    ),
+)
+
+
+def check() -> None:
+    """Refuses flags that can't be together, before anything is computed.
+
+    What depends on the data or on a model is left to `stages.rehearse`.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    for flag in FLAGS.get_key_flags_for_module(__name__):
+        if isinstance(flag.value, float) and not math.isfinite(flag.value):
+            raise ValueError(
+                f"Expected a finite number. Received: --{flag.name}="
+                f"{flag.value}"
+            )
+    for rule in RULES:
+        if not rule.broken():
+            continue
+        expected = rule.expected
+        received = " ".join(
+            f"--{name}={FLAGS[name].value}"
+            for name in rule.received
+            if FLAGS[name].value is not None
         )
-    if FLAGS.stage1_workdir is not None and second_stage_name() == "none":
         raise ValueError(
-            "Expected a --stage2 with --stage1_workdir. Received: --stage2=none"
+            f"Expected {expected if isinstance(expected, str) else expected()}."
+            f" Received: {received or 'none'}"
         )
 
 
@@ -709,8 +867,14 @@ def logit_counts(class_counts: np.ndarray) -> np.ndarray | None:
         return None
     if weighted:
         drawn = drawn * counts.effective_number_weights(images, FLAGS.beta)
-    if loss == "balanced_softmax":
-        drawn = drawn / images
-    elif loss == "logit_adjusted":
-        drawn = drawn / images**FLAGS.tau
+    with np.errstate(over="ignore", under="ignore"):
+        if loss == "balanced_softmax":
+            drawn = drawn / images
+        elif loss == "logit_adjusted":
+            drawn = drawn / images**FLAGS.tau
+    if not (np.isfinite(drawn).all() and drawn[seen].all()):
+        raise ValueError(
+            "Expected a --tau that leaves each class a prior. "
+            f"Received: --loss={loss} --tau={FLAGS.tau}"
+        )
     return np.where(seen, drawn / drawn[seen].min(), 0.0)

@@ -86,18 +86,7 @@ class Rounds(NamedTuple):
             if self.kind in ("ip_dpp", "random_balanced"):
                 number = span["initial_epoch"] // self.resample_epochs
                 subset = train.subset(self.draw(model, train, run, number))
-            sampling = self.kind if self.kind == "class_balanced" else "random"
-            make = functools.partial(
-                streams.stream,
-                subset,
-                sampling=sampling,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                transform=self.transform,
-                random_resized_crop=self.random_resized_crop,
-                start_step=step,
-                name="stage2",
-            )
+            make = functools.partial(self.stream, subset, step)
             model.fit(
                 distribute.dataset(run.strategy, make),
                 callbacks=[*callbacks, checkpointing],
@@ -105,6 +94,26 @@ class Rounds(NamedTuple):
                 **span,
                 **arguments,
             )
+
+    def stream(
+        self,
+        subset: datasets.Dataset,
+        start_step: int,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """Batches of a round's images, from a step of the stage on."""
+        sampling = self.kind if self.kind == "class_balanced" else "random"
+        return streams.stream(
+            subset,
+            sampling=sampling,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            transform=self.transform,
+            random_resized_crop=self.random_resized_crop,
+            start_step=start_step,
+            shard=shard,
+            name="stage2",
+        )
 
     def draw(
         self,
@@ -221,6 +230,7 @@ class Rounds(NamedTuple):
     ) -> None:
         if not run.is_chief:
             return
+        run.check()
         facts = self.facts(train, run, number)
         sizes = facts.pop("class_sizes")
         epoch = facts.pop("epoch")
@@ -238,8 +248,20 @@ class Rounds(NamedTuple):
 
 def read_draw(run: workdirs.Workdir, number: int) -> dict[str, np.ndarray]:
     """`indices`, and for IP-DPP `probabilities` and `complements`."""
-    with np.load(run.path / _name(number), allow_pickle=False) as arrays:
-        return dict(arrays)
+    path = run.path / _name(number)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            drawn = dict(arrays)
+        if drawn["indices"].dtype.kind not in "iu" or "seconds" not in drawn:
+            raise ValueError("without indices and seconds")
+        return drawn
+    except MemoryError:
+        raise
+    except Exception as error:  # zip files and NumPy raise all kinds
+        raise ValueError(
+            "Expected the draw of a round. "
+            f"Received: {path} ({error}); without it the round is drawn anew"
+        ) from error
 
 
 def _name(number: int) -> str:

@@ -2,12 +2,14 @@
 
 import functools
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import options
 import parts
 import rounds
@@ -19,6 +21,7 @@ from keras_lt import (
     classes,
     distribute,
     division,
+    export,
     features,
     losses,
     report,
@@ -62,10 +65,13 @@ def first_stage(run, data) -> Stage:
     if FLAGS.stage1_workdir is not None:
         model, record = read_stage1(run, data.train)
         history, facts = record["history"], record["train"]
+        rehearse(model, run, data)
     else:
         with run.strategy.scope():
             model = parts.make_model(data.train)
+        rehearse(model, run, data)
         others = [
+            run.callback(),
             make_watch(model, checkpointing),
             tensorboard,
             reporting_bad_images(data),
@@ -82,13 +88,62 @@ def first_stage(run, data) -> Stage:
     )
 
 
+def rehearse(model, run, data) -> None:
+    """Does on a copy of an untrained model what comes after its training.
+
+    What can't be done with these flags is refused before hours of training,
+    and not after.
+
+    Raises:
+        ValueError: As the second stage and the exports do.
+    """
+    train = data.train
+    stage2 = options.second_stage_name()
+    if stage2 != "none" or FLAGS.export_litert:
+        with run.strategy.scope():
+            model = type(model).from_config(model.get_config())
+    if FLAGS.method == "bns_ipdpp":
+        plan = make_rounds(train)
+        model = make_subset_model(model, run, train, plan)
+        batches = distribute.dataset(
+            run.strategy, functools.partial(plan.stream, train, 0)
+        )
+        if run.strategy.num_replicas_in_sync == 1:
+            next(iter(batches))
+    elif stage2 != "none" and run.is_chief:
+        dim = features.feature_model(model).output.shape[-1]
+        one_a_class = features.Features(
+            np.ones((train.num_classes, dim), "float32"),
+            np.arange(train.num_classes),
+        )
+        model = other_classifier(model, train, one_a_class, steps=1)
+    if run.is_chief:
+        rehearse_export(model, train)
+
+
+def rehearse_export(model, train) -> None:
+    """Raises what exporting the model would raise."""
+    logit_counts = options.logit_counts(train.class_counts)
+    export.check(model, train.class_names, logit_counts)
+    is_bound = model.distribute_strategy.num_replicas_in_sync > 1
+    if FLAGS.export_litert and not is_bound:
+        with tempfile.TemporaryDirectory() as folder:
+            export.save_litert(model, f"{folder}/model.tflite")
+
+
 def second_stage(first: Stage, run, data) -> Stage:
     # The same start whether the first stage was trained in this process.
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.method == "bns_ipdpp":
         return subset_stage(first, run, data)
     begin = time.perf_counter()
-    model = other_classifier(first.model, data.train)
+    train = data.train
+    extracted = None
+    if FLAGS.stage2 != "tau":
+        extracted = features.extract(first.model, train)
+    steps = max(1, round(FLAGS.stage2_epochs * parts.steps_per_epoch(train)))
+    steps = min(steps, FLAGS.max_steps or steps)
+    model = other_classifier(first.model, train, extracted, steps)
     return first._replace(
         model=model,
         facts={
@@ -102,32 +157,19 @@ def second_stage(first: Stage, run, data) -> Stage:
 
 def divide(run, data) -> Stage:
     """Divides the features of a finished run."""
-    if FLAGS.features_from is None:
-        raise ValueError(
-            "Expected --features_from=WORKDIR with --method=dlsa. "
-            "Received: none"
-        )
     folder, train = Path(FLAGS.features_from), data.train
     record = report.read_record(folder / "result.json")
     refuse_other_classes("features_from", folder, record, train)
-    model = keras.saving.load_model(folder / "model.keras")
+    model = parts.load_model(folder / "model.keras")
+    dim = features.feature_model(model).output.shape[-1]
+    rehearse_export(stack(model, make_dlsa(train.num_classes, dim)), train)
     cached = run.path / "features.npz"
     if not cached.exists():
         features.write(cached, features.extract(model, train))
     extracted = features.read(cached)
     keras.utils.set_random_seed(FLAGS.seed)
     begin = time.perf_counter()
-    dlsa = DLSA(
-        train.num_classes,
-        extracted.features.shape[1],
-        depth=FLAGS.dlsa_depth,
-        num_clusters=FLAGS.dlsa_clusters,
-        llh_proportion=FLAGS.llh_proportion,
-        center_std=FLAGS.dlsa_center_std,
-        classifier=FLAGS.dlsa_classifier,
-        z=FLAGS.dlsa_z,
-        seed=FLAGS.seed,
-    )
+    dlsa = make_dlsa(train.num_classes, extracted.features.shape[1])
     with warnings.catch_warnings(record=True) as warned:
         levels = dlsa.fit_features(
             *extracted,
@@ -177,46 +219,12 @@ def divide(run, data) -> Stage:
 
 def subset_stage(first: Stage, run, data) -> Stage:
     """Trains on subsets, from the weights of the first stage on."""
-    if FLAGS.stage2_epochs != int(FLAGS.stage2_epochs):
-        raise ValueError(
-            f"Expected whole --stage2_epochs with --method={FLAGS.method}. "
-            f"Received: --stage2_epochs={FLAGS.stage2_epochs}"
-        )
     train = data.train
-    plan = rounds.Rounds(
-        kind=FLAGS.stage2,
-        subset_size=FLAGS.subset_size,
-        scale=FLAGS.dpp_scale,
-        resample_epochs=FLAGS.resample_epochs,
-        epochs=int(FLAGS.stage2_epochs),
-        batch_size=FLAGS.stage2_batch_size,
-        seed=FLAGS.seed,
-        transform=parts.make_transform(train),
-        random_resized_crop=parts.crops_at_random(train),
-        score_augmented=FLAGS.score_augmented,
-        max_steps=FLAGS.max_steps,
-    )
-    steps = plan.steps_per_epoch(train.class_counts)
-    rate = parts.cosine_decay(
-        FLAGS.stage2_learning_rate,
-        round(FLAGS.stage2_warmup_epochs * steps),
-        plan.epochs * steps,
-    )
-    with run.strategy.scope():
-        model = TwoStage.crt(
-            first.model,
-            train.num_classes,
-            freeze=FLAGS.stage2_freeze,
-            l2=FLAGS.l2,
-        )
-        model.compile(
-            parts.make_optimizer(rate, model, model.features),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=parts.accuracies(train.num_classes),
-            jit_compile=FLAGS.jit_compile,
-        )
+    plan = make_rounds(train)
+    model = make_subset_model(first.model, run, train, plan)
     checkpointing, tensorboard = make_callbacks(run, data, "stage2")
     others = [
+        run.callback(),
         make_watch(model, checkpointing),
         tensorboard,
         reporting_bad_images(data),
@@ -238,6 +246,60 @@ def subset_stage(first: Stage, run, data) -> Stage:
         checkpointing,
         tensorboard,
     )
+
+
+def make_dlsa(num_classes: int, features_dim: int) -> DLSA:
+    return DLSA(
+        num_classes,
+        features_dim,
+        depth=FLAGS.dlsa_depth,
+        num_clusters=FLAGS.dlsa_clusters,
+        llh_proportion=FLAGS.llh_proportion,
+        center_std=FLAGS.dlsa_center_std,
+        classifier=FLAGS.dlsa_classifier,
+        z=FLAGS.dlsa_z,
+        seed=FLAGS.seed,
+    )
+
+
+def make_rounds(train) -> rounds.Rounds:
+    return rounds.Rounds(
+        kind=FLAGS.stage2,
+        subset_size=FLAGS.subset_size,
+        scale=FLAGS.dpp_scale,
+        resample_epochs=FLAGS.resample_epochs,
+        epochs=int(FLAGS.stage2_epochs),
+        batch_size=FLAGS.stage2_batch_size,
+        seed=FLAGS.seed,
+        transform=parts.make_transform(train),
+        random_resized_crop=parts.crops_at_random(train),
+        score_augmented=FLAGS.score_augmented,
+        max_steps=FLAGS.max_steps,
+    )
+
+
+def make_subset_model(first, run, train, plan: rounds.Rounds) -> TwoStage:
+    """Returns a compiled second stage on the network of the first one."""
+    steps = plan.steps_per_epoch(train.class_counts)
+    rate = parts.cosine_decay(
+        FLAGS.stage2_learning_rate,
+        round(FLAGS.stage2_warmup_epochs * steps),
+        plan.epochs * steps,
+    )
+    with run.strategy.scope():
+        model = TwoStage.crt(
+            first,
+            train.num_classes,
+            freeze=FLAGS.stage2_freeze,
+            l2=FLAGS.l2,
+        )
+        model.compile(
+            parts.make_optimizer(rate, model, model.features),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=parts.accuracies(train.num_classes),
+            jit_compile=FLAGS.jit_compile,
+        )
+    return model
 
 
 def fit(model, train, checkpointing, other_callbacks) -> int:
@@ -374,7 +436,7 @@ def read_stage1(run: workdirs.Workdir, train) -> tuple:
     # A run with one stage keeps it as its model.
     path = folder / "stage1.keras"
     path = path if path.exists() else folder / "model.keras"
-    return keras.saving.load_model(path), record
+    return parts.load_model(path), record
 
 
 def refuse_other_classes(flag: str, folder: Path, record: dict, train) -> None:
@@ -397,21 +459,21 @@ def refuse_other_names(flag: str, path, class_names, train) -> None:
         )
 
 
-def other_classifier(model, train) -> keras.Model:
-    """Returns a model with another classifier, on features computed once."""
+def other_classifier(model, train, extracted, steps: int) -> keras.Model:
+    """Returns a model with another classifier, on features computed once.
+
+    Of `extracted` tau-normalization needs none, and only those that learn take
+    `steps`.
+    """
     num_classes = train.num_classes
     if FLAGS.stage2 == "tau":
         return tau_normalize(model, FLAGS.stage2_tau)
-    extracted = features.extract(model, train)
     if FLAGS.stage2 == "ncm":
         return nearest_class_mean(model, extracted, num_classes)
     if FLAGS.stage2 != "lws":
         second = TwoStage.crt(model, num_classes, l2=FLAGS.l2)
     else:
         second = TwoStage.lws(model)
-    steps = max(1, round(FLAGS.stage2_epochs * parts.steps_per_epoch(train)))
-    if FLAGS.max_steps:
-        steps = min(steps, FLAGS.max_steps)
     rate = keras.optimizers.schedules.CosineDecay(
         FLAGS.stage2_learning_rate, steps
     )

@@ -296,3 +296,29 @@ def test_the_tool_on_the_kept_records(tmp_path):
     assert failed.stderr.splitlines()[-1].startswith("compare.py: error: ")
     assert "Traceback" not in failed.stderr
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda record: record.update(class_counts="many"),
+        lambda record: record.update(seed=[1]),
+        lambda record: record["train"].update(images=None),
+        lambda record: record["environment"].clear(),
+        lambda record: record["test"]["last"].update(top1="high"),
+    ],
+)
+def test_edited_records_are_one_line(edit, tmp_path, monkeypatch):
+    record = make_run()
+    edit(record)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    page = tmp_path / "page.html"
+    monkeypatch.setattr(
+        sys, "argv", ["compare.py", f"--output={page}", str(path)]
+    )
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert str(end.value).startswith("compare.py: error: Expected ")
+    assert str(path) in str(end.value) and "\n" not in str(end.value)
+    assert not page.exists()

@@ -1,9 +1,11 @@
 """Strategies: the same numbers on one device, two replicas, two processes."""
 
+import contextlib
 import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,15 @@ import pytest
 import recipe
 import tensorflow as tf
 
-from keras_lt import datasets, distribute, metrics, models, report, streams
+from keras_lt import (
+    datasets,
+    distribute,
+    metrics,
+    models,
+    report,
+    streams,
+    waiting,
+)
 
 TESTS = Path(__file__).parent
 LAUNCH = recipe.REPO / "tools" / "launch_local.py"
@@ -142,6 +152,92 @@ def test_several_processes_need_names(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     with pytest.raises(ValueError, match="Expected TF_CONFIG or Slurm"):
+        distribute.strategy("multi_worker")
+
+
+def cluster(index, *ports):
+    """TF_CONFIG of a process on this machine."""
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    return json.dumps(
+        {
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": index},
+        }
+    )
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+
+
+def test_a_worker_that_never_comes_is_named_again_and_again():
+    code = (
+        "import sys; from keras_lt import distribute\n"
+        "distribute._SECONDS_TO_WAIT = 0.2\n"
+        "distribute.strategy('multi_worker')"
+    )
+    ports = free_ports(2)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TF_CONFIG": cluster(0, *ports)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = []
+    for line in process.stderr:
+        said += [line] if line.startswith("Waiting") else []
+        if len(said) == 2:
+            break
+    assert said == [
+        "Waiting for all workers, 1 minute so far: no answer from worker 1 "
+        f"(127.0.0.1:{ports[1]})\n",
+        "Waiting for all workers, 2 minutes so far: no answer from worker 1 "
+        f"(127.0.0.1:{ports[1]})\n",
+    ]
+    process.kill()
+    process.stderr.read()  # ends, since the one that prints does
+    process.wait()
+
+
+def test_those_that_answer_are_not_named(capsys):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        name, port = server.getsockname()
+        waiting.say(3, {"worker 1": f"{name}:{port}", "worker 2": "nowhere:x"})
+        waiting.say(4, {"worker 1": f"{name}:{port}"})
+    assert capsys.readouterr().err.splitlines() == [
+        "Waiting for all workers, 3 minutes so far: no answer from worker 2",
+        "Waiting for all workers, 4 minutes so far: worker 1 can be reached, "
+        "but did not join",
+    ]
+
+
+def test_a_port_that_is_in_use_is_refused(monkeypatch):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        monkeypatch.setenv("TF_CONFIG", cluster(0, port, 1))
+        with pytest.raises(OSError, match=rf"127.0.0.1:{port} \(Address alre"):
+            distribute.strategy("multi_worker")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (cluster(0, "x", 1), "to be host:port. Received: '127.0.0.1:x'"),
+        (cluster(0, 10**6, 1), "to be host:port. Received: '127.0.0.1:1000000"),
+        (cluster(7, 1, 2), "Expected a task of the cluster. Received: task w"),
+    ],
+)
+def test_clusters_that_are_none(text, message, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match=message):
         distribute.strategy("multi_worker")
 
 

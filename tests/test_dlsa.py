@@ -1,5 +1,6 @@
 """DLSA: divisions, routing, training, degenerate data, one exported model."""
 
+import json
 import subprocess
 import sys
 
@@ -365,6 +366,21 @@ def test_goes_on_after_a_level(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         other.levels[0].threshold.numpy(), whole.levels[0].threshold.numpy()
     )
+    # What is not as it was written is one error, and not believed.
+    index = tmp_path / "levels.json"
+    kept = json.loads(index.read_text())
+    for damaged in (
+        "{",
+        "[]",
+        "[" * 10**5,
+        json.dumps({**kept, "file": "../../passwords"}),
+        json.dumps({**kept, "levels": 10**9}),
+        json.dumps({**kept, "levels": "1"}),
+    ):
+        index.write_text(damaged)
+        with pytest.raises(ValueError, match=r"levels\.json, which can't be"):
+            make().fit_features(features, labels, directory=tmp_path, **QUICK)
+    index.write_text(json.dumps(kept))
     with pytest.raises(ValueError, match="directory of the same training"):
         make(num_clusters=7).fit_features(
             features, labels, directory=tmp_path, **QUICK

@@ -10,6 +10,7 @@ REPO = Path(__file__).parents[1]
 ROOMS = (
     "keras_lt.files",
     "keras_lt.filenames",
+    "keras_lt.waiting",
     "keras_lt.messages",
     "keras_lt.classes",
     "keras_lt.arguments",

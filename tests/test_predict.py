@@ -235,3 +235,36 @@ def test_bad_input(
     code, _, error = predict(folder / model, *arguments)
     assert code in (1, 2) and message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_formulas_are_cells_of_text(folder, tmp_path, monkeypatch, capsys):
+    """In CSV alone: spreadsheets don't open JSON lines."""
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    import predict
+
+    names = ["=1+1", "+1", "-1", "@sum", "\tx", "\rx", "plain", "a=b", ""]
+    rows = [(name, np.array([0.75, 0.25])) for name in names]
+    rows.append(("=bad.jpg", "=HYPERLINK()"))
+    classes = ["=cmd|calc", "-dash"]
+    for json_lines in (False, True):
+        path = tmp_path / f"out{json_lines}"
+        with open(path, "w", newline="") as file:
+            predict.write_rows(file, json_lines, iter(rows), classes, 2)
+    with open(tmp_path / "outFalse", newline="") as file:
+        found = [*csv.reader(file)][1:]
+    assert [row[0] for row in found[:-1]] == [
+        *(f"'{name}" for name in names[:6]),
+        *names[6:],
+    ]
+    assert found[0][1:] == ["'=cmd|calc", "0.75", "'-dash", "0.25", ""]
+    assert found[-1] == ["'=bad.jpg", "", "", "", "", "'=HYPERLINK()"]
+    lines = (tmp_path / "outTrue").read_text().splitlines()
+    assert json.loads(lines[0])["classes"] == classes
+    assert json.loads(lines[0])["image"] == "=1+1"
+
+
+def test_help_says_what_a_saved_model_can_do():
+    done = subprocess.run(
+        [sys.executable, TOOL, "--help"], capture_output=True, text=True
+    )
+    assert "it can read and write files" in " ".join(done.stdout.split())

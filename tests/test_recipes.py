@@ -573,7 +573,7 @@ def test_flag_file_of_pretraining(name):
         }
         assert {flag: values[flag].value for flag in wanted} == wanted
         assert values.learning_rate == 1e-3 * values.batch_size / 256
-        recipe.options.check_stages()
+        recipe.options.check()
 
 
 # Of the published configurations, PyTorch's weight decay and all.

@@ -136,6 +136,119 @@ def test_damaged_record_is_named(tmp_path, damage, message):
     assert not (tmp_path / "other.json").exists()
 
 
+def put(value, *keys):
+    def damage(record):
+        for key in keys[:-1]:
+            record = record[key]
+        record[keys[-1]] = value
+
+    damage.__name__ = f"{'.'.join(map(str, keys))}={value!r:.20}"
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (put("many", "train", "steps"), "train.steps is a count above 0.*'ma"),
+        (put(0, "train", "steps"), "train.steps is a count above 0"),
+        (put(True, "train", "epochs"), "train.epochs is a count.*=True"),
+        (put(10**40, "train", "images"), "train.images is a count"),
+        (put(None, "train", "wall_time_seconds"), "is a number.*=None"),
+        (put("3", "seed"), "seed is an integer.*seed='3'"),
+        (put(3, "name"), "name is text or null"),
+        (put([], "dataset"), "dataset is text"),
+        (put("abcd", "class_counts"), "class_counts is a list of counts"),
+        (put([1, 2, 3, -4], "class_counts"), "class_counts is a list of c"),
+        (put([1, 2, 3, 4], "data", "class_names"), "a list of texts"),
+        (put([8, 8], "data", "image_shape"), "3 counts above 0"),
+        (put("100", "shot_thresholds", "many"), "many is a number"),
+        (put(7, "shot_thresholds", "rare"), "shot_thresholds are many and"),
+        (put(1000, "shot_thresholds", "few"), "shot_thresholds are many and"),
+        (put([], "environment"), "without environment.python"),
+        (put(8, "environment", "git_commit"), "git_commit is text or null"),
+        (put({"a": {}}, "flags"), "flags is values by flag"),
+        (put({"loss": [0.1, "x"]}, "history"), "lists of numbers by metric"),
+        (put({"loss": 0.1}, "history"), "lists of numbers by metric"),
+        (put(1.5, "test", "last", "top1"), "from 0 to 1"),
+        (put("0.5", "test", "last", "few"), "from 0 to 1"),
+        (put([1.0], "test", "last", "per_class"), "4 values.*per_class"),
+        (put([[1, 2]], "test", "last", "confusion"), "a square matrix"),
+        (put("3", "test", "last", "num_images"), "num_images is a count"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_values_of_another_kind_are_named(tmp_path, damage, message):
+    record = make_record()
+    damage(record)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=message) as error:
+        report.read_record(path)
+    assert str(path) in str(error.value) and len(str(error.value)) < 700
+    for write in (report.write_html, report.write_model_card):
+        with pytest.raises(ValueError, match=r"Expected a record|values"):
+            write(tmp_path / "page.html", record)
+
+
+def test_a_confusion_of_other_classes(tmp_path):
+    record = make_record()
+    record["test"]["last"]["confusion"] = [[1]]
+    with pytest.raises(ValueError, match=r"Expected 4 rows .* with 1$"):
+        report.write_html(tmp_path / "report.html", record)
+
+
+def test_deep_records_are_refused(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="Expected a JSON record"):
+        report.read_record(path)
+    record, inner = make_record(), []
+    for _ in range(100):
+        inner = [inner]
+    record["data"]["other"] = inner
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="at most 32 levels deep"):
+        report.read_record(path)
+
+
+def test_kinds_of_the_schema_are_those_that_are_known():
+    def fields(schema):
+        for inner in schema.values():
+            if isinstance(inner, dict):
+                yield from fields(inner)
+            else:
+                yield inner
+
+    assert {field.kind for field in fields(report.SCHEMA)} <= {*report.KINDS}
+
+
+def test_foreign_names_are_no_markdown(tmp_path):
+    """Every text of a record is shown as it is, and none ends its place."""
+    evil = "[x](http://evil)<img src=x>\n# Heading\n```\n| a | &lt;b&gt;"
+    record = make_record(name=evil, dataset=evil, method=evil)
+    record["data"]["class_names"] = [evil] * 4
+    record["environment"] = {
+        **record["environment"],
+        **dict.fromkeys(("python", "keras_lt", "git_commit"), evil),
+    }
+    record["train"]["precision"] = evil
+    record["flags"] = {"note": evil, evil: "````"}
+    path = tmp_path / "MODEL_CARD.md"
+    report.write_model_card(path, record)
+    text, _, flags = path.read_text().partition("## Settings")
+    settings, _, flags = flags.partition("`````")
+    for part in (text.replace("```python", "").replace("```", ""), settings):
+        assert "<img" not in part.replace("\\<img", "")
+        assert "http://" not in part and "[x]" not in part
+        assert not re.search(r"(?<!\\)&lt;", part)
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(headings) == 6  # of the card itself, but for its settings
+    assert flags.count("`````") == 1 and flags.rstrip().endswith("`````")
+    report.write_html(tmp_path / "report.html", record)
+    page = read_page(tmp_path / "report.html")
+    assert "img" not in page.tags
+
+
 @pytest.mark.parametrize("text", ["", '{"schema_version": 1', "[1]"])
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "result.json"

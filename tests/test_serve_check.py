@@ -70,11 +70,21 @@ def test_figures_by_tensorflow_alone(folder, tmp_path):
     assert "milliseconds_p99_threads" in done.stdout
 
 
-@pytest.mark.parametrize("what", ["nothing", "another"])
+@pytest.mark.parametrize("what", ["nothing", "another", "shape", "outputs"])
 def test_refuses_what_is_no_model_of_ours(what, tmp_path):
     path = tmp_path / "saved_model"
     if what == "another":
         tf.saved_model.save(tf.Module(), path)
+    if what in ("shape", "outputs"):
+        shape = (None, 8) if what == "shape" else (None, 8, 8, 1)
+        module = tf.Module()
+        module.serve = tf.function(
+            lambda images: {"scores": images},
+            [tf.TensorSpec(shape, tf.float32, "images")],
+        )
+        names = ("serving_default", "serve_float")
+        signatures = dict.fromkeys(names, module.serve)
+        tf.saved_model.save(module, path, signatures)
     done = check(path)
     assert done.returncode == 1
     (line,) = (x for x in done.stderr.splitlines() if "error: " in x)

@@ -90,7 +90,7 @@ def kill(
         if index.exists() and index.stat().st_mtime > started:
             begin = min(begin, now)
         due = now - begin >= after
-        if due and (not writing or any(workdir.glob("**/part-*"))):
+        if due and (not writing or any(workdir.glob(f"**/{files.PART}*"))):
             victims = [process.pid] if workers == 1 else children(process.pid)
             os.kill(victims[worker], signal.SIGKILL)
             break
@@ -200,4 +200,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (OSError, ValueError) as error:
+        sys.exit(f"chaos.py: error: {' '.join(str(error).split())}")

@@ -52,5 +52,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         sys.exit(f"compare.py: error: {one_line(error)}")

@@ -295,5 +295,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         sys.exit(f"inspect_data.py: error: {one_line(error)}")

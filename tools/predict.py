@@ -8,7 +8,11 @@ MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it. Of
 a folder all images with a known ending are taken, at any depth, but for names
 that start with a dot. Output is CSV, or JSON lines in a file that ends in
 .jsonl: a row an image, with its most probable classes or, where it can't be
-read, with the error.
+read, with the error. In CSV, names that a spreadsheet would take for a formula
+have a ' before them.
+
+A SavedModel is a program: it can read and write files. Run none that you don't
+trust.
 """
 
 import os
@@ -162,12 +166,19 @@ def write_rows(
             top = np.argsort(-found, kind="stable")[:top_k]
             row["classes"] = [class_names[label] for label in top]
             row["probabilities"] = [float(f"{found[i]:.6g}") for i in top]
-            cells[::2], cells[1::2] = row["classes"], row["probabilities"]
+            cells[::2] = map(harmless, row["classes"])
+            cells[1::2] = row["probabilities"]
         if json_lines:
             print(json.dumps(row, ensure_ascii=False), file=file)
         else:
-            writer.writerow([row["image"], *cells, row.get("error", "")])
+            error = harmless(row.get("error", ""))
+            writer.writerow([harmless(row["image"]), *cells, error])
     return count
+
+
+def harmless(cell: str) -> str:
+    """Text of a CSV cell that no spreadsheet runs as a formula."""
+    return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n")) else cell
 
 
 def parse() -> argparse.Namespace:
@@ -250,5 +261,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, MemoryError, tf.errors.OpError) as error:
         sys.exit(f"predict.py: error: {one_line(error)}")

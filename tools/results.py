@@ -91,14 +91,31 @@ def result_line(runs: list[dict]) -> str:
 def benchmark_table() -> str:
     rows = ["| benchmark | figure | value | CPU |", "| --- | --- | --- | --- |"]
     for path in sorted(RECORDS.glob("benchmark_*.json")):
-        figures = json.loads(path.read_text())
-        cpu = figures["environment"].get("cpu", "AMD EPYC")
-        for name, value in figures.items():
+        found = figures(path)
+        cpu = found["environment"].get("cpu", "AMD EPYC")
+        for name, value in found.items():
             if isinstance(value, (int, float)):
                 shown = f"{value:.2f}" if value < 10 else f"{value:,.0f}"
                 subject = path.stem.removeprefix("benchmark_")
                 rows.append(f"| {subject} | `{name}` | {shown} | {cpu} |")
     return "\n".join(rows)
+
+
+def figures(path: Path) -> dict:
+    """What a benchmark has written."""
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"Expected JSON of a benchmark. Received: {path} ({error})"
+        ) from error
+    environment = isinstance(found, dict) and found.get("environment")
+    if not isinstance(environment, dict):
+        raise ValueError(
+            "Expected an object of figures by name, and of the environment. "
+            f"Received: {path} with {found!r:.80}"
+        )
+    return found
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -134,6 +151,11 @@ def add(workdir: Path) -> None:
         raise ValueError(
             "Expected a run that was started with --flagfile. "
             f"Received: {workdir}"
+        )
+    if record["name"] != Path(record["name"]).name:
+        raise ValueError(
+            "Expected the record of a flag file, with its name. "
+            f"Received: {workdir} with name={record['name']!r:.80}"
         )
     path = RECORDS / record["name"] / f"seed{record['seed']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,4 +195,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        sys.exit(f"results.py: error: {error}")
+        sys.exit(f"results.py: error: {' '.join(str(error).split())}")

@@ -7,6 +7,9 @@ Then requests of one image each, from several threads of one process, each
 answer compared with what the image got alone. Exit code 1 if a request failed
 or got another answer. `--output` writes the figures as JSON; as
 recipes/results/benchmark_serve_check.json README quotes them.
+
+A SavedModel is a program: it can read and write files. Run none that you don't
+trust.
 """
 
 import os
@@ -130,7 +133,20 @@ def main() -> None:
             f"{arguments.model} with signatures {', '.join(signatures)}"
         )
     serve = signatures["serving_default"]
-    (spec,) = signatures["serve_float"].structured_input_signature[1].values()
+    specs = [*signatures["serve_float"].structured_input_signature[1].values()]
+    ranks = [spec.shape.rank for spec in specs]
+    if ranks != [4] or None in specs[0].shape.as_list()[1:]:
+        raise ValueError(
+            "Expected a signature serve_float of images (B, H, W, channels). "
+            f"Received: {arguments.model} with {specs!r:.200}"
+        )
+    (spec,) = specs
+    outputs = sorted(serve.structured_outputs)
+    if not {"logits", "probabilities"} <= {*outputs}:
+        raise ValueError(
+            "Expected a signature serving_default that gives logits and "
+            f"probabilities. Received: {arguments.model} with {outputs}"
+        )
     generator = np.random.default_rng(0)
 
     def images(count):
@@ -167,5 +183,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError, tf.errors.OpError) as error:
         sys.exit(f"serve_check.py: error: {' '.join(str(error).split())}")

@@ -174,4 +174,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (OSError, ValueError) as error:
-        sys.exit(f"sweep.py: error: {error}")
+        sys.exit(f"sweep.py: error: {' '.join(str(error).split())}")

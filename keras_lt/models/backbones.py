@@ -563,7 +563,15 @@ def load_weights(backbone: keras.Model, path: str | os.PathLike) -> None:
             f"a finished run. Received: {file}, which does not exist"
         )
     if file.suffix == ".keras":
-        model = keras.saving.load_model(file, compile=False)
+        try:
+            model = keras.saving.load_model(file, compile=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # Keras, HDF5 and zip files raise all kinds
+            raise ValueError(
+                "Expected a .keras file with a model that Keras can load. "
+                f"Received: {file} ({error})"
+            ) from error
         found = feature_model(model).weights
         wanted, given = (
             [w.shape for w in each] for each in (backbone.weights, found)
@@ -577,7 +585,9 @@ def load_weights(backbone: keras.Model, path: str | os.PathLike) -> None:
         return
     try:
         backbone.load_weights(file)
-    except (ValueError, KeyError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # HDF5 and Keras raise all kinds
         raise ValueError(
             f"Expected the weights of {backbone.name}. Received: {file}, "
             f"which can't be read as such: {error}"

@@ -734,24 +734,42 @@ class _Kept:
         if directory is None:
             return
         self._path = Path(directory)
+        self._path.mkdir(parents=True, exist_ok=True)
         index = self._path / "levels.json"
         if not index.exists():
             return
-        found = json.loads(index.read_text())
-        if found["settings"] != self._settings:
+        try:
+            found = json.loads(index.read_text())
+            is_same = found["settings"] == self._settings
+            if is_same:
+                self.levels, file = self._checked(found)
+                model.load_weights(self._path / file)
+        except MemoryError:
+            raise
+        except Exception as error:  # JSON, HDF5 and Keras raise all kinds
+            raise ValueError(
+                "Expected the levels of a training that was cut. Received: "
+                f"{index}, which can't be restored: {error}"
+            ) from error
+        if not is_same:
             raise ValueError(
                 "Expected a directory of the same training. Received: "
                 f"directory={str(directory)!r}, which holds another one"
             )
-        self.levels = found["levels"]
-        model.load_weights(self._path / found["file"])
+
+    def _checked(self, found: dict[str, Any]) -> tuple[int, str]:
+        levels, file = found["levels"], found["file"]
+        if levels not in range(1, len(self._model.levels) + 1) or (
+            file != _level_file(levels)
+        ):
+            raise ValueError(f"levels={levels!r:.80}, file={file!r:.80}")
+        return levels, file
 
     def add(self) -> None:
         self.levels += 1
         if self._path is None:
             return
-        self._path.mkdir(parents=True, exist_ok=True)
-        file = f"level-{self.levels}.weights.h5"
+        file = _level_file(self.levels)
         with files.replacing(self._path / file) as part:
             self._model.save_weights(part, overwrite=True)
         index = {
@@ -761,6 +779,10 @@ class _Kept:
         }
         with files.replacing(self._path / "levels.json") as part:
             part.write_text(json.dumps(index))
+
+
+def _level_file(levels: int) -> str:
+    return f"level-{levels}.weights.h5"
 
 
 def stack(

@@ -5,6 +5,7 @@ from keras_lt.report.comparison import write_comparison
 from keras_lt.report.division import write_division
 from keras_lt.report.page import write_html
 from keras_lt.report.result import (
+    KINDS,
     SCHEMA,
     SCHEMA_VERSION,
     augmentation,
@@ -17,6 +18,7 @@ from keras_lt.report.result import (
 from keras_lt.report.selection import write_selection
 
 __all__ = [
+    "KINDS",
     "SCHEMA",
     "SCHEMA_VERSION",
     "augmentation",

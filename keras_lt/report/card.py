@@ -13,6 +13,9 @@ from keras_lt.report.page import data_facts, percent, run_title, text
 from keras_lt.report.result import check
 
 _NAMED = 10  # classes that a sentence names
+# What Markdown reads as more than a character: marks, entities, addresses.
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|#~@]|&(?=#?\w+;)|:(?=//)|(?<=www)\.")
+_BULLET = re.compile(r"^(\d*)([-+.)])(?=\s|$)")  # starts a list
 
 
 def write_model_card(
@@ -61,7 +64,7 @@ def _about(record: dict) -> str:
         [
             f"# {_escape(run_title(record))}",
             "An image classifier, trained by keras_lt "
-            f"{record['environment']['keras_lt']} (method "
+            f"{_escape(record['environment']['keras_lt'])} (method "
             f"{_escape(record['method'])}, seed {record['seed']}).",
             "## Data",
             f"{_escape(', '.join(data_facts(record)))}. Training images a "
@@ -72,7 +75,7 @@ def _about(record: dict) -> str:
             "unseen those without.",
             f"The model has {train['num_parameters']:,} parameters and was "
             f"trained for {train['epochs']} epochs on {train['images']:,} "
-            f"images ({train['precision']}).",
+            f"images ({_escape(train['precision'])}).",
         ]
     )
 
@@ -193,18 +196,22 @@ def _settings(record: dict) -> str:
         f"{name} {environment[name]}"
         for name in ("python", "tensorflow", "keras", "numpy")
     )
-    flags = "\n".join(
-        f"--{name}={text(value).replace(', ', ',')}"
+    lines = [
+        " ".join(f"--{name}={text(value).replace(', ', ',')}".split())
         for name, value in record["flags"].items()
         if value is not None
-    )
+    ]
+    # Longer than what flags hold, so that these end nothing.
+    ticks = re.findall("`+", "\n".join(lines))
+    fence = "`" * max(3, 1 + max(map(len, ticks), default=0))
+    flags = "\n".join(lines)
     return f"""## Settings
 
-{_escape(versions)}; commit {environment["git_commit"]}.
+{_escape(versions)}; commit {_escape(text(environment["git_commit"]))}.
 
-```
+{fence}
 {flags}
-```"""
+{fence}"""
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -213,5 +220,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text as Markdown that stands for itself."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+    """Text as Markdown that stands for itself, on one line."""
+    text = _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+    return _BULLET.sub(r"\1\\\2", text)

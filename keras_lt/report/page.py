@@ -30,6 +30,13 @@ def write_html(path: str | os.PathLike, record: dict) -> None:
         >>> keras_lt.report.write_html("report.html", record)
     """
     check(record, "record")
+    confusion = record["test"]["last"]["confusion"]
+    num_classes = record["data"]["num_classes"]
+    if confusion is not None and len(confusion) != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} rows (data.num_classes) in "
+            f"test.last.confusion. Received: record with {len(confusion)}"
+        )
     write_page(
         path, "report", run_title(record), _facts(record), _parts(record)
     )

@@ -7,8 +7,9 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,63 +20,198 @@ from keras_lt.messages import brief
 
 SCHEMA_VERSION = 1
 
+
+class Field(NamedTuple):
+    """One value of a record: of which of `KINDS` it is, and what it says."""
+
+    kind: str
+    text: str
+
+
+def _is_integer(value: Any, least: int) -> bool:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and least <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < 1e300
+
+
+def _is_share(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value <= 1)
+
+
+def _is_flag_value(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, str)) or _is_number(value)
+
+
+def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(holds, value))
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "text or null": lambda value: value is None or isinstance(value, str),
+    "a boolean or null": lambda value: value is None or isinstance(value, bool),
+    "an integer": lambda value: _is_integer(value, -(2**63)),
+    "an integer or null": lambda value: (
+        value is None or _is_integer(value, -(2**63))
+    ),
+    "a count": lambda value: _is_integer(value, 0),
+    "a count above 0": lambda value: _is_integer(value, 1),
+    "a number": _is_number,
+    "a number or null": lambda value: value is None or _is_number(value),
+    "a number of at least 0, or null": lambda value: (
+        value is None or (_is_number(value) and value >= 0)
+    ),
+    "a number from 0 to 1, or null": _is_share,
+    "a list of numbers from 0 to 1 or null": lambda value: _is_list(
+        value, _is_share
+    ),
+    "a list of counts": lambda value: _is_list(
+        value, lambda each: _is_integer(each, 0)
+    ),
+    "a list of 3 counts above 0": lambda value: (
+        _is_list(value, lambda each: _is_integer(each, 1)) and len(value) == 3
+    ),
+    "a square matrix of counts, or null": lambda value: (
+        value is None
+        or _is_list(
+            value,
+            lambda row: (
+                _is_list(row, lambda each: _is_integer(each, 0))
+                and len(row) == len(value)
+            ),
+        )
+    ),
+    "a list of texts": lambda value: _is_list(
+        value, lambda each: isinstance(each, str)
+    ),
+    "values by flag": lambda value: (
+        isinstance(value, dict)
+        and all(
+            _is_flag_value(each) or _is_list(each, _is_flag_value)
+            for each in value.values()
+        )
+    ),
+    "lists of numbers by metric": lambda value: (
+        isinstance(value, dict)
+        and all(
+            _is_list(each, KINDS["a number or null"]) for each in value.values()
+        )
+    ),
+}
+"""What the values of a record may be."""
+
+MAX_DEPTH = 32  # of lists and objects within each other
+
+_SHARE = "a number from 0 to 1, or null"
 _SCORES = {
-    "top1": "fraction of test images whose class is predicted",
-    "balanced": "mean over classes of per_class",
-    "many": "mean over many-shot classes, null for an empty group",
-    "medium": "mean over medium-shot classes, or null",
-    "few": "mean over few-shot classes, or null",
-    "unseen": "mean over classes without training images, or null",
-    "ece": "expected calibration error, 15 bins",
-    "per_class": "C fractions by label id, null without test images",
-    "confusion": "C x C images, rows true; null above 1,000 classes",
-    "num_images": "number of test images",
-    "epoch": "number of epochs that were over when the weights were kept",
+    "top1": Field(_SHARE, "fraction of test images whose class is predicted"),
+    "balanced": Field(_SHARE, "mean over classes of per_class"),
+    "many": Field(
+        _SHARE, "mean over many-shot classes, null for an empty group"
+    ),
+    "medium": Field(_SHARE, "mean over medium-shot classes"),
+    "few": Field(_SHARE, "mean over few-shot classes"),
+    "unseen": Field(_SHARE, "mean over classes without training images"),
+    "ece": Field(_SHARE, "expected calibration error, 15 bins"),
+    "per_class": Field(
+        "a list of numbers from 0 to 1 or null",
+        "C fractions by label id, null without test images",
+    ),
+    "confusion": Field(
+        "a square matrix of counts, or null",
+        "C x C images, rows true; null above 1,000 classes",
+    ),
+    "num_images": Field("a count", "number of test images"),
+    "epoch": Field(
+        "a count", "number of epochs that were over when the weights were kept"
+    ),
 }
 
 SCHEMA = {
-    "schema_version": "1",
-    "name": "name of the flag file without its ending, or null",
-    "dataset": "name of the data set, as given to --dataset",
+    "schema_version": Field("a count", "1"),
+    "name": Field(
+        "text or null", "name of the flag file without its ending, or null"
+    ),
+    "dataset": Field("text", "name of the data set, as given to --dataset"),
     "data": {
-        "imbalance_factor": "largest over smallest class, or null",
-        "profile": "exp or step, or null",
-        "selection": "which rule chose the images, or null",
-        "split_seed": "seed of the long-tailed selection and hold-out",
-        "holdout": "fraction of the training set held out",
-        "num_train": "images trained on",
-        "num_test": "images tested on",
-        "num_classes": "C",
-        "class_names": "C names",
-        "image_shape": "[height, width, channels]",
+        "imbalance_factor": Field(
+            "a number or null", "largest over smallest class, or null"
+        ),
+        "profile": Field("text or null", "exp or step, or null"),
+        "selection": Field(
+            "text or null", "which rule chose the images, or null"
+        ),
+        "split_seed": Field(
+            "an integer or null",
+            "seed of the long-tailed selection and hold-out",
+        ),
+        "holdout": Field(_SHARE, "fraction of the training set held out"),
+        "num_train": Field("a count", "images trained on"),
+        "num_test": Field("a count", "images tested on"),
+        "num_classes": Field("a count above 0", "C"),
+        "class_names": Field("a list of texts", "C names"),
+        "image_shape": Field(
+            "a list of 3 counts above 0", "[height, width, channels]"
+        ),
     },
-    "class_counts": "C training images by label id",
+    "class_counts": Field("a list of counts", "C training images by label id"),
     "shot_thresholds": {
-        "many": "more training images than this: many-shot",
-        "few": "fewer training images than this: few-shot",
+        "many": Field("a number", "more training images than this: many-shot"),
+        "few": Field("a number", "fewer training images than this: few-shot"),
     },
-    "method": "method of the run, as single",
-    "flags": "{name: value} of all flags in effect; see `augmentation`",
-    "seed": "seed of the run",
-    "environment": "what `environment()` gives",
+    "method": Field("text", "method of the run, as single"),
+    "flags": Field(
+        "values by flag",
+        "{name: value} of all flags in effect; see `augmentation`",
+    ),
+    "seed": Field("an integer", "seed of the run"),
+    "environment": {
+        "python": Field("text", "its version"),
+        "tensorflow": Field("text", "its version"),
+        "keras": Field("text", "its version"),
+        "numpy": Field("text", "its version"),
+        "keras_lt": Field("text", "its version"),
+        "platform": Field("text", "operating system"),
+        "cpu_count": Field("an integer or null", "cores"),
+        "devices": Field("a list of texts", "names"),
+        "git_commit": Field(
+            "text or null", "of the checkout, null outside git"
+        ),
+        "git_dirty": Field(
+            "a boolean or null", "whether the checkout had changes"
+        ),
+    },
     "train": {
-        "epochs": "epochs trained",
-        "steps": "steps trained",
-        "steps_per_epoch": "steps an epoch",
-        "batch_size": "global batch size, of each branch",
-        "images": "images processed",
-        "wall_time_seconds": "seconds of training, over all starts",
-        "images_per_second": "images over wall_time_seconds",
-        "precision": "dtype policy, as mixed_bfloat16",
-        "num_parameters": "parameters of the model, moving statistics too",
-        "resumed": "number of times the run was resumed",
+        "epochs": Field("a count", "epochs trained"),
+        "steps": Field("a count above 0", "steps trained"),
+        "steps_per_epoch": Field("a count", "steps an epoch"),
+        "batch_size": Field("a count", "global batch size, of each branch"),
+        "images": Field("a count", "images processed"),
+        "wall_time_seconds": Field(
+            "a number", "seconds of training, over all starts"
+        ),
+        "images_per_second": Field(
+            "a number of at least 0, or null", "images over wall_time_seconds"
+        ),
+        "precision": Field("text", "dtype policy, as mixed_bfloat16"),
+        "num_parameters": Field(
+            "a count", "parameters of the model, moving statistics too"
+        ),
+        "resumed": Field("a count", "number of times the run was resumed"),
     },
-    "history": "{metric: one value an epoch}, stage2_... of a second stage",
+    "history": Field(
+        "lists of numbers by metric",
+        "{metric: one value an epoch}, stage2_... of a second stage",
+    ),
     "test": {"last": _SCORES},
 }
-"""Required keys of a record and what they hold. `test` may also hold `best`,
-the same scores for the weights that the hold-out chose, with `chosen_by`
-(the monitored figure); keys beyond these are kept."""
+"""Required keys of a record, of which of `KINDS` they are, and what they hold.
+`test` may also hold `best`, the same scores for the weights that the hold-out
+chose, with `chosen_by` (the monitored figure); keys beyond these are kept."""
 
 
 def environment() -> dict:
@@ -155,14 +291,14 @@ def record(
     Args:
         name: Name of the flag file without its ending.
         dataset: Name of the data set.
-        data: As `SCHEMA["data"]`.
+        data: As `SCHEMA["data"]` has it.
         class_counts: Training images a class, integers (C,).
         shot_thresholds: `many` and `few`.
         method: Method of the run.
         flags: Flags in effect.
         seed: Seed of the run.
         environment: What `environment()` gave when the run started.
-        train: As `SCHEMA["train"]`.
+        train: As `SCHEMA["train"]` has it.
         history: A list of one value an epoch for each metric.
         test: `last` and perhaps `best`, each what `evaluate` gives with
             `epoch`.
@@ -172,7 +308,7 @@ def record(
         infinity become None.
 
     Raises:
-        ValueError: If a required key is missing.
+        ValueError: If a required key is missing or of another kind.
         TypeError: If a value has no counterpart in JSON.
 
     Example:
@@ -251,7 +387,7 @@ def write_record(path: str | os.PathLike, record: dict) -> None:
         record: What `record` gave.
 
     Raises:
-        ValueError: If a required key is missing.
+        ValueError: If a required key is missing or of another kind.
         TypeError: If a value has no counterpart in JSON.
 
     Example:
@@ -276,7 +412,8 @@ def read_record(path: str | os.PathLike) -> dict:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON, is of another schema version, or lacks
-            a required key; the message names the file and the key.
+            a required key or holds a value of another kind; the message names
+            the file and the key.
 
     Example:
         >>> record = keras_lt.report.read_record("runs/ce_0/result.json")
@@ -285,7 +422,7 @@ def read_record(path: str | os.PathLike) -> dict:
     """
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"Expected a JSON record. Received: path={str(path)!r} ({error})"
         ) from error
@@ -365,9 +502,15 @@ def check(result, where: str) -> None:
             f"Expected a record with schema_version={SCHEMA_VERSION}. "
             f"Received: {where} with schema_version={version!r}"
         )
+    if _is_deeper(result, MAX_DEPTH):
+        raise ValueError(
+            f"Expected a record at most {MAX_DEPTH} levels deep. "
+            f"Received: {where} with more"
+        )
     schema = SCHEMA
-    if "best" in (result.get("test") or {}):
-        best = {**_SCORES, "chosen_by": "monitored figure"}
+    tests = result.get("test")
+    if isinstance(tests, dict) and "best" in tests:
+        best = {**_SCORES, "chosen_by": Field("text", "monitored figure")}
         schema = {**SCHEMA, "test": {"last": _SCORES, "best": best}}
     missing = list(_missing(schema, result))
     if missing:
@@ -376,17 +519,52 @@ def check(result, where: str) -> None:
             f"{SCHEMA_VERSION}. Received: {where} without "
             f"{', '.join(missing)}"
         )
+    for key, field, value in _values(schema, result):
+        if not KINDS[field.kind](value):
+            raise ValueError(
+                f"Expected a record whose {key} is {field.kind}. "
+                f"Received: {where} with {key}={brief(value)}"
+            )
+    thresholds = result["shot_thresholds"]
+    extra = {*thresholds} - {*SCHEMA["shot_thresholds"]}
+    if extra or not 0 <= thresholds["few"] <= thresholds["many"]:
+        raise ValueError(
+            "Expected a record whose shot_thresholds are many and few, "
+            f"0 <= few <= many. Received: {where} with "
+            f"shot_thresholds={brief(thresholds)}"
+        )
     num_classes = result["data"]["num_classes"]
-    for key, values in (
-        ("class_counts", result["class_counts"]),
-        ("data.class_names", result["data"]["class_names"]),
-        ("test.last.per_class", result["test"]["last"]["per_class"]),
-    ):
-        if not isinstance(values, list) or len(values) != num_classes:
+    by_class = {
+        "class_counts": result["class_counts"],
+        "data.class_names": result["data"]["class_names"],
+    }
+    for which, scores in result["test"].items():
+        if which in schema["test"]:
+            by_class[f"test.{which}.per_class"] = scores["per_class"]
+    for key, values in by_class.items():
+        if len(values) != num_classes:
             raise ValueError(
                 f"Expected {num_classes} values (data.num_classes) in {key}. "
                 f"Received: {where} with {key}={brief(values)}"
             )
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects are within each other deeper than that."""
+    level = [value]
+    for _ in range(depth):
+        inner = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, (list, tuple)):
+                inner += each
+        level = [
+            each for each in inner if isinstance(each, (dict, list, tuple))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def augmentation(record: dict) -> str:
@@ -412,6 +590,16 @@ def _missing(schema: dict, result, prefix: str = ""):
             yield prefix + key
         elif isinstance(inner, dict):
             yield from _missing(inner, result[key], f"{prefix}{key}.")
+
+
+def _values(
+    schema: dict, result: dict, prefix: str = ""
+) -> Iterator[tuple[str, Field, Any]]:
+    for key, inner in schema.items():
+        if isinstance(inner, dict):
+            yield from _values(inner, result[key], f"{prefix}{key}.")
+        else:
+            yield prefix + key, inner, result[key]
 
 
 def _plain(value, where: str):
