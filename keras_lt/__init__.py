@@ -3,8 +3,9 @@
 __version__ = "0.1.0"
 
 # Every room is imported here: Keras finds the class of a saved object only
-# when it is registered already.
+# when it is registered already. The backend comes first.
 from keras_lt import (
+    backend,
     callbacks,
     checkpoints,
     counts,
@@ -32,6 +33,7 @@ from keras_lt import (
 
 __all__ = [
     "__version__",
+    "backend",
     "callbacks",
     "checkpoints",
     "counts",

@@ -6,6 +6,7 @@ import keras
 
 from keras_lt.arguments import integer
 from keras_lt.checkpoints import Checkpointing
+from keras_lt.models import DualBranch
 from keras_lt.nonfinite import SkipNonFinite, StopOnNonFinite
 from keras_lt.tensorboard import LongTailTensorBoard
 
@@ -55,9 +56,9 @@ class DeferredReweighting(keras.callbacks.Callback):
         self.start_epoch = integer("start_epoch", start_epoch, 0)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        tasks = getattr(self.model, "tasks", ())  # of a DualBranch
         losses = keras.tree.flatten(self.model.loss)
-        losses += [task.loss for task in tasks]
+        if isinstance(self.model, DualBranch):
+            losses += [task.loss for task in self.model.tasks]
         self._losses = [loss for loss in losses if hasattr(loss, "reweighting")]
         if not self._losses:
             raise ValueError(

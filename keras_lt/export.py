@@ -15,6 +15,7 @@ from keras_lt import classes, files, preprocessing
 from keras_lt.features import feature_model
 from keras_lt.layers import LogitAdjustment
 from keras_lt.messages import brief
+from keras_lt.structure import classifier_of, logits_model, one_to_one
 
 TOP = 5
 
@@ -40,13 +41,17 @@ def save(
     - `serve_float`: `images`, float32 of the model's size, 0 to 255; rounded if
       the model takes uint8.
     - `serve_bytes`: `images`, strings (B,), JPEG or PNG files. TensorFlow
-      decodes them, which leaves EXIF orientation aside. Where the model's
-      images have 1, 3 or 4 channels.
+      decodes them, which leaves EXIF orientation aside. One that it can't
+      decode has NaN as logits and probabilities, and empty strings as classes.
+      Where the model's images have 1, 3 or 4 channels.
     - `serve_prior`: `images` as `serving_default`, and `prior`, float32 (C,),
       the shares of the classes that are expected where the model is used. Where
       `class_counts` are given.
     - `features`: `images` as `serving_default`, gives `features` (B, D). Where
       `keras_lt.features.feature_model` finds some.
+
+    Inputs that are not so, in shape or values, are an `InvalidArgumentError`
+    that says what was expected and received.
 
     All but the last give `logits` and `probabilities`, float32 (B, C), and
     `classes`, strings (B, min(5, C)), names from the most probable class on.
@@ -60,14 +65,15 @@ def save(
     folder has the names, one a line.
 
     Args:
-        model: A built model from images (B, H, W, channels) of one size to
-            logits (B, C), such as those of `keras_lt.models`; of a `DualBranch`
-            its main classifier.
+        model: A built functional or sequential model from images (B, H, W,
+            channels) of one size to logits (B, C), such as those of
+            `keras_lt.models`; of a `DualBranch` its main classifier. A softmax
+            in its end is left out of the logits.
         path: A folder that does not exist.
         images: Some images of the model's size, to compare what each signature
             gives with what the model gives before the SavedModel is put in
             place; None compares nothing.
-        class_names: C names by label id; None is "0", "1", ...
+        class_names: C different names by label id; None is "0", "1", ...
         class_counts: Images a class (C,), or shares, that the logits have as
             their prior: those of the training data for a plain loss on them as
             they come, ones where training was balanced by its loss or stream.
@@ -180,7 +186,7 @@ def save_litert(
     archive.add_endpoint(
         "serving_default",
         serve,
-        [tf.TensorSpec(model.input_shape, tf.uint8, "images")],
+        [tf.TensorSpec(model.inputs[0].shape, tf.uint8, "images")],
     )
     with tempfile.TemporaryDirectory() as folder, files.replacing(path) as part:
         archive.write_out(f"{folder}/model", verbose=False)
@@ -223,10 +229,10 @@ class _Served:
 
     def __init__(self, model, class_names, class_counts, prior, layer):
         self.model = _classifier(model)
-        _, *self.size, self.channels = self.model.input_shape
+        _, *self.size, self.channels = self.model.inputs[0].shape
         # One graph of it for all signatures.
-        self._call = tf.function(self.model, autograph=False)
-        num_classes = self.model.output_shape[-1]
+        self._graph = tf.function(self.model, autograph=False)
+        num_classes = self.model.outputs[0].shape[-1]
         if class_names is None:
             class_names = range(num_classes)
         self.class_names = classes.checked(class_names, "class_names")
@@ -281,46 +287,93 @@ class _Served:
             endpoints["features"] = (self._features, any_size)
         return endpoints
 
+    def _call(self, images, model=None):
+        # Some kernels of TensorFlow fail on a batch without images.
+        size = tf.shape(images)[0]
+        padding = [[0, tf.cast(size == 0, tf.int32)], *[[0, 0]] * 3]
+        model = model or self._graph
+        return model(tf.pad(images, padding), training=False)[:size]
+
     def _images(self, images):
-        logits = self._call(self._fitted(images), training=False)
+        logits = self._call(self._fitted(images))
         return self._outputs(self._adjusted(logits, self.prior))
 
     def _floats(self, images):
+        images = _shaped(images, (None, *self.size, self.channels))
+        legal = (images >= -0.5) & (images <= 255.5)  # once rounded; not NaN
+        images = _where(
+            tf.reduce_all(legal),
+            images,
+            "Expected pixels from 0 to 255. Received: others, or NaN, so many:",
+            tf.math.count_nonzero(~legal),
+        )
         if self.model.inputs[0].dtype == "uint8":
             images = tf.saturate_cast(tf.round(images), tf.uint8)
-        logits = self._call(images, training=False)
+        logits = self._call(images)
         return self._outputs(self._adjusted(logits, self.prior))
 
     def _files(self, images):
-        def decoded(file):
+        size = (*self.size, self.channels)
+
+        def decode(file):
             image = tf.io.decode_image(
                 file, self.channels, expand_animations=False
             )
-            return self._fitted(image[None])[0]
+            return self._fitted(image[None])[0], True
 
-        spec = tf.TensorSpec((*self.size, self.channels), tf.uint8)
-        images = tf.map_fn(decoded, images, fn_output_signature=spec)
-        logits = self._call(images, training=False)
-        return self._outputs(self._adjusted(logits, self.prior))
+        def decoded(file):
+            # An error of an op ends the whole batch, but that of a data set
+            # can be left out: then what stands for it is the first one.
+            missing = tf.zeros(size, tf.uint8), False
+            return (
+                tf.data.Dataset.from_tensors(file)
+                .map(decode)
+                .ignore_errors()
+                .concatenate(tf.data.Dataset.from_tensors(missing))
+                .take(1)
+                .get_single_element()
+            )
+
+        images, whole = tf.map_fn(
+            decoded,
+            _shaped(images, (None,)),
+            fn_output_signature=(
+                tf.TensorSpec(size, tf.uint8),
+                tf.TensorSpec((), tf.bool),
+            ),
+        )
+        logits = self._call(images)
+        outputs = self._outputs(self._adjusted(logits, self.prior))
+        return {
+            name: tf.where(
+                whole[:, None],
+                values,
+                "" if values.dtype == tf.string else float("nan"),
+            )
+            for name, values in outputs.items()
+        }
 
     def _with_prior(self, images, prior):
-        valid = tf.reduce_all(tf.math.is_finite(prior) & (prior >= 0))
-        valid &= tf.reduce_sum(prior) > 0
-        check = tf.debugging.Assert(
-            valid,
-            ["Expected a prior of shares of at least 0. Received:", prior],
-            summarize=10,
+        # A shape that is known whole would be a constant of the graph.
+        prior = tf.io.parse_tensor(tf.io.serialize_tensor(prior), tf.float32)
+        prior = _shaped(prior, (len(self.class_names),), "a prior")
+        prior = _where(
+            tf.reduce_all(tf.math.is_finite(prior) & (prior >= 0))
+            & (tf.reduce_max(prior) > 0),
+            prior,
+            "Expected a prior of shares of at least 0, one of them above. "
+            "Received:",
+            prior,
         )
-        with tf.control_dependencies([check]):
-            prior = tf.identity(prior)
-        logits = self._call(self._fitted(images), training=False)
+        logits = self._call(self._fitted(images))
         return self._outputs(self._adjusted(logits, prior))
 
     def _features(self, images):
-        features = self.features(self._fitted(images), training=False)
+        features = self._call(self._fitted(images), self.features)
         return {"features": tf.cast(features, tf.float32)}
 
     def _fitted(self, images):
+        images = _shaped(images, (None, None, None, self.channels))
         images = preprocessing.resize_and_crop(images, self.size)
         return tf.ensure_shape(images, [None, *self.size, self.channels])
 
@@ -328,7 +381,8 @@ class _Served:
         logits = tf.cast(logits, tf.float32)
         if prior is None:
             return logits
-        shares = prior / tf.reduce_sum(prior)
+        shares = prior / tf.reduce_max(prior)  # whose sum is finite
+        shares /= tf.reduce_sum(shares)
         least = np.finfo("float32").tiny  # logits stay finite
         log_shares = tf.math.log(tf.maximum(shares, least))
         return self.adjustment(logits) + log_shares
@@ -368,6 +422,43 @@ class _Served:
             _compare(served, wanted, self.model, f"the signature {name}")
 
 
+def _shaped(value: Any, shape: tuple, what: str = "images") -> Any:
+    """A value of a signature that has the shape, None for any length.
+
+    TensorFlow itself holds nobody to the shapes of a signature.
+    """
+    # Hides the signature's shape, which would be taken for the value's.
+    value = tf.raw_ops.PlaceholderWithDefault(input=value, shape=None)
+    found = tf.shape(value)
+    # Of another rank the last one is there, or one before it is missing.
+    lengths = tf.concat([found, tf.fill([len(shape) + 1], -1)], 0)
+    wanted = [lengths[len(shape)] == -1]
+    for place, length in enumerate(shape):
+        if length is not None:
+            wanted.append(lengths[place] == length)
+        else:  # a batch may be empty
+            wanted.append(lengths[place] >= min(place, 1))
+    shown = [
+        "BHW"[place] if length is None else str(length)
+        for place, length in enumerate(shape)
+    ]
+    value = _where(
+        tf.reduce_all(wanted),
+        value,
+        f"Expected {what} of shape ({', '.join(shown)}). Received: shape",
+        found,
+    )
+    value.set_shape(shape)  # no operation, which could fail before the check
+    return value
+
+
+def _where(condition: Any, value: Any, *message: Any) -> Any:
+    """The value, where the condition holds; else an error at run time."""
+    check = tf.debugging.Assert(condition, message, summarize=10)
+    with tf.control_dependencies([check]):
+        return tf.identity(value)
+
+
 def check_prior(prior: Any, num_classes: int) -> np.ndarray:
     """A prior as float32 (C,).
 
@@ -378,7 +469,11 @@ def check_prior(prior: Any, num_classes: int) -> np.ndarray:
         >>> keras_lt.export.check_prior([0.75, 0.25], num_classes=2)
         array([0.75, 0.25], dtype=float32)
     """
-    values = np.asarray(prior, "float32")
+    try:
+        with np.errstate(over="ignore"):  # infinity is refused
+            values = np.asarray(prior, "float32")
+    except (TypeError, ValueError):
+        values = np.zeros(0)
     if (
         values.shape != (num_classes,)
         or not (np.isfinite(values) & (values >= 0)).all()
@@ -392,15 +487,12 @@ def check_prior(prior: Any, num_classes: int) -> np.ndarray:
 
 
 def _classifier(model: keras.Model) -> keras.Model:
-    """The model from images to logits; of a DualBranch its main one."""
-    model = getattr(model, "classifier", model)
-    inputs = getattr(model, "inputs", None) or ()
-    outputs = getattr(model, "outputs", None) or ()
-    shapes = [tuple(tensor.shape) for tensor in (*inputs, *outputs)]
-    if (
-        (len(inputs), len(outputs)) != (1, 1)
-        or [len(shape) for shape in shapes] != [4, 2]
-        or None in (*shapes[0][1:], *shapes[1][1:])
+    """The model from images to logits; of a `DualBranch` its main one."""
+    model = logits_model(one_to_one(classifier_of(model)))
+    shapes = [tuple(t.shape) for t in (*model.inputs, *model.outputs)]
+    if [len(shape) for shape in shapes] != [4, 2] or None in (
+        *shapes[0][1:],
+        *shapes[1][1:],
     ):
         raise ValueError(
             "Expected a model from images (B, H, W, channels) of one size to "

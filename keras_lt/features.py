@@ -10,6 +10,13 @@ import tensorflow as tf
 from keras_lt import files, streams
 from keras_lt.datasets import Dataset
 from keras_lt.metrics import predict
+from keras_lt.structure import (
+    classifier_of,
+    features_of,
+    head_of,
+    layer_output,
+    one_to_one,
+)
 
 
 class Features(NamedTuple):
@@ -31,39 +38,38 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
     """The part of a model from its images to its features.
 
     Args:
-        model: A functional model whose last layer is the classifier, or a
-            model of ours.
+        model: A built functional or sequential model whose last layer is the
+            classifier, with an activation or a layer of one after it or not,
+            or a model of ours.
         layer: Name of the layer whose outputs are the features; None for what
-            the last layer takes, or the `features` of a model of ours.
+            the classifier takes, or the `features` of a model of ours.
 
     Returns:
         A functional model that shares the layers, to features (B, D); maps
         (B, H, W, D) are averaged over H and W.
 
     Raises:
-        ValueError: If there is no such layer or its outputs have another
-            shape.
+        TypeError: If it is no model.
+        ValueError: If it is another model or not built, there is no such layer
+            or its outputs have another shape.
 
     Example:
         >>> images_to_features = keras_lt.features.feature_model(model)
         >>> images_to_features(images[:5]).shape
         TensorShape([5, 8])
     """
-    model = getattr(model, "classifier", model)  # of a DualBranch
-    known = getattr(model, "features", None)
-    if layer is None and isinstance(known, keras.Model):
-        model, features = known, known.output
-    elif layer is None:
-        features = model.layers[-1].input
+    known = features_of(model) if layer is None else None
+    if known is not None:
+        features, (images,) = known.outputs[0], known.inputs
     else:
-        names = [each.name for each in model.layers]
-        if layer not in names:
-            raise ValueError(
-                f"Expected the name of a layer: {', '.join(names)}. "
-                f"Received: layer={layer!r}"
-            )
-        features = model.get_layer(layer).output
-    return keras.Model(model.input, pooled(features), name="features")
+        model = one_to_one(classifier_of(model))
+        (images,) = model.inputs
+        features = (
+            head_of(model).features
+            if layer is None
+            else layer_output(model, layer)
+        )
+    return keras.Model(images, pooled(features), name="features")
 
 
 def pooled(features: keras.KerasTensor) -> keras.KerasTensor:

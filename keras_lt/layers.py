@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_lt.arguments import integer, real
 from keras_lt.counts import by_label, log_prior
 from keras_lt.messages import brief
 
@@ -197,6 +198,8 @@ class PriorBias(keras.initializers.Initializer):
     """
 
     def __init__(self, prior: float | None = None):
+        if prior is not None:
+            prior = real("prior", prior)
         if prior is not None and not 0.0 < prior < 1.0:
             raise ValueError(
                 f"Expected a prior in (0, 1) or None. Received: prior={prior}"
@@ -264,6 +267,8 @@ class CosineClassifier(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
+        num_classes = integer("num_classes", num_classes)
+        scale = real("scale", scale)
         if num_classes < 2 or not 0 < scale < math.inf:
             raise ValueError(
                 "Expected num_classes >= 2 and scale > 0. Received: "
@@ -404,6 +409,7 @@ class LogitAdjustment(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
+        tau = real("tau", tau)
         if not 0 <= tau < math.inf:
             raise ValueError(f"Expected tau >= 0. Received: tau={tau}")
         self.class_counts = by_label("class_counts", class_counts).tolist()
@@ -471,6 +477,7 @@ class NearestClassMean(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
+        num_classes = integer("num_classes", num_classes)
         if num_classes < 2:
             raise ValueError(
                 f"Expected num_classes >= 2. Received: {num_classes=}"
@@ -604,8 +611,13 @@ class MaskedDense(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.input_degrees = [int(degree) for degree in input_degrees]
-        self.output_degrees = [int(degree) for degree in output_degrees]
+        self.input_degrees, self.output_degrees = (
+            [integer(name, degree) for degree in degrees]
+            for name, degrees in (
+                ("input_degrees", input_degrees),
+                ("output_degrees", output_degrees),
+            )
+        )
         if not self.input_degrees or not self.output_degrees:
             raise ValueError(
                 "Expected a degree for each input and output. Received: "

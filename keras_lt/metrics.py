@@ -500,8 +500,9 @@ def predict(
 
     Args:
         model: Maps images (B, ...) to scores (B, C).
-        dataset: Finite `tf.data.Dataset` of (images, labels), such as
-            `keras_lt.streams.evaluation` gives; or a function with an
+        dataset: Finite `tf.data.Dataset` of batches (images, labels), such as
+            `keras_lt.streams.evaluation` gives, whose weights, as a third,
+            have no part in scores; or a function with an
             argument `shard`, (i, n), that gives the i-th of n parts of one,
             such as a `functools.partial` of it. Each process of the model's
             strategy then scores its part, and all have all scores.
@@ -512,7 +513,15 @@ def predict(
         Scores, float32 (N, C), and labels (N,).
 
     Raises:
-        ValueError: If `dataset` is empty or infinite.
+        ValueError: If `dataset` is empty or infinite, or gives something else
+            than batches of as many images as labels.
+
+    Example:
+        >>> logits, labels = keras_lt.metrics.predict(
+        ...     model, keras_lt.streams.evaluation(test, 100)
+        ... )
+        >>> logits.shape
+        (450, 10)
     """
     strategy = model.distribute_strategy
     is_sharded = callable(dataset)
@@ -525,7 +534,7 @@ def predict(
     step = step or prediction_step(model)
     replicas = distribute.local_replicas(strategy)
     batches, size = [], 0
-    for images, own in dataset:
+    for images, own in map(_images_and_labels, dataset):
         rows = len(own)
         if replicas > 1:  # all batches as large as the first one
             size = max(size, -(-rows // replicas) * replicas)
@@ -543,6 +552,26 @@ def predict(
         scores = distribute.gather(strategy, scores)
         labels = distribute.gather(strategy, labels)
     return scores, labels
+
+
+def _images_and_labels(batch) -> tuple[tf.Tensor, tf.Tensor]:
+    """Those of a batch, weights left out."""
+    is_plain = isinstance(batch, (tuple, list)) and all(
+        hasattr(part, "shape") for part in batch
+    )
+    shapes = [tuple(part.shape) for part in batch] if is_plain else []
+    if not (
+        2 <= len(shapes) <= 3
+        and len(shapes[0]) >= 2
+        and shapes[1]
+        and shapes[0][0] == shapes[1][0]
+    ):
+        received = f"shapes {shapes}" if shapes else type(batch).__name__
+        raise ValueError(
+            "Expected `dataset` to give batches (images (B, ...), labels "
+            f"(B,)), such as tf.data.Dataset.batch makes. Received: {received}"
+        )
+    return batch[0], batch[1]
 
 
 def true_class_probabilities(logits, labels) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from keras_lt.arguments import real
 
 
 class _RateFactors:
@@ -17,8 +20,10 @@ class _RateFactors:
         rate_factors: Sequence[float] = (),
         **kwargs: Any,
     ):
+        if isinstance(learning_rate, (np.number, np.ndarray)):
+            learning_rate = real("learning_rate", learning_rate)
         super().__init__(learning_rate, *args, **kwargs)
-        factors = [float(factor) for factor in rate_factors]
+        factors = [real("rate_factors", factor) for factor in rate_factors]
         if not all(0 <= factor < math.inf for factor in factors):
             raise ValueError(
                 "Expected rate_factors of at least 0. "
@@ -127,11 +132,19 @@ def rate_factors(
         A factor for each trainable variable of `model`, in their order.
 
     Raises:
-        ValueError: If a trainable variable of the part is not of the model.
+        ValueError: If a model is not built, or a trainable variable of the part
+            is not of the model.
 
     Example:
         >>> factors = keras_lt.optimizers.rate_factors(model, backbone, 0.1)
     """
+    factor = real("factor", factor)
+    for name, each in (("model", model), ("part", part)):
+        if not each.built:
+            raise ValueError(
+                f"Expected a {name} that is built, or called on images. "
+                f"Received: {name}={each.name}"
+            )
     inside = {id(variable) for variable in part.trainable_variables}
     variables = model.trainable_variables
     if not inside <= {id(variable) for variable in variables}:

@@ -611,6 +611,17 @@ FIT_DLSA = (
     "balance_factor",
     "posterior_momentum",
 )
+# Flags that say which images of a data set are for training, and how large.
+DATA = (
+    "image_size",
+    "imbalance_factor",
+    "profile",
+    "selection",
+    "split_seed",
+    "holdout",
+    "test_split",
+    "test_fraction",
+)
 # Flags that say nothing of a first stage.
 SECOND_STAGE = (
     "subset_size",

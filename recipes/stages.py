@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import options
+import origins
 import parts
 import rounds
 import workdir as workdirs
@@ -160,11 +161,17 @@ def divide(run, data) -> Stage:
     folder, train = Path(FLAGS.features_from), data.train
     record = report.read_record(folder / "result.json")
     refuse_other_classes("features_from", folder, record, train)
+    refuse_other_flags("features_from", folder, record, options.DATA)
     model = parts.load_model(folder / "model.keras")
     dim = features.feature_model(model).output.shape[-1]
     rehearse_export(stack(model, make_dlsa(train.num_classes, dim)), train)
+    goes_on = origins.hold(
+        run,
+        images=origins.of_images(train),
+        features_from=origins.of_model(model),
+    )
     cached = run.path / "features.npz"
-    if not cached.exists():
+    if not goes_on or not cached.exists():
         features.write(cached, features.extract(model, train))
     extracted = features.read(cached)
     keras.utils.set_random_seed(FLAGS.seed)
@@ -220,6 +227,11 @@ def divide(run, data) -> Stage:
 def subset_stage(first: Stage, run, data) -> Stage:
     """Trains on subsets, from the weights of the first stage on."""
     train = data.train
+    origins.hold(
+        run,
+        images=origins.of_images(train),
+        first_stage=origins.of_model(first.model),
+    )
     plan = make_rounds(train)
     model = make_subset_model(first.model, run, train, plan)
     checkpointing, tensorboard = make_callbacks(run, data, "stage2")
@@ -362,6 +374,7 @@ def make_callbacks(
             settings={
                 "class_counts": train.class_counts.tolist(),
                 "class_names": train.class_names,
+                "images": origins.of_images(train),
             },
             exit_on_sigterm=True,
         ),
@@ -414,18 +427,17 @@ def read_stage1(run: workdirs.Workdir, train) -> tuple:
     """Model and record of --stage1_workdir, if it is this run's first stage."""
     folder = Path(FLAGS.stage1_workdir)
     record = report.read_record(folder / "result.json")
-    found = {name: FLAGS[name].default for name in run.flags}
-    found |= record["flags"]
-    for name, value in run.flags.items():
-        other = name.startswith("stage2") or name in options.SECOND_STAGE
-        if name in ("method", "stage1") or other:
-            continue
-        if found[name] != value:
-            raise ValueError(
-                "Expected a --stage1_workdir with the flags of this run. "
-                f"Received: --{name}={value} where {folder} has "
-                f"--{name}={found[name]}"
-            )
+    found = refuse_other_flags(
+        "stage1_workdir",
+        folder,
+        record,
+        [
+            name
+            for name in run.flags
+            if not name.startswith("stage2")
+            and name not in (*options.SECOND_STAGE, "method", "stage1")
+        ],
+    )
     kinds = options.first_stage_name(), options.first_stage_name(found)
     if kinds[0] != kinds[1]:
         raise ValueError(
@@ -457,6 +469,20 @@ def refuse_other_names(flag: str, path, class_names, train) -> None:
             f"Expected a --{flag} with the classes of --dataset, by label id. "
             f"Received: {path}: {found}"
         )
+
+
+def refuse_other_flags(flag: str, folder: Path, record: dict, names) -> dict:
+    """Refuses a run with other values of some flags; returns all it has."""
+    found = {name: FLAGS[name].default for name in FLAGS} | record["flags"]
+    for name in names:
+        value = FLAGS[name].value
+        if found[name] != value:
+            raise ValueError(
+                f"Expected a --{flag} with the flags of this run. "
+                f"Received: --{name}={value} where {folder} has "
+                f"--{name}={found[name]}"
+            )
+    return found
 
 
 def other_classifier(model, train, extracted, steps: int) -> keras.Model:

@@ -243,6 +243,7 @@ class Workdir:
         "stage1.keras",
         "draws/round-*.npz",
         "features.npz",
+        "made_from.json",
         *(
             f"checkpoints/{stage}{name}"
             for stage in ("", "stage2/")

@@ -277,6 +277,23 @@ def test_config(cls):
     assert cls.from_config(config).get_config() == config
 
 
+def as_numpy(value):
+    if isinstance(value, list):
+        return np.array(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return np.array(value)[()]
+    return value
+
+
+@cases("task", "layer", "initializer")
+def test_numbers_of_numpy(cls):
+    config = make(cls).get_config()
+    given = {name: as_numpy(v) for name, v in TABLE[cls].config.items()}
+    got = cls(**given).get_config()
+    got["name"] = config.get("name")  # Keras numbers those of layers
+    assert json.loads(json.dumps(got)) == {"name": None, **config}
+
+
 @cases()
 def test_serialization(cls):
     instance = make(cls)

@@ -477,6 +477,15 @@ def test_array_records_are_read_by_index(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load(kept), 1 - data.labels)
     np.save(kept, data.labels)
     np.testing.assert_array_equal(load().labels, 1 - data.labels)
+    # Those that were read from other files, or are damaged, are read anew.
+    content = kept.read_bytes()
+    for damaged in (content[:-8], b"", b"no array"):
+        kept.write_bytes(damaged)
+        np.testing.assert_array_equal(load().labels, data.labels)
+    np.save(kept, 1 - data.labels)
+    (records,) = (p for p in tmp_path.rglob("*array_record*") if p.is_file())
+    os.utime(records, ns=(1, 1))
+    np.testing.assert_array_equal(load().labels, data.labels)
     with pytest.raises(ValueError, match=r"train.*split='test'"):
         datasets.load("small_records", split="test", data_dir=tmp_path)
 

@@ -527,6 +527,74 @@ def test_stacked_and_exported(tmp_path):
         stack(stage1, make())
 
 
+def test_mixed_precision_scales_the_loss_back():
+    """Flows and classifiers are float32: nothing changes but powers of two."""
+    features, labels = clusters()
+    trained = []
+    before = keras.config.dtype_policy()
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = make()
+            model.fit_features(features, labels, **QUICK)
+        finally:
+            keras.config.set_dtype_policy(before)
+        trained.append(model.get_weights())
+    for wanted, got in zip(*trained, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def divided():
+    inputs = keras.Input((DIM,))
+    outputs = keras.layers.Dense(4)(keras.layers.Identity()(inputs))
+    return stack(keras.Model(inputs, outputs), make())
+
+
+@pytest.mark.parametrize(
+    "make_model",
+    [
+        make,
+        lambda: FlowGaussianMixture(4, 0.1),
+        lambda: MaskedAutoregressiveFlow(1),
+        divided,
+    ],
+)
+def test_fit_is_refused(make_model):
+    features, labels = clusters()
+    model = make_model()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    model(features[:2])
+    before = model.get_weights()
+    for train in (
+        lambda: model.fit(features, labels, verbose=0),
+        lambda: model.train_on_batch(features, labels),
+    ):
+        with pytest.raises(
+            ValueError, match=r"Expected .*fit_features.*Received: fit"
+        ):
+            train()
+    for got, wanted in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_divided_model_is_saved(tmp_path):
+    features, _ = clusters()
+    model = divided()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(features), model(features))
+
+
+def test_levels_of_other_features(tmp_path):
+    """As many samples of each class, but others."""
+    quick = {**QUICK, "flow_epochs": 1, "classifier_epochs": 1}
+    features, labels = clusters()
+    make().fit_features(features, labels, directory=tmp_path, **quick)
+    make().fit_features(features, labels, directory=tmp_path, **quick)
+    with pytest.raises(ValueError, match=r"of the same training\. Received"):
+        make().fit_features(features + 1, labels, directory=tmp_path, **quick)
+
+
 @pytest.mark.parametrize(
     "call, message",
     [

@@ -579,3 +579,49 @@ def test_bad_batches(data):
 def test_images_that_are_not_square():
     with pytest.raises(ValueError, match=r"Expected square images.*Received"):
         RotationTask().examples(np.zeros((2, 4, 6, 3)), None, seeds(2))
+
+
+@pytest.mark.parametrize(
+    "use, where",
+    [
+        (lambda model, data: model.evaluate(data, steps=1), "evaluate"),
+        (lambda model, data: model.predict(data, steps=1), "predict"),
+        (
+            lambda model, data: model.fit(
+                data,
+                steps_per_epoch=1,
+                validation_data=data,
+                validation_steps=1,
+            ),
+            "validation_data",
+        ),
+    ],
+)
+def test_training_batches_are_for_training(use, where):
+    model = make()
+    before = model.get_weights()
+    with pytest.raises(
+        ValueError,
+        match=rf"Expected batches \(images, labels\).* for {where}\. Received: "
+        r"training batches with the names \['balanced', 'random'\]",
+    ):
+        use(model, dual_stream())
+    for got, wanted in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_class_weights_belong_to_a_loss():
+    with pytest.raises(ValueError, match=r"in the loss of a branch.* Received"):
+        make().fit(
+            dual_stream(), steps_per_epoch=1, class_weight={0: 1.0, 1: 2.0}
+        )
+
+
+def test_weights_of_tasks_as_an_array():
+    tasks = ["classifier", "rotation"]
+    for given in (np.array([1.0, 0.25]), (np.float32(1.0), 0.25)):
+        model = make(auxiliary=tasks, auxiliary_weight=given)
+        assert model.auxiliary_weight == [1.0, 0.25]
+    for given in ("much", [[1.0], [2.0]], None):
+        with pytest.raises(TypeError, match=r"auxiliary_weight to be a number"):
+            make(auxiliary=tasks, auxiliary_weight=given)

@@ -224,8 +224,6 @@ def test_bytes_of_several_sizes_and_modes(tmp_path):
     grey = np.full((2, 8, 8, 1), 77, "uint8")
     seen = np.concatenate([images(1)[..., :1], grey])
     close(served, model(seen))
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        loaded["serve_bytes"](images=tf.constant([b"not an image"]))
     export.save(float_model(2), tmp_path / "two", images()[..., :2])
     loaded = tf.saved_model.load(tmp_path / "two").signatures
     assert "serve_bytes" not in loaded
@@ -263,11 +261,15 @@ def test_prior_at_export_and_at_request(model, tmp_path):
             "without line breaks",
         ),
         ({"class_names": ["a", "b", "c", "d", "e", ""]}, "without line breaks"),
+        ({"class_names": list("abcdee")}, "without repetition"),
+        ({"class_names": list("abcdefg")}, "names of 6 classes"),
         ({"class_counts": [1, 2]}, "Expected the counts of 6 classes"),
         ({"class_counts": [-1] * 6}, "Expected finite class frequencies"),
         ({"prior": PRIOR}, "Expected class_counts with prior"),
         ({"class_counts": COUNTS, "prior": [1]}, "Expected a prior of 6"),
         ({"class_counts": COUNTS, "prior": [0] * 6}, "Expected a prior of 6"),
+        ({"class_counts": COUNTS, "prior": [1e39] * 6}, "Expected a prior"),
+        ({"class_counts": COUNTS, "prior": list("abcdef")}, "Expected a prior"),
         ({"layer": "none"}, "Expected the name of a layer"),
     ],
 )
@@ -284,6 +286,116 @@ def test_other_models_are_refused(shape, tmp_path):
     for write in (export.save, export.save_litert):
         with pytest.raises(ValueError, match=r"Expected a model .* Received: "):
             write(model, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def signatures(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("signatures") / "saved_model"
+    export.save(model, path, class_names=NAMES, class_counts=COUNTS)
+    return tf.saved_model.load(path).signatures
+
+
+def with_pixel(value):
+    floats = images(2).astype("float32")
+    floats[1, 2, 3, 0] = value
+    return floats
+
+
+ENCODED = tf.io.encode_png(images(1)[0]).numpy()
+SIZE = r"images of shape \(B, 8, 8, 3\)\. Received: shape\] \[{}\]"
+ANY_SIZE = r"images of shape \(B, H, W, 3\)\. Received: shape\] \[{}\]"
+PRIOR_SHAPE = r"a prior of shape \(6\)\. Received: shape\] \[{}\]"
+SHARES = "a prior of shares of at least 0, one of them above"
+
+
+@pytest.mark.parametrize(
+    "name, inputs, message",
+    [
+        ("serve_float", np.ones((1, 9, 9, 3), "f"), SIZE.format("1 9 9 3")),
+        ("serve_float", np.ones((1, 8, 8, 1), "f"), SIZE.format("1 8 8 1")),
+        ("serve_float", np.ones((8, 8, 3), "f"), SIZE.format("8 8 3")),
+        ("serve_float", np.ones((1, 1, 8, 8, 3), "f"), "Expected images"),
+        ("serve_float", with_pixel(np.nan), "Expected pixels from 0 to 255"),
+        ("serve_float", with_pixel(np.inf), "Expected pixels from 0 to 255"),
+        ("serve_float", with_pixel(-2.0), "Expected pixels from 0 to 255"),
+        ("serve_float", with_pixel(3e3), "Expected pixels from 0 to 255"),
+        ("serving_default", images(1)[0], ANY_SIZE.format("8 8 3")),
+        ("serving_default", images()[..., :1], ANY_SIZE.format("5 8 8 1")),
+        ("serving_default", images()[:, :0], ANY_SIZE.format("5 0 8 3")),
+        ("features", images(1)[0], ANY_SIZE.format("8 8 3")),
+        ("serve_bytes", np.array(ENCODED, object), "Expected images of shape"),
+        ("serve_bytes", np.array([[ENCODED]], object), "Expected images of sh"),
+        ("serve_prior", [1.0], PRIOR_SHAPE.format("1")),
+        ("serve_prior", 1.0, PRIOR_SHAPE.format("")),
+        ("serve_prior", np.ones((1, 6)), PRIOR_SHAPE.format("1 6")),
+        ("serve_prior", np.ones((6, 1)), PRIOR_SHAPE.format("6 1")),
+        ("serve_prior", np.ones(7), PRIOR_SHAPE.format("7")),
+        ("serve_prior", [-1, 1, 1, 1, 1, 1], SHARES),
+        ("serve_prior", [np.nan, 1, 1, 1, 1, 1], SHARES),
+        ("serve_prior", [np.inf, 1, 1, 1, 1, 1], SHARES),
+        ("serve_prior", [0] * 6, SHARES),
+    ],
+)
+def test_inputs_are_held_to_their_specs(signatures, name, inputs, message):
+    arguments = {"images": tf.constant(inputs)}
+    if name == "serve_prior":
+        arguments = {
+            "images": tf.constant(images(1)),
+            "prior": tf.constant(inputs, tf.float32),
+        }
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures[name](**arguments)
+
+
+def test_legal_inputs_at_the_ends_of_their_ranges(signatures, model):
+    uniform = signatures["serve_prior"](
+        images=tf.constant(images()), prior=np.ones(6, "float32")
+    )
+    for share in (3e38, 1e-37):
+        served = signatures["serve_prior"](
+            images=tf.constant(images()), prior=np.full(6, share, "float32")
+        )
+        close(served["logits"], uniform["logits"])
+    floats = images().astype("float32")
+    floats[0, 0, 0], floats[0, 0, 1] = 0, 255
+    served = signatures["serve_float"](images=tf.constant(floats))
+    close(served["logits"], model(floats.astype("uint8"), training=False))
+
+
+def test_batches_without_images(signatures):
+    none = np.zeros((0, 8, 8, 3), "uint8")
+    prior = np.ones(6, "float32")
+    for name, arguments in {
+        "serving_default": {"images": none},
+        "serve_float": {"images": none.astype("float32")},
+        "serve_bytes": {"images": tf.zeros(0, tf.string)},
+        "serve_prior": {"images": none, "prior": prior},
+    }.items():
+        served = signatures[name](
+            **{key: tf.constant(value) for key, value in arguments.items()}
+        )
+        assert served["logits"].shape == (0, 6)
+        assert served["classes"].shape == (0, 5)
+    assert signatures["features"](images=none)["features"].shape == (0, 64)
+
+
+def test_damaged_files_do_not_hurt_the_others(signatures):
+    good = [tf.io.encode_png(image).numpy() for image in images(2)]
+    wanted = signatures["serve_bytes"](images=tf.constant(good))
+    bad = [b"not an image", b"", good[0][:60]]
+    mixed = [bad[0], good[0], bad[1], bad[2], good[1]]
+    served = signatures["serve_bytes"](images=tf.constant(mixed))
+    for name, values in served.items():
+        np.testing.assert_array_equal(
+            tf.gather(values, [1, 4]), wanted[name], err_msg=name
+        )
+        missing = tf.gather(values, [0, 2, 3]).numpy()
+        if name == "classes":
+            assert (missing == b"").all()
+        else:
+            assert np.isnan(missing).all()
+    served = signatures["serve_bytes"](images=tf.constant(bad))
+    assert np.isnan(served["probabilities"]).all()
 
 
 @pytest.mark.parametrize("write", [export.save, export.save_litert])

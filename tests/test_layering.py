@@ -8,6 +8,8 @@ import pytest
 REPO = Path(__file__).parents[1]
 # From the bottom up. A package comes after its modules: it gathers them.
 ROOMS = (
+    "keras_lt.backend",
+    "keras_lt.arguments",
     "keras_lt.files",
     "keras_lt.filenames",
     "keras_lt.waiting",
@@ -40,6 +42,7 @@ ROOMS = (
     "keras_lt.losses.division",
     "keras_lt.losses",
     "keras_lt.layers",
+    "keras_lt.structure",
     "keras_lt.features",
     "keras_lt.schedules",
     "keras_lt.optimizers",

@@ -251,6 +251,30 @@ def test_predict_keeps_order_and_last_batch():
         metrics.predict(model, dataset.take(0).batch(3))
 
 
+def test_predict_takes_batches_of_images_and_labels():
+    model = compiled()
+    images = np.random.default_rng(0).normal(size=(7, 4)).astype("float32")
+    labels = np.arange(7) % 4
+    arrays = tf.data.Dataset.from_tensor_slices((images, labels))
+    want = metrics.predict(model, arrays.batch(3))
+    weights = np.ones(7, "float32")
+    weighted = tf.data.Dataset.from_tensor_slices((images, labels, weights))
+    got = metrics.predict(model, weighted.batch(3))
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_array_equal(got[1], want[1])
+    for other in (
+        arrays,  # no batches
+        (images, labels),
+        tf.data.Dataset.from_tensor_slices(images).batch(3),
+        arrays.batch(3).map(lambda x, y: {"balanced": (x, y)}),
+        arrays.batch(3).map(lambda x, y: (x, y[:1])),
+    ):
+        with pytest.raises(
+            ValueError, match=r"batches \(images .*labels.*Received: "
+        ):
+            metrics.predict(model, other)
+
+
 def test_evaluate_is_chunked_and_plain(monkeypatch):
     whole = metrics.evaluate(one_hot(PREDICTED), LABELS, COUNTS)
     assert whole["per_class"] == [0.75, 0.5, None, 1.0]

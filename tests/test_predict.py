@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import recipe
+import tensorflow as tf
 from PIL import Image
 
 from keras_lt import export
@@ -268,3 +270,50 @@ def test_help_says_what_a_saved_model_can_do():
         [sys.executable, TOOL, "--help"], capture_output=True, text=True
     )
     assert "it can read and write files" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (b"dark\n", "with 1, 1 of them different"),
+        (b"a\nb\nc\nd\n", "with 4, 4 of them different"),
+        (b"a\nb\na\n", "with 3, 2 of them different"),
+        (b"a\n\nb\n", "with 3, 2 of them different"),
+        (b"", "with 0, 0 of them different"),
+        (b"a\nb\n\xff\n", "Expected names of classes in UTF-8"),
+    ],
+)
+def test_labels_of_another_model(folder, predict, tmp_path, labels, message):
+    model = tmp_path / "model"
+    shutil.copytree(folder / "grey", model)
+    (model / "labels.txt").write_bytes(labels)
+    code, output, error = predict(model, folder / "pictures" / "a dark.png")
+    assert (code, output) == (1, "")
+    assert message in error and f"{model / 'labels.txt'}" in error
+
+
+class Served(tf.Module):
+    @tf.function
+    def __call__(self, images):
+        return {"probabilities": tf.ones((2, 3))}
+
+
+@pytest.mark.parametrize("kind", ["none", "one", "other types", "any size"])
+def test_other_saved_models(folder, predict, tmp_path, kind):
+    module, model = Served(), tmp_path / "model"
+    spec = tf.TensorSpec(
+        (None, None, None, 3),
+        tf.float32 if kind == "other types" else tf.uint8,
+        "images",
+    )
+    served = module.__call__.get_concrete_function(spec)
+    signatures = {}
+    if kind != "none":
+        signatures["serving_default"] = served
+    if kind in ("other types", "any size"):
+        signatures["serve_float"] = served
+    tf.saved_model.save(module, model, signatures)
+    (model / "labels.txt").write_text("a\nb\nc\n")
+    code, output, error = predict(model, folder / "pictures" / "a dark.png")
+    assert (code, output) == (1, "")
+    assert "Expected a SavedModel of keras_lt.export.save, with its" in error

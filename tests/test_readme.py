@@ -146,7 +146,7 @@ def test_bad_input_of_the_recipe(row, folders, monkeypatch, capsys, tmp_path):
 def test_bad_input_in_python(row):
     _, call, message = row
     with pytest.raises(ValueError) as error:
-        eval(call.strip("`"), {"keras_lt": keras_lt, "np": np})
+        eval(call.strip("`"), {"keras": keras, "keras_lt": keras_lt, "np": np})
     assert matches(message, str(error.value)), error.value
 
 

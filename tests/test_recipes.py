@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -412,6 +413,67 @@ def test_division_of_features(stage1, tmp_path, monkeypatch, capsys):
     assert "test images" in (workdir / "division_test.html").read_text()
     cached = features.read(workdir / "features.npz")
     assert len(cached.labels) == level["samples"]
+
+
+DIVISION = (
+    "--method=dlsa",
+    "--dlsa_clusters=4",
+    "--dlsa_flow_epochs=1",
+    "--dlsa_classifier_epochs=1",
+)
+
+
+@pytest.mark.parametrize("flag", ["--selection=ldam", "--split_seed=3"])
+def test_division_of_features_of_other_images(
+    flag, stage1, tmp_path, monkeypatch, capsys
+):
+    """As many images of each class, but not the same ones."""
+    assert recipe.run(
+        monkeypatch,
+        *TINY,
+        *DIVISION,
+        flag,
+        f"--features_from={stage1}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    error = capsys.readouterr().err
+    assert f"{flag} where {stage1} has --" in error
+    assert not (tmp_path / "run" / "features.npz").exists()
+
+
+def test_division_goes_on_with_its_own_features(
+    stage1, tmp_path, monkeypatch, capsys
+):
+    """Of two models of the same images, one's features are not the other's."""
+    other, workdir = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(stage1, other)
+    model = keras.saving.load_model(other / "model.keras")
+    model.set_weights([0.5 * weight for weight in model.get_weights()])
+    model.save(other / "model.keras")
+    arguments = (*TINY, *DIVISION, f"--workdir={workdir}")
+    assert not recipe.run(monkeypatch, *arguments, f"--features_from={other}")
+    first = features.read(workdir / "features.npz")
+    (workdir / "result.json").unlink()  # as if it was cut before
+    capsys.readouterr()
+    assert recipe.run(monkeypatch, *arguments, f"--features_from={stage1}")
+    error = capsys.readouterr().err
+    assert "Received: other features_from" in error
+    # The same model elsewhere is the same.
+    other.rename(tmp_path / "moved")
+    moved = f"--features_from={tmp_path / 'moved'}"
+    assert not recipe.run(monkeypatch, *arguments, moved)
+    (workdir / "result.json").unlink()
+    # What an older version has left says nothing of what it is from.
+    (workdir / "made_from.json").unlink()
+    shutil.rmtree(workdir / "checkpoints")
+    stage1_features = f"--features_from={stage1}"
+    assert not recipe.run(monkeypatch, *arguments, stage1_features)
+    second = features.read(workdir / "features.npz")
+    assert np.abs(first.features - second.features).max() > 0
+    arguments = (*arguments, "--overwrite")
+    assert not recipe.run(monkeypatch, *arguments, moved)
+    again = features.read(workdir / "features.npz")
+    np.testing.assert_array_equal(again.features, first.features)
 
 
 def test_published_settings_of_dlsa():

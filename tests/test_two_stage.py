@@ -209,3 +209,89 @@ def test_errors():
     outside = Features(np.ones((2, 2)), np.array([0, 3]))
     with pytest.raises(ValueError, match=r"Expected features .* Received: "):
         nearest_class_mean(model, outside, 3)
+
+
+def dense_model(dtype=None):
+    """Weights that integers of 8 and 4 bits can only approach."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(5, activation="relu", dtype=dtype),
+            keras.layers.Dense(4, activation="softmax", dtype=dtype),
+        ]
+    )
+    model.layers[-1].bias.assign([0.5, -0.5, 0.25, 0.0])
+    return model
+
+
+def changed(kind):
+    """The model, the features that it computes, and its last layer's kernel."""
+    model = dense_model()
+    head = model.layers[-1]
+    kernel = head.get_weights()[0]
+    if kind == "lora":
+        head.enable_lora(2)
+        low_rank = np.arange(8, dtype="float32").reshape(2, 4)
+        head.lora_kernel_b.assign(low_rank)
+        kernel = kernel + np.asarray(head.lora_kernel_a) @ low_rank
+        return model, kernel, 1e-6
+    head.quantize(kind)
+    # Half a step of the integers, of which there are 2^bits.
+    bits = {"int8": 8, "int4": 4}.get(kind, 23)
+    return model, kernel, np.abs(kernel).max() / (2 ** (bits - 1) - 1)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "float8", "lora"])
+def test_kernels_that_stand_for_others(kind):
+    model, kernel, error = changed(kind)
+    found = features.feature_model(model)(np.eye(6, dtype="float32"))
+    normalized = tau_normalize(model, 1.0)
+    (got,) = normalized.layers[-1].get_weights()
+    wanted = kernel / np.linalg.norm(kernel, axis=0)
+    lengths = np.linalg.norm(kernel, axis=0).min()
+    np.testing.assert_allclose(got, wanted, atol=3 * error / lengths)
+    if kind == "float8":
+        with pytest.raises(ValueError, match=r"int8 or int4\. Rec.*float8"):
+            TwoStage.lws(model)
+        return
+    second = TwoStage.lws(model)
+    shares = keras.ops.softmax(second(np.eye(6, dtype="float32")))
+    np.testing.assert_allclose(
+        shares, model(np.eye(6, dtype="float32")), atol=1e-5
+    )
+    crt = TwoStage.crt(model, 4)
+    np.testing.assert_allclose(
+        crt.features(np.eye(6, dtype="float32")), found, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "float8", "lora"])
+def test_features_that_stand_for_others(kind):
+    model = dense_model()
+    layer = model.layers[0]
+    if kind == "lora":
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.ones((2, 5)))
+    else:
+        layer.quantize(kind)
+    if kind == "float8":
+        with pytest.raises(ValueError, match=r"Expected features .*Received"):
+            TwoStage.crt(model, 4)
+        return
+    images = np.eye(6, dtype="float32")
+    wanted = features.feature_model(model)(images)
+    np.testing.assert_allclose(
+        TwoStage.crt(model, 4).features(images), wanted, atol=1e-6
+    )
+
+
+def test_weights_of_a_quantized_model_are_no_others(tmp_path):
+    model = dense_model()
+    model.quantize("int8")
+    model.save(tmp_path / "model.keras")
+    backbone = features.feature_model(dense_model())
+    before = backbone.get_weights()
+    with pytest.raises(ValueError, match=r"Expected a model with the backbone"):
+        backbones.load_weights(backbone, tmp_path / "model.keras")
+    np.testing.assert_array_equal(backbone.get_weights()[0], before[0])

@@ -57,11 +57,54 @@ def load(path: Path) -> Model:
             f"or a workdir. Received: {path}"
         )
     loaded = tf.saved_model.load(path)
-    signatures = loaded.signatures
-    (spec,) = signatures["serve_float"].structured_input_signature[1].values()
-    _, *size, channels = spec.shape
-    names = (path / "labels.txt").read_text(encoding="utf-8").splitlines()
-    return Model(signatures, names, tuple(size), channels, loaded)
+    size, channels, classes = read_signatures(loaded, path)
+    names = read_labels(path / "labels.txt", classes)
+    return Model(loaded.signatures, names, size, channels, loaded)
+
+
+def read_signatures(loaded: Any, path: Path) -> tuple:
+    """Size and channels of the images, and the number of classes."""
+    try:
+        serve = loaded.signatures["serving_default"]
+        sized = loaded.signatures["serve_float"]
+        (any_size, floats) = (
+            function.structured_input_signature[1]["images"]
+            for function in (serve, sized)
+        )
+        _, classes = serve.structured_outputs["probabilities"].shape
+        _, *size, channels = floats.shape
+        is_ours = (
+            any_size.dtype == tf.uint8
+            and any_size.shape.as_list() == [None, None, None, channels]
+            and len(size) == 2
+            and None not in (*size, channels, classes)
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        is_ours = False
+    if not is_ours:
+        raise ValueError(
+            "Expected a SavedModel of keras_lt.export.save, with its "
+            "signatures serving_default, of uint8 images of any size, and "
+            f"serve_float. Received: {path}, with other ones"
+        )
+    return tuple(size), channels, classes
+
+
+def read_labels(path: Path, classes: int) -> list[str]:
+    """The names of the classes, of which the model has so many."""
+    try:
+        names = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected names of classes in UTF-8. Received: {path} ({error})"
+        ) from error
+    if len(names) != classes or len({*names}) != classes or "" in names:
+        raise ValueError(
+            f"Expected the {classes} different names of the model's classes, "
+            f"one per line. Received: {path} with {len(names)}, "
+            f"{len({*names} - {''})} of them different"
+        )
+    return names
 
 
 def read(path: Path, model: Model, max_pixels: int) -> np.ndarray | str:

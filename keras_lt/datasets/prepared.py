@@ -1,11 +1,14 @@
 """Image-classification data sets of TFDS, in memory or by random access."""
 
+import json
 import os
 import urllib.request
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_lt import classes, files
 from keras_lt.datasets.base import Dataset, check_split
@@ -142,7 +145,8 @@ def _by_random_access(builder: Any, split: str, **decoding: Any) -> FileDataset:
     return FileDataset(
         _Records(source, image_key, f"{name}/{split}"),
         *_in_order(
-            _labels(source, label_key, kept), info.features[label_key].names
+            _labels(source, label_key, kept, _origin(info.splits[split])),
+            info.features[label_key].names,
         ),
         **decoding,
     )
@@ -176,10 +180,29 @@ class _Records:
         return self._source[int(index)][self._key]
 
 
-def _labels(source: Any, key: str, kept: str) -> np.ndarray:
-    """All labels of a source: read once, then kept in a file."""
-    if os.path.exists(kept):
-        return np.load(kept, allow_pickle=False)
+def _origin(split: Any) -> str:
+    """Tells the files of a split from those that were there before."""
+    found = []
+    for path in split.filepaths:
+        stat = tf.io.gfile.stat(os.fspath(path))
+        found.append([os.path.basename(path), stat.length, stat.mtime_nsec])
+    return json.dumps(found)
+
+
+def _labels(source: Any, key: str, kept: str, origin: str) -> np.ndarray:
+    """All labels of a source: read once, then kept in a file.
+
+    A file beside it says which records they are from.
+    """
+    origin_kept = f"{os.path.splitext(kept)[0]}.json"
+    origin = json.dumps([key, origin])
+    try:
+        if Path(origin_kept).read_text() == origin:
+            labels = np.load(kept, allow_pickle=False)
+            if labels.shape == (len(source),):
+                return labels
+    except (EOFError, OSError, ValueError):  # none yet, or damaged
+        pass
     labels = np.empty(len(source), np.int64)
     for start in range(0, len(labels), 1024):
         places = range(start, min(start + 1024, len(labels)))
@@ -188,6 +211,8 @@ def _labels(source: Any, key: str, kept: str) -> np.ndarray:
     try:
         with files.replacing(kept) as part, open(part, "wb") as file:
             np.save(file, labels)
+        with files.replacing(origin_kept) as part:
+            part.write_text(origin)
     except OSError:  # a folder that can't be written: they are read anew
         pass
     return labels

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_lt import preprocessing, seeding
+from keras_lt.arguments import integer, real
 from keras_lt.losses import NTXent, gather_over_replicas
 from keras_lt.models.classifier import (
     head_dtype,
@@ -116,7 +117,7 @@ class _Classification(AuxiliaryTask):
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         super().__init__(loss=loss, accuracy=_accuracy, **kwargs)
-        self.l2 = l2
+        self.l2 = real("l2", l2)
         self.head = linear_head(num_classes, l2=l2, name="head")
 
     def build(self, features_shape: tuple[int | None, ...]) -> None:
@@ -161,7 +162,7 @@ class ClassifierTask(_Classification):
         **kwargs: Any,
     ):
         super().__init__(num_classes, loss=loss, l2=l2, name=name, **kwargs)
-        self.num_classes = num_classes
+        self.num_classes = integer("num_classes", num_classes)
 
     def examples(self, images: Any, labels: Any, seeds: Any) -> tuple[Any, Any]:
         return images, labels
@@ -259,6 +260,7 @@ class ContrastiveTask(AuxiliaryTask):
         super().__init__(
             loss=loss or NTXent(), accuracy=_found, name=name, **kwargs
         )
+        projection_dim = integer("projection_dim", projection_dim)
         if projection_dim < 1:
             raise ValueError(
                 "Expected projection_dim >= 1. "
@@ -266,7 +268,7 @@ class ContrastiveTask(AuxiliaryTask):
             )
         self.projection_dim = projection_dim
         self.augment = augment
-        self.l2 = l2
+        self.l2 = real("l2", l2)
         self._views = augment or preprocessing.simclr()
 
     def build(self, features_shape: tuple[int | None, ...]) -> None:

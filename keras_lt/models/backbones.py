@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_lt.arguments import integer, real
 from keras_lt.features import feature_model
 from keras_lt.layers import FusedBatchNormalization, ImageNormalization
 
@@ -40,6 +41,8 @@ class PaddedShortcut(keras.layers.Layer):
 
     def __init__(self, filters: int, strides: int, **kwargs: Any):
         super().__init__(**kwargs)
+        filters = integer("filters", filters)
+        strides = integer("strides", strides)
         if strides < 1:
             raise ValueError(f"Expected strides >= 1. Received: {strides=}")
         self.filters = filters
@@ -114,6 +117,7 @@ def cifar_resnet(
         >>> backbone(np.zeros((2, 32, 32, 3), "uint8")).shape
         TensorShape([2, 64])
     """
+    depth, width = integer("depth", depth), integer("width", width)
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(
             "Expected a depth of 6n + 2 (20, 32, 44, 56, ...). "
@@ -293,6 +297,8 @@ def _resnet(
     grouped convolutions of so many filters between 1x1 convolutions, the
     second of twice as many.
     """
+    input_shape = image_shape(input_shape)
+    l2 = real("l2", l2)
     if (mean is None) != (variance is None):
         raise ValueError(
             "Expected both of mean and variance, or neither. "
@@ -377,6 +383,25 @@ def _resnet(
     return keras.Model(images, features, name=name)
 
 
+def image_shape(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    """The shape of an image as Python's numbers, H and W maybe None.
+
+    Raises:
+        TypeError: If it holds something else than integers.
+        ValueError: If it is no (H, W, C).
+    """
+    shape = tuple(
+        None if length is None else integer("input_shape", length, 1)
+        for length in shape
+    )
+    if len(shape) != 3 or shape[2] is None:
+        raise ValueError(
+            "Expected an input_shape (H, W, C), H and W maybe None. "
+            f"Received: input_shape={shape}"
+        )
+    return shape
+
+
 def application(
     name: str,
     input_shape: Sequence[int | None] = (224, 224, 3),
@@ -421,6 +446,7 @@ def application(
             "Expected the name of a model in keras.applications: "
             f"{', '.join(application_names())}. Received: name={name!r}"
         )
+    l2 = real("l2", l2)
     make = getattr(keras.applications, name)
     _, x = _rgb_images(input_shape)
     # Operations outside of layers, and so float32 under any dtype policy.
@@ -460,6 +486,7 @@ def application(
 
 def _rgb_images(input_shape):
     """An input of uint8 images, and what it is as RGB float32."""
+    input_shape = image_shape(input_shape)
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = keras.ops.cast(images, "float32")
     if input_shape[-1] == 1:

@@ -1,5 +1,6 @@
 """The train_step plumbing that the models here share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -26,10 +27,27 @@ class TrainingModel(keras.Model):
         super()._symbolic_build(iterator, data_batch)
 
     def minimize(self, loss: Any, tape: tf.GradientTape) -> None:
-        """One optimizer step; `loss` is scaled by `optimizer.scale_loss`."""
+        """One optimizer step, the loss scaled as the optimizer wants it."""
         weights = self.trainable_weights
-        gradients = tape.gradient(loss, weights)
+        # The gradient of a scaled loss, without asking each model for one.
+        scale = self.optimizer.scale_loss(tf.ones_like(loss))
+        gradients = tape.gradient(loss, weights, output_gradients=scale)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+
+def refuse_fit(how: str) -> Callable:
+    """A `train_step` for a model that `fit` can't train.
+
+    Args:
+        how: What trains it.
+    """
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        raise ValueError(
+            f"Expected {how} to train a {type(self).__name__}. Received: fit"
+        )
+
+    return train_step
 
 
 def sample_positions(step: Any, local_size: int) -> tf.Tensor:

@@ -4,7 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_lt.arguments import integer, real
 from keras_lt.features import pooled
+from keras_lt.structure import one_to_one
 
 
 def classifier(
@@ -39,6 +41,7 @@ def classifier(
         >>> model.output_shape
         (None, 10)
     """
+    num_classes = integer("num_classes", num_classes)
     head = head or linear_head(num_classes, l2=l2, name="logits")
     images, features = pooled_features(backbone)
     logits = head(features)
@@ -59,15 +62,8 @@ def pooled_features(
         ValueError: If it is no functional or sequential model of one input
             and one output, or this has another rank than 2 or 4.
     """
-    # A model of another kind has no inputs, a sequential one may lack them.
-    inputs = getattr(backbone, "inputs", None) or []
-    if len(inputs) != 1 or len(backbone.outputs) != 1:
-        raise ValueError(
-            "Expected as backbone a functional or sequential model of one "
-            f"input and one output. Received: backbone={backbone}, with "
-            f"inputs={inputs}"
-        )
-    return inputs[0], pooled(backbone.outputs[0])
+    backbone = one_to_one(backbone, "backbone")
+    return backbone.inputs[0], pooled(backbone.outputs[0])
 
 
 def head_dtype() -> str:
@@ -109,12 +105,13 @@ def linear_head(
         >>> head = keras_lt.models.linear_head(10, l2=1e-4)
         >>> model = keras_lt.models.classifier(backbone, 10, head=head)
     """
+    num_classes = integer("num_classes", num_classes)
     if num_classes < 2:
         raise ValueError(
             f"Expected num_classes >= 2. Received: num_classes={num_classes}"
         )
-    if l2_bias is None:
-        l2_bias = l2
+    l2 = real("l2", l2)
+    l2_bias = l2 if l2_bias is None else real("l2_bias", l2_bias)
     return keras.layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.VarianceScaling(
@@ -145,6 +142,7 @@ def projection_head(
     Returns:
         A built model from features (B, D) to embeddings (B, P).
     """
+    l2 = real("l2", l2)
     regularizer = keras.regularizers.L2(l2) if l2 else None
 
     def dense(units, **arguments):

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lt.arguments import integer, real
 from keras_lt.models.classifier import pooled_features, projection_head
+from keras_lt.structure import features_of
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -65,6 +67,8 @@ class ContrastivePretrainer(keras.Model):
         l2: float = 0.0,
         name: str = "contrastive_pretrainer",
     ):
+        projection_dim = integer("projection_dim", projection_dim)
+        l2 = real("l2", l2)
         if projection_dim < 1:
             raise ValueError(
                 "Expected projection_dim >= 1. "
@@ -104,3 +108,8 @@ class ContrastivePretrainer(keras.Model):
             config["backbone"]
         )
         return cls(**config)
+
+
+@features_of.register
+def _(model: ContrastivePretrainer) -> keras.Model:
+    return model.features

@@ -1,5 +1,6 @@
 """DLSA: features are divided level by level, each part with its classifier."""
 
+import hashlib
 import json
 import math
 import os
@@ -15,10 +16,11 @@ from keras import ops
 
 from keras_lt import division, files, losses, seeding
 from keras_lt import features as features_lib
+from keras_lt.arguments import integer, real
 from keras_lt.features import Features
 from keras_lt.layers import CosineClassifier
 from keras_lt.messages import brief
-from keras_lt.models.base import TrainingModel
+from keras_lt.models.base import TrainingModel, refuse_fit
 from keras_lt.models.flows import (
     FlowGaussianMixture,
     MaskedAutoregressiveFlow,
@@ -39,10 +41,10 @@ class DLSA(keras.Model):
     frequencies of their cluster; the others go down to the next level, and from
     the last one to a classifier of what is left.
 
-    `fit_features` trains it, not `fit`. What results is one Keras model from
-    features (B, D) to logits (B, C): flows, thresholds, class frequencies of
-    clusters and classifiers are its weights, and samples find their way without
-    a loop. `keras_lt.models.stack` puts it on a backbone.
+    `fit_features` trains it; `fit` refuses to. What results is one Keras model
+    from features (B, D) to logits (B, C): flows, thresholds, class frequencies
+    of clusters and classifiers are its weights, and samples find their way
+    without a loop. `keras_lt.models.stack` puts it on a backbone.
 
     Args:
         num_classes: C, at least 2.
@@ -96,6 +98,17 @@ class DLSA(keras.Model):
         name: str = "dlsa",
     ):
         super().__init__(name=name)
+        num_classes = integer("num_classes", num_classes, 2)
+        features_dim = integer("features_dim", features_dim, 1)
+        depth = integer("depth", depth)
+        num_clusters = integer("num_clusters", num_clusters)
+        llh_proportion = real("llh_proportion", llh_proportion)
+        center_std = real("center_std", center_std)
+        num_blocks = integer("num_blocks", num_blocks)
+        hidden_layers = integer("hidden_layers", hidden_layers)
+        if hidden_units is not None:
+            hidden_units = integer("hidden_units", hidden_units)
+        seed = integer("seed", seed)
         if depth < 1 or num_clusters < 2 or not 0 < llh_proportion < 1:
             raise ValueError(
                 "Expected depth >= 1, num_clusters >= 2 and llh_proportion in "
@@ -276,7 +289,7 @@ class DLSA(keras.Model):
             self,
             {
                 **self.get_config(),
-                "samples": len(samples.labels),
+                "samples": _digest(samples),
                 "class_counts": np.bincount(
                     samples.labels, minlength=self.num_classes
                 ).tolist(),
@@ -450,6 +463,8 @@ class DLSA(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return dict(self._config)
+
+    train_step = refuse_fit("fit_features(features, labels)")
 
 
 class _ClusterAidedClassifier(keras.layers.Layer):
@@ -718,6 +733,14 @@ class FlowTrainer(TrainingModel):
         return {tracker.name: tracker.result() for tracker in self._trackers}
 
 
+def _digest(samples: Features) -> str:
+    """Tells samples from others of the same number."""
+    digest = hashlib.sha256(repr(samples.features.shape).encode())
+    for array in samples:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
 class _Kept:
     """The levels that are trained, in a folder that the next start reads."""
 
@@ -785,6 +808,16 @@ def _level_file(levels: int) -> str:
     return f"level-{levels}.weights.h5"
 
 
+@keras.saving.register_keras_serializable(package="keras_lt")
+class DividedModel(keras.Model):
+    """What `stack` makes: a functional model that `fit` refuses to train.
+
+    Its gradient knows nothing of how samples are divided.
+    """
+
+    train_step = refuse_fit("DLSA.fit_features, on features,")
+
+
 def stack(
     model: keras.Model, dlsa: DLSA, layer: str | None = None
 ) -> keras.Model:
@@ -815,4 +848,4 @@ def stack(
             f"Received: {extractor.output.shape[-1]}"
         )
     logits = dlsa(extractor.output)
-    return keras.Model(extractor.input, logits, name="divided")
+    return DividedModel(extractor.input, logits, name="divided")

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from keras_lt import seeding
+from keras_lt.arguments import integer, real
 from keras_lt.models.auxiliary import (
     AuxiliaryTask,
     ClassifierTask,
@@ -25,6 +27,7 @@ from keras_lt.models.classifier import (
     linear_head,
     pooled_features,
 )
+from keras_lt.structure import classifier_of
 
 AUXILIARIES = ("classifier", "rotation", "contrastive")
 # Arguments that Keras serializes.
@@ -132,6 +135,9 @@ class DualBranch(TrainingModel):
     ):
         # Images are cast by the backbone, and not before it.
         super().__init__(name=name, autocast=False)
+        num_classes = integer("num_classes", num_classes)
+        l2, seed = real("l2", l2), integer("seed", seed)
+        auxiliary_weight = _plain(auxiliary_weight)
         images, features = pooled_features(backbone)
         self.features = keras.Model(images, features, name="features")
         self._head = head or linear_head(num_classes, l2=l2, name="logits")
@@ -152,7 +158,7 @@ class DualBranch(TrainingModel):
         self.auxiliary_weight = auxiliary_weight
         self.auxiliary_loss = auxiliary_loss
         self.head = head
-        self.joint_forward = joint_forward
+        self.joint_forward = bool(joint_forward)
         self.l2 = l2
         self.seed = seed
         self.build(images.shape)
@@ -170,6 +176,36 @@ class DualBranch(TrainingModel):
 
     def main_batch(self, data: Any) -> Any:
         return data["balanced"]
+
+    def fit(
+        self,
+        x: Any = None,
+        *args: Any,
+        validation_data: Any = None,
+        class_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains on batches of both branches, as `keras.Model.fit`.
+
+        Raises:
+            ValueError: On a `class_weight`, or training batches as
+                `validation_data`.
+        """
+        if class_weight is not None:
+            raise ValueError(
+                "Expected class weights in the loss of a branch, such as "
+                "keras_lt.losses.ClassBalancedCrossentropy, or weights of "
+                "samples in its batches. Received: "
+                f"class_weight={class_weight}"
+            )
+        _refuse_training_batches(
+            getattr(validation_data, "element_spec", None), "validation_data"
+        )
+        return super().fit(x, *args, validation_data=validation_data, **kwargs)
+
+    def predict_step(self, data: Any) -> Any:
+        _refuse_training_batches(data, "predict")
+        return super().predict_step(data)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         if isinstance(data, tuple):  # train_on_batch makes it one
@@ -218,7 +254,6 @@ class DualBranch(TrainingModel):
             self._loss_tracker.update_state(
                 unscale_for_distribution(loss), size
             )
-            loss = self.optimizer.scale_loss(loss)
         self.minimize(loss, tape)
         return self.compute_metrics(images, labels, logits, sample_weight)
 
@@ -238,6 +273,7 @@ class DualBranch(TrainingModel):
         return tf.split(self.features(joint, training=True), sizes)
 
     def test_step(self, data: Any) -> dict[str, Any]:
+        _refuse_training_batches(data, "evaluate")
         logs = super().test_step(data)
         of_tasks = {m.name for task in self.tasks for m in task.metrics}
         for name in {self._main_loss.name, *of_tasks}:
@@ -264,6 +300,22 @@ class DualBranch(TrainingModel):
         for name in _OBJECTS:
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
+
+
+def _refuse_training_batches(data: Any, where: str) -> None:
+    if isinstance(data, tuple):  # evaluate and predict may make it one
+        data = data[0]
+    if isinstance(data, dict):
+        raise ValueError(
+            "Expected batches (images, labels), such as "
+            f"keras_lt.streams.evaluation(dataset, 256) gives, for {where}. "
+            f"Received: training batches with the names {list(data)}"
+        )
+
+
+@classifier_of.register
+def _(model: DualBranch) -> keras.Model:
+    return model.classifier
 
 
 def _tasks(
@@ -298,6 +350,17 @@ def _tasks(
             f"Received: {names}"
         )
     return tasks
+
+
+def _plain(weight: Any) -> Any:
+    """Numbers and arrays of any kind as Python's, a schedule as it is."""
+
+    def plain(one):
+        return one if callable(one) else real("auxiliary_weight", one)
+
+    if isinstance(weight, (list, tuple)) or np.ndim(weight):
+        return [plain(one) for one in weight]
+    return plain(weight)
 
 
 def _task_weights(given: Any, count: int) -> list[float | Callable]:

@@ -8,7 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_lt.arguments import integer, real
 from keras_lt.layers import MaskedDense
+from keras_lt.models.base import refuse_fit
+
+_TRAINING = "DLSA.fit_features, or a train_step of a subclass,"
 
 # Those of the authors' batch normalisation.
 _MOMENTUM = 0.9
@@ -191,6 +195,10 @@ class MaskedAutoregressiveFlow(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
+        num_blocks = integer("num_blocks", num_blocks)
+        hidden_layers = integer("hidden_layers", hidden_layers)
+        if hidden_units is not None:
+            hidden_units = integer("hidden_units", hidden_units)
         units = 1 if hidden_units is None else hidden_units
         if num_blocks < 1 or units < 1 or hidden_layers < 0:
             raise ValueError(
@@ -201,7 +209,7 @@ class MaskedAutoregressiveFlow(keras.Model):
         self.num_blocks = num_blocks
         self.hidden_units = hidden_units
         self.hidden_layers = hidden_layers
-        self.batch_norm = batch_norm
+        self.batch_norm = bool(batch_norm)
         self.steps = []
         for block in range(num_blocks):
             self.steps.append(
@@ -265,6 +273,8 @@ class MaskedAutoregressiveFlow(keras.Model):
             "batch_norm": self.batch_norm,
         }
 
+    train_step = refuse_fit(_TRAINING)
+
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class FlowGaussianMixture(keras.Model):
@@ -313,6 +323,8 @@ class FlowGaussianMixture(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
+        num_components = integer("num_components", num_components)
+        center_std = real("center_std", center_std)
         if num_components < 1 or not 0 <= center_std < math.inf:
             raise ValueError(
                 "Expected num_components >= 1 and a finite center_std >= 0. "
@@ -322,7 +334,7 @@ class FlowGaussianMixture(keras.Model):
         self.num_components = num_components
         self.center_std = center_std
         self.flow = flow or MaskedAutoregressiveFlow(dtype=self.dtype_policy)
-        self.seed = seed
+        self.seed = integer("seed", seed)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         _check_rank(input_shape)
@@ -400,6 +412,8 @@ class FlowGaussianMixture(keras.Model):
     def from_config(cls, config: dict[str, Any]) -> "FlowGaussianMixture":
         flow = keras.saving.deserialize_keras_object(config["flow"])
         return cls(**{**config, "flow": flow})
+
+    train_step = refuse_fit(_TRAINING)
 
 
 def _check_rank(shape: tuple[int | None, ...]) -> None:

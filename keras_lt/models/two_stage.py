@@ -6,9 +6,18 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lt.arguments import real
 from keras_lt.features import Features, feature_model
 from keras_lt.layers import LearnableWeightScaling, NearestClassMean
 from keras_lt.models.classifier import linear_head
+from keras_lt.structure import (
+    Head,
+    classifier_of,
+    features_of,
+    head_of,
+    one_to_one,
+    without_activation,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -60,18 +69,16 @@ class TwoStage(keras.Model):
         freeze: bool = True,
         name: str = "two_stage",
     ):
-        weights = features.get_weights()
-        features = keras.models.clone_model(features)
-        features.set_weights(weights)
+        features = _copy(one_to_one(features, "features"))
         features.trainable = not freeze
         images = keras.Input(
-            batch_shape=features.input_shape, dtype=features.inputs[0].dtype
+            batch_shape=features.inputs[0].shape, dtype=features.inputs[0].dtype
         )
         extracted = features(images, training=False if freeze else None)
         super().__init__(images, head(extracted), name=name)
         self.features = features
         self.head = head
-        self.freeze = freeze
+        self.freeze = bool(freeze)
 
     @classmethod
     def crt(
@@ -106,22 +113,26 @@ class TwoStage(keras.Model):
         """Learnable weight scaling (LWS): a scale a class, nothing else.
 
         Args:
-            model: The first stage: a functional model whose last layer is the
-                classifier, or a `DualBranch`.
+            model: The first stage: a functional or sequential model whose last
+                layer is the classifier, or a `DualBranch`. A softmax after it
+                is left out.
 
         Example:
             >>> model = keras_lt.models.TwoStage.lws(stage1)
             >>> [tuple(w.shape) for w in model.trainable_variables]
             [(10,)]
         """
-        features = feature_model(model)
-        stage1_head = getattr(model, "classifier", model).layers[-1]
-        head = stage1_head.from_config(stage1_head.get_config())
-        head.build(features.output.shape)
-        head.set_weights(stage1_head.get_weights())
-        head.trainable = False
+        features, head = _features_and_head(model)
+        layer, shape = head.layer, head.features.shape
+        if isinstance(layer, keras.layers.Dense):
+            copied = without_activation(layer, shape)
+        else:
+            copied = layer.from_config(layer.get_config())
+            copied.build(shape)
+            copied.set_weights(layer.get_weights())
+        copied.trainable = False
         scaling = LearnableWeightScaling(name="scales")
-        return cls(features, _on_features(features, head, scaling))
+        return cls(features, _on_features(features, copied, scaling))
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -140,10 +151,48 @@ class TwoStage(keras.Model):
         return cls(**config)
 
 
+@features_of.register
+def _(model: TwoStage) -> keras.Model:
+    return model.features
+
+
+def _copy(features: keras.Model) -> keras.Model:
+    """Another one with the same weights.
+
+    Raises:
+        ValueError: If Keras can't copy them (quantized as float8).
+    """
+    copied = keras.models.clone_model(features)
+    try:
+        copied.set_weights(features.get_weights())
+    except ValueError as error:
+        raise ValueError(
+            "Expected features whose layers are not quantized, or as int8 or "
+            f"int4. Received: features={features.name}: {error}"
+        ) from error
+    return copied
+
+
+def _features_and_head(model: keras.Model) -> tuple[keras.Model, Head]:
+    """The model to what the classifier takes, and that classifier.
+
+    Raises:
+        ValueError: If the classifier takes something else than (B, D).
+    """
+    model = one_to_one(classifier_of(model))
+    head = head_of(model)
+    if len(head.features.shape) != 2:
+        raise ValueError(
+            "Expected a model whose last layer takes features (B, D). "
+            f"Received: {head.layer.name}, which takes {head.features.shape}"
+        )
+    return keras.Model(model.inputs[0], head.features, name="features"), head
+
+
 def _on_features(
     features: keras.Model, *layers: keras.layers.Layer
 ) -> keras.Model:
-    inputs = keras.Input(batch_shape=features.output_shape, name="features")
+    inputs = keras.Input(batch_shape=features.outputs[0].shape, name="features")
     return keras.Sequential([inputs, *layers], name="head")
 
 
@@ -155,8 +204,10 @@ def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
     the bias is gone. Choose tau on held-out images.
 
     Args:
-        model: A functional model whose last layer is a `keras.layers.Dense`,
-            or a `keras_lt.models.DualBranch` with such a main head.
+        model: A functional or sequential model whose last layer is a
+            `keras.layers.Dense`, or a `keras_lt.models.DualBranch` with such a
+            main head. An activation after it is left out. Quantized weights
+            and those with LoRA are taken for what they stand for.
         tau: At least 0.
 
     Returns:
@@ -170,24 +221,34 @@ def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
         >>> balanced(test.images[:16]).shape
         TensorShape([16, 10])
     """
+    tau = real("tau", tau)
     if not 0 <= tau < np.inf:
         raise ValueError(f"Expected tau >= 0. Received: tau={tau}")
-    features = feature_model(model)
-    head = getattr(model, "classifier", model).layers[-1]
-    if not isinstance(head, keras.layers.Dense):
+    features, head = _features_and_head(model)
+    if not isinstance(head.layer, keras.layers.Dense):
         raise ValueError(
             "Expected a model whose last layer is a keras.layers.Dense. "
-            f"Received: {head}"
+            f"Received: {head.layer}"
         )
-    kernel = keras.ops.convert_to_numpy(head.kernel)  # (D, C)
+    kernel = _kernel(head.layer, head.features.shape)
     lengths = np.linalg.norm(kernel, axis=0)
     scaled = keras.layers.Dense(
-        head.units, use_bias=False, dtype="float32", name="logits"
+        head.layer.units, use_bias=False, dtype="float32", name="logits"
     )
     logits = scaled(features.output)
     # A weight of zeros stays one.
     scaled.set_weights([kernel / np.where(lengths > 0, lengths, 1.0) ** tau])
     return keras.Model(features.input, logits, name="tau_normalized")
+
+
+def _kernel(layer: keras.layers.Dense, shape: tuple) -> np.ndarray:
+    """The weights (D, C) that a dense layer multiplies by, in floats."""
+    if layer.quantization_mode in (None, "float8"):
+        return keras.ops.convert_to_numpy(layer.kernel)  # with LoRA's part
+    # The layer itself knows best what its integers stand for.
+    plain = without_activation(layer, shape)
+    units = np.eye(shape[-1], dtype="float32")
+    return np.asarray(plain(units)) - np.asarray(plain(0 * units[:1]))
 
 
 def nearest_class_mean(

@@ -161,8 +161,8 @@ print(served["classes"].numpy()[:, 0], served["probabilities"].numpy())
 
 Images of another size than {shape[0]} x {shape[1]} are resized and their centre
 is cut out. `serve_float` takes float32 images of that size, `serve_bytes` JPEG
-or PNG files (EXIF orientation is left aside), `features` gives what the
-classifier sees.
+or PNG files (EXIF orientation is left aside; one that can't be decoded gets NaN
+and empty names), `features` gives what the classifier sees.
 
 {prior}"""
 
