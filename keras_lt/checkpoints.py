@@ -240,9 +240,9 @@ class Checkpointing(keras.callbacks.Callback):
         return self._epoch
 
     def _refuse_other_settings(self) -> None:
-        found = self._index["settings"]
-        for name in sorted({*found, *self.settings}):
-            first, second = found.get(name), self.settings.get(name)
+        # An index of an older version may lack some.
+        for name, first in sorted(self._index["settings"].items()):
+            second = self.settings.get(name)
             if first != second:
                 raise ValueError(_difference(name, first, second))
 

@@ -374,7 +374,7 @@ def make_callbacks(
             settings={
                 "class_counts": train.class_counts.tolist(),
                 "class_names": train.class_names,
-                "images": origins.of_images(train),
+                "images_sha256": origins.of_images(train),
             },
             exit_on_sigterm=True,
         ),

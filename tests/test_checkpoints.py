@@ -333,6 +333,8 @@ def test_refuses_other_settings(tmp_path):
         r"class_counts=\[10, 9\]",
     ):
         train(tmp_path, 2, settings={"class_counts": (10, 9)})
+    both = {"class_counts": [10, 10], "class_names": ["a", "b"]}
+    train(tmp_path, 2, settings=both)  # one that was not kept before
 
 
 def test_sigterm(tmp_path):
