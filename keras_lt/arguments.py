@@ -23,7 +23,7 @@ def integer(
         ValueError: If it is no integer (2.0 is none), or out of its range.
 
     Example:
-        >>> integer("batch_size", np.int64(128), least=1)
+        >>> keras_lt.arguments.integer("batch_size", np.int64(128), 1)
         128
     """
     try:
@@ -57,7 +57,7 @@ def real(name: str, value: Any) -> int | float:
         TypeError: If it is no number.
 
     Example:
-        >>> real("beta", np.float64(0.999))
+        >>> keras_lt.arguments.real("beta", np.float64(0.999))
         0.999
     """
     try:
@@ -78,6 +78,10 @@ def function(name: str, value: Any) -> Any:
 
     Raises:
         TypeError: If it can't be called.
+
+    Example:
+        >>> keras_lt.arguments.function("transform", abs)
+        <built-in function abs>
     """
     if not callable(value):
         raise TypeError(

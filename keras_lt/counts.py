@@ -40,9 +40,9 @@ def validate_class_counts(class_counts, class_names=None) -> np.ndarray:
             ids nor names.
 
     Example:
-    >>> validate_class_counts([500, 50.0, 0])
+    >>> keras_lt.counts.validate_class_counts([500, 50.0, 0])
     array([500,  50,   0])
-    >>> validate_class_counts({"dog": 500, "cat": 50})
+    >>> keras_lt.counts.validate_class_counts({"dog": 500, "cat": 50})
     array([ 50, 500])
     """
     counts = by_label("class_counts", class_counts, class_names=class_names)
@@ -93,7 +93,7 @@ def by_label(name: str, values, dtype=None, class_names=None) -> np.ndarray:
         ValueError: as `validate_class_counts`, for an index.
 
     Example:
-    >>> by_label("class_weights", {1: 2.0, 0: 0.5})
+    >>> keras_lt.counts.by_label("class_weights", {1: 2.0, 0: 0.5})
     array([0.5, 2. ])
     """
     index = None

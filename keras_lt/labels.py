@@ -32,8 +32,8 @@ def dense(y_true: Any, num_classes: int, dtype: str) -> Any:
         ValueError: If the labels have another shape, or are fractions.
 
     Example:
-        >>> dense(np.array([1, -1]), 2, "float32").numpy().tolist()
-        [[0.0, 1.0], [0.0, 0.0]]
+        >>> keras_lt.labels.dense([1, 0], 2, "float32").numpy().tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     y_true = ops.convert_to_tensor(y_true)
     if _are_rows(y_true, num_classes):
@@ -54,7 +54,8 @@ def class_ids(y_true: Any, num_classes: int | None = None) -> Any:
         ValueError: As `dense`.
 
     Example:
-        >>> class_ids(np.array([[0.2, 0.8], [0.0, 0.0]]), 2).numpy().tolist()
+        >>> shares = np.array([[0.2, 0.8], [0.0, 0.0]])
+        >>> keras_lt.labels.class_ids(shares, 2).numpy().tolist()
         [1, -1]
     """
     y_true = _widened(ops.convert_to_tensor(y_true))

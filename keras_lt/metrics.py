@@ -123,7 +123,7 @@ class Top1Accuracy(keras.metrics.Metric):
 
     Example:
 
-    >>> metric = Top1Accuracy()
+    >>> metric = keras_lt.metrics.Top1Accuracy()
     >>> scores = [[2.0, 0.0], [2.0, 0.0]]
     >>> float(metric([0, 1], scores)), float(metric([[0.7, 0.3]], scores[:1]))
     (0.5, 0.6666666865348816)

@@ -59,6 +59,9 @@ def key_from_seed(seed: int, name: str) -> tf.Tensor:
     Raises:
         TypeError: If the seed is no number.
         ValueError: If the seed is no integer, or has more than 64 bits.
+
+    Example:
+        >>> key = keras_lt.seeding.key_from_seed(0, "random")
     """
     seed = checked_seed(seed)
     salt = tf.constant(zlib.crc32(name.encode()), tf.int64)
@@ -72,6 +75,10 @@ def checked_seed(seed: int) -> int:
     Raises:
         TypeError: If it is no number.
         ValueError: If it is no integer, or out of its range.
+
+    Example:
+        >>> keras_lt.seeding.checked_seed(np.int64(3))
+        3
     """
     seed = integer("seed", seed)
     if not -(1 << 63) <= seed <= _MASK:
@@ -99,7 +106,7 @@ def derived_seed(seed: int, name: str, number: int) -> int:
         ValueError: As `key_from_seed`.
 
     Example:
-        >>> seeds = [derived_seed(0, "round", number) for number in range(3)]
+        >>> seed = keras_lt.seeding.derived_seed(0, "rounds", 1)
     """
     key = fold_in(key_from_seed(seed, name), integer("number", number, 0))
     return int(key) >> 32

@@ -265,8 +265,9 @@ def test_overwrite_starts_anew(tmp_path, monkeypatch):
 def test_two_processes_cannot_share_a_workdir(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     arguments = ("--dataset=digits", f"--workdir={folder}")
+    compared = [recipe.options.FLAGS["seed"]]
     with recipe.workdir.Workdir(
-        str(folder), [], False, tf.distribute.get_strategy()
+        str(folder), compared, False, tf.distribute.get_strategy()
     ):
         assert recipe.run(monkeypatch, *arguments)
     assert "no other process is using" in capsys.readouterr().err
@@ -304,7 +305,7 @@ def test_second_stage_with_balanced_softmax(stage1, tmp_path, monkeypatch):
         f"--stage1_workdir={stage1}",
         f"--workdir={tmp_path / 'run'}",
     )
-    (loss,) = asked
+    _, loss = asked  # the first one was of the rehearsal
     counts = report.read_record(stage1 / "result.json")["class_counts"]
     assert isinstance(loss, losses.BalancedSoftmax)
     np.testing.assert_array_equal(loss.class_counts, counts)
@@ -385,7 +386,7 @@ def test_division_of_features(stage1, tmp_path, monkeypatch, capsys):
     assert recipe.run(
         monkeypatch, *arguments, "--imbalance_factor=30", "--overwrite"
     )
-    assert "as many images a class" in capsys.readouterr().err
+    assert "as many images per class" in capsys.readouterr().err
     assert not recipe.run(
         monkeypatch,
         *arguments,

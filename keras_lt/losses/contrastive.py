@@ -41,6 +41,17 @@ class ContrastiveLoss(Float32Loss):
     Raises:
         ValueError: if the temperature is not positive or the embeddings or the
             labels have another shape.
+
+    Example:
+        >>> class Attraction(keras_lt.losses.contrastive.ContrastiveLoss):
+        ...     uses_labels = False
+        ...
+        ...     def per_anchor(self, similarities, left_out, positive, same):
+        ...         pairs = keras.ops.one_hot(positive, similarities.shape[1])
+        ...         return -keras.ops.sum(pairs * similarities, axis=1)
+        >>> views = keras.ops.ones((4, 2, 8))
+        >>> round(float(Attraction(temperature=0.5)(labels[:4], views)), 4)
+        -2.0
     """
 
     uses_labels = True

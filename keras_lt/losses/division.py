@@ -63,6 +63,14 @@ def cluster_contrast(
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> log_joint = np.log([[0.9, 0.1], [0.2, 0.8]])
+        >>> contrast = keras_lt.losses.division.cluster_contrast(
+        ...     log_joint, log_joint[::-1], kind="ce"
+        ... )
+        >>> contrast.numpy().round(2)
+        array([-1.61, -2.3 ])
     """
     _check_contrast(kind, margin)
     log_q = ops.log_softmax(other_log_joint)
@@ -130,6 +138,13 @@ def running_posterior(log_joint, buffer, step, momentum: float | None):
 
     Raises:
         ValueError: If the momentum is out of its range.
+
+    Example:
+        >>> mean, buffer = keras_lt.losses.division.running_posterior(
+        ...     np.log([[0.9, 0.1], [0.2, 0.8]]), np.zeros(2), 1, momentum=0.7
+        ... )
+        >>> mean.numpy().round(2)
+        array([0.55, 0.45])
     """
     momentum = 0.0 if momentum is None else float(real("momentum", momentum))
     if not 0 <= momentum < 1:

@@ -389,6 +389,10 @@ def image_shape(shape: Sequence[int | None]) -> tuple[int | None, ...]:
     Raises:
         TypeError: If it holds something else than integers.
         ValueError: If it is no (H, W, C).
+
+    Example:
+        >>> keras_lt.models.backbones.image_shape([None, None, np.int64(3)])
+        (None, None, 3)
     """
     shape = tuple(
         None if length is None else integer("input_shape", length, 1)

@@ -122,6 +122,12 @@ def chain(*transforms: Callable) -> Callable:
 
     Raises:
         TypeError: If one is no function.
+
+    Example:
+        >>> transform = keras_lt.preprocessing.chain(
+        ...     keras_lt.preprocessing.pad_crop_flip(),
+        ...     keras_lt.preprocessing.cutout(16),
+        ... )
     """
     for number, each in enumerate(transforms):
         function(f"transforms[{number}]", each)
