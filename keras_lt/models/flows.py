@@ -10,9 +10,6 @@ from keras import ops
 
 from keras_lt.arguments import integer, real
 from keras_lt.layers import MaskedDense
-from keras_lt.models.base import refuse_fit
-
-_TRAINING = "DLSA.fit_features, or a train_step of a subclass,"
 
 # Those of the authors' batch normalisation.
 _MOMENTUM = 0.9
@@ -273,8 +270,6 @@ class MaskedAutoregressiveFlow(keras.Model):
             "batch_norm": self.batch_norm,
         }
 
-    train_step = refuse_fit(_TRAINING)
-
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class FlowGaussianMixture(keras.Model):
@@ -412,8 +407,6 @@ class FlowGaussianMixture(keras.Model):
     def from_config(cls, config: dict[str, Any]) -> "FlowGaussianMixture":
         flow = keras.saving.deserialize_keras_object(config["flow"])
         return cls(**{**config, "flow": flow})
-
-    train_step = refuse_fit(_TRAINING)
 
 
 def _check_rank(shape: tuple[int | None, ...]) -> None:
