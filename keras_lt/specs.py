@@ -388,13 +388,25 @@ class Registry:
     def _make(self, spec: Spec, given: Mapping, context: Mapping) -> Any:
         make = _found(spec, self)
         if not spec.called and not inspect.isclass(make):
+            if given:
+                raise ValueError(
+                    f"Expected {spec.name}(), which can be given "
+                    f"{' and '.join(given)}. Received: {_short(spec)}"
+                )
             return make
         arguments = self._bound(spec, make, given, context)
         try:
             return _call(make, arguments)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{error} (in {_short(spec)})") from error
+            message = one_line(error)
+            twice = re.search(r"multiple values for .*'(\w+)'", message)
+            if twice and twice[1] in arguments:  # a parent's argument
+                message = (
+                    f"Expected no argument {twice[1]}, which the {self.kind} "
+                    "sets itself."
+                )
+            raise kind(f"{message} (in {_short(spec)})") from error
 
     def _bound(
         self, spec: Spec, make: Callable, given: Mapping, context: Mapping
@@ -581,7 +593,7 @@ def _parameters(make: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
             for parent in make.__mro__[:-1]
             if "__init__" in vars(parent)
         ] or [make]
-    found = {}
+    found, others, unnamed = {}, False, True
     for number, step in enumerate(steps):
         try:
             parameters = [*inspect.signature(step).parameters.values()]
@@ -589,15 +601,17 @@ def _parameters(make: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
             return found, True
         if step is not make:
             parameters = parameters[1:]  # without self
-        others = False
         for each in parameters:
-            if each.kind is each.VAR_KEYWORD:
-                others = True
-            elif number == 0 and each.kind is not each.VAR_POSITIONAL:
-                found[each.name] = each
-            elif each.default is not each.empty or each.name in CONTEXT:
-                own = each.replace(kind=each.KEYWORD_ONLY)
-                found.setdefault(each.name, own)
+            if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+                continue
+            if not unnamed:
+                each = each.replace(kind=each.KEYWORD_ONLY)
+            optional = each.default is not each.empty
+            if number == 0 or optional or each.name in CONTEXT:
+                found.setdefault(each.name, each)
+        kinds = {each.kind for each in parameters}
+        unnamed = unnamed and inspect.Parameter.VAR_POSITIONAL in kinds
+        others = inspect.Parameter.VAR_KEYWORD in kinds
         if not others:
             return found, False
     # Keras' own base classes refuse what is left.

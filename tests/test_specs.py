@@ -206,6 +206,12 @@ def test_nothing_is_evaluated(text, tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("name", ["__import__", "eval", "exec", "__class__"])
+def test_names_of_python_are_no_names(name):
+    with pytest.raises(ValueError, match="Expected a loss: one of crossentro"):
+        keras_lt.losses.get(f"{name}('os')")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -329,6 +335,7 @@ def test_wrong_argument_names_those_that_there_are(kind):
         ("losses", "focal(gamma=two)", ValueError, "gamma=two"),
         ("losses", "ldam(normalizer=batch)", ValueError, "quotation marks"),
         ("losses", "huber(delta='x')", TypeError, "delta to be a number"),
+        ("losses", "balanced_softmax(tau=2)", TypeError, "no argument tau"),
         ("losses", "crossentropy(1)", ValueError, "at most 0"),
         ("augmentations", "cutout", ValueError, "argument size"),
         ("augmentations", "cutout('16')", TypeError, "size to be an integer"),
@@ -461,6 +468,9 @@ def test_focal_loss_needs_no_class_counts():
             keras_lt.losses.Focal(**arguments)
     with pytest.raises(ValueError, match="Expected class_counts"):
         keras_lt.losses.BalancedSoftmax(None)
+    for shape in ((2,), (2, 1)):
+        with pytest.raises(ValueError, match="at least 2 classes"):
+            loss(np.array([0, 0]), np.zeros(shape, np.float32))
 
 
 def test_schedules_are_those_of_the_recipes():
@@ -495,7 +505,11 @@ def test_optimizer_takes_its_rate_from_one_place():
 def test_optimizer_takes_rate_factors():
     for name in FINE_TUNING.table:
         optimizer = keras_lt.optimizers.get(
-            f"{name}(0.1)", rate_factors=[1.0, 0.1]
+            f"{name}(0.1, 0.9)", rate_factors=[1.0, 0.1]
+        )
+        assert 0.9 in (
+            getattr(optimizer, "momentum", None),
+            optimizer.weight_decay,
         )
         assert optimizer.rate_factors == [1.0, 0.1]
     with pytest.raises(ValueError, match="each variable: one of sgd, adamw"):
@@ -617,6 +631,7 @@ def stairs(height, total_steps):
 
 
 RATE = 0.25
+READY = keras.optimizers.SGD(momentum=0.5)
 
 
 def fails(alpha=1):
@@ -667,6 +682,9 @@ def test_users_own_stand_for_names(users):
         f"{users}:Halved(momentum=0.9)", learning_rate=1.0
     )
     assert float(optimizer.learning_rate) == 0.5
+    assert keras_lt.optimizers.get(f"{users}:READY").momentum == 0.5
+    with pytest.raises(ValueError, match=r"READY.* given learning_rate"):
+        keras_lt.optimizers.get(f"{users}:READY", learning_rate=1.0)
     rate = keras_lt.schedules.get(f"{users}:stairs(0.1)", **CONTEXT)
     assert [rate(0), rate(99)] == [0.1, 0]
     assert keras_lt.schedules.get(f"{users}:RATE") == 0.25

@@ -171,9 +171,14 @@ class ClassWeightedLoss(Float32Loss):
         return values * ops.divide_no_nan(size, total)
 
     def _check_logits(self, logits):
-        num_classes = logits.shape[-1]
-        if self.class_counts is not None:
-            num_classes = len(self.class_counts)
+        if self.class_counts is None:
+            if len(logits.shape) != 2 or (logits.shape[-1] or 0) < 2:
+                raise ValueError(
+                    "Expected y_pred of shape (batch, C), C known and at least "
+                    f"2 classes. Received: y_pred.shape={tuple(logits.shape)}"
+                )
+            return
+        num_classes = len(self.class_counts)
         if len(logits.shape) != 2 or logits.shape[-1] != num_classes:
             raise ValueError(
                 f"Expected y_pred with C={num_classes} classes "
