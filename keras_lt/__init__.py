@@ -27,6 +27,7 @@ from keras_lt import (
     report,
     schedules,
     seeding,
+    specs,
     streams,
     tensorboard,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "report",
     "schedules",
     "seeding",
+    "specs",
     "streams",
     "tensorboard",
 ]

@@ -1,4 +1,4 @@
-"""Optimizers with a learning rate of its own for each variable."""
+"""Optimizers by name, and with a learning rate for each variable."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lt import schedules
 from keras_lt.arguments import real
+from keras_lt.messages import brief
+from keras_lt.specs import Registry, Spec
 
 
 class _RateFactors:
@@ -153,3 +156,75 @@ def rate_factors(
             f"Received: part={part.name}, model={model.name}"
         )
     return [factor if id(each) in inside else 1.0 for each in variables]
+
+
+def _keras_optimizers() -> dict[str, type[keras.optimizers.Optimizer]]:
+    """Keras' own optimizers by their names, those that wrap others left out."""
+    wrappers = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
+    return {
+        name.lower(): value
+        for name, value in vars(keras.optimizers).items()
+        if isinstance(value, type) and name not in ("Optimizer", *wrappers)
+    }
+
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    _keras_optimizers(),
+    makes=keras.optimizers.Optimizer,
+    nested={"learning_rate": schedules.get},
+)
+FINE_TUNING = Registry(
+    "optimizer with a learning rate for each variable",
+    {"sgd": FineTuningSGD, "adamw": FineTuningAdamW},
+    makes=keras.optimizers.Optimizer,
+    nested={"learning_rate": schedules.get},
+)
+
+
+def get(
+    identifier: Any,
+    *,
+    learning_rate: Any = None,
+    rate_factors: Sequence[float] | None = None,
+    **context: Any,
+) -> keras.optimizers.Optimizer:
+    """Returns an optimizer, as `keras.optimizers.get` does.
+
+    Args:
+        identifier: A spec (see `keras_lt.specs`) of an optimizer of Keras, such
+            as "sgd(momentum=0.9)", or of yours
+            ("package.module:Name(alpha=2)"); else what `keras.optimizers.get`
+            takes: an optimizer or its configuration.
+        learning_rate: The learning rate of a spec that has none: what
+            `keras_lt.schedules.get` takes.
+        rate_factors: What `rate_factors` gives, for a spec of "sgd" or "adamw".
+        **context: What a spec needs to know, by the names of
+            `keras_lt.specs.CONTEXT`.
+
+    Raises:
+        TypeError: If an argument, or what is made, is of another type.
+        ValueError: If there is no such optimizer or argument, or one is given
+            twice.
+
+    Example:
+        >>> optimizer = keras_lt.optimizers.get(
+        ...     "sgd(momentum=0.9)", learning_rate="cosine(0.1)", total_steps=10
+        ... )
+        >>> optimizer.momentum, round(float(optimizer.learning_rate), 3)
+        (0.9, 0.1)
+    """
+    given = {}
+    if learning_rate is not None:
+        given["learning_rate"] = schedules.get(learning_rate, **context)
+    if rate_factors is not None:
+        given["rate_factors"] = rate_factors
+    if isinstance(identifier, (str, Spec)):
+        registry = OPTIMIZERS if rate_factors is None else FINE_TUNING
+        return registry.get(identifier, given=given, **context)
+    if given:
+        raise ValueError(
+            f"Expected a spec such as sgd(momentum=0.9) with "
+            f"{' and '.join(given)}. Received: {brief(identifier)}"
+        )
+    return OPTIMIZERS.get(keras.optimizers.get(identifier))

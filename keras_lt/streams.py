@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from keras_lt.arguments import function, integer
 from keras_lt.counts import by_label
 from keras_lt.datasets import Dataset
 from keras_lt.messages import brief
+from keras_lt.specs import Registry
 
 SAMPLINGS = (
     "random",
@@ -23,6 +24,40 @@ SAMPLINGS = (
     "progressive",
     "half_balanced",
 )
+
+
+def _name(sampling: str) -> Callable[[], str]:
+    """A function that returns the name, which is all that `stream` needs."""
+    return lambda: sampling
+
+
+SAMPLERS = Registry(
+    "sampler",
+    {name: _name(name) for name in SAMPLINGS},
+    makes=Iterable,
+)
+
+
+def get_sampling(identifier: Any, **context: Any) -> str | Sequence[float]:
+    """Returns what `stream` takes as its `sampling`.
+
+    Args:
+        identifier: A name that `stream` knows; or a spec (see
+            `keras_lt.specs`) of a function of yours that returns the
+            probability of each class, "package.module:name(alpha=2)"; or
+            probabilities, which are returned.
+        **context: What the function needs to know, by the names of
+            `keras_lt.specs.CONTEXT`: `class_counts` as a rule.
+
+    Raises:
+        TypeError: If an argument, or what is made, is of another type.
+        ValueError: If there is no such sampler or argument, or one is missing.
+
+    Example:
+        >>> keras_lt.streams.get_sampling("class_balanced")
+        'class_balanced'
+    """
+    return SAMPLERS.get(identifier, **context)
 
 
 def stream(

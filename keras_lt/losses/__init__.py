@@ -26,9 +26,11 @@ from keras_lt.losses.division import (
     running_posterior,
     weighted_likelihood,
 )
+from keras_lt.losses.registry import LOSSES, get
 
 __all__ = [
     "LDAM",
+    "LOSSES",
     "NORMALIZERS",
     "BalancedNegativeSampling",
     "BalancedSoftmax",
@@ -45,6 +47,7 @@ __all__ = [
     "cluster_balance",
     "cluster_contrast",
     "gather_over_replicas",
+    "get",
     "reversed_weights",
     "running_posterior",
     "weighted_likelihood",

@@ -45,7 +45,9 @@ class ClassWeightedLoss(Float32Loss):
     Args:
         class_counts: `(C,)` training images per class, by label id; C >= 2. A
             pandas Series or a mapping is put in order, as
-            `keras_lt.counts.validate_class_counts` describes it.
+            `keras_lt.counts.validate_class_counts` describes it. A loss that
+            sets `needs_class_counts = False` takes None where no class weights
+            are asked for, and logits of any number of classes.
         beta: in `[0, 1)`, the class weights are
             `keras_lt.counts.effective_number_weights(class_counts, beta)`, 0
             for a class without images. `None` weighs all classes alike, those
@@ -75,6 +77,8 @@ class ClassWeightedLoss(Float32Loss):
         0.5
     """
 
+    needs_class_counts = True
+
     def __init__(
         self,
         class_counts,
@@ -86,20 +90,27 @@ class ClassWeightedLoss(Float32Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.class_counts = validate_class_counts(class_counts)
+        self.class_counts = self._weights = None
         self.beta = None if beta is None else real("beta", beta)
         self.class_weights = class_weights
         self.normalizer = normalizer
+        if normalizer not in NORMALIZERS:
+            raise ValueError(
+                f"Expected normalizer to be one of {NORMALIZERS}. "
+                f"Received: normalizer={normalizer!r}"
+            )
+        self.reweighting = keras.Variable(
+            1.0, trainable=False, dtype="float32", name="reweighting"
+        )
+        weighted = beta is not None or class_weights is not None
+        if class_counts is None and not (self.needs_class_counts or weighted):
+            return
+        self.class_counts = validate_class_counts(class_counts)
         num_classes = len(self.class_counts)
         if num_classes < 2:
             raise ValueError(
                 "Expected class_counts of at least 2 classes. "
                 f"Received: class_counts={brief(self.class_counts)}"
-            )
-        if normalizer not in NORMALIZERS:
-            raise ValueError(
-                f"Expected normalizer to be one of {NORMALIZERS}. "
-                f"Received: normalizer={normalizer!r}"
             )
         if class_weights is not None:
             weights = by_label("class_weights", class_weights, np.float64)
@@ -120,9 +131,6 @@ class ClassWeightedLoss(Float32Loss):
         else:
             weights = np.ones(num_classes)
         self._weights = weights
-        self.reweighting = keras.Variable(
-            1.0, trainable=False, dtype="float32", name="reweighting"
-        )
 
     def per_example(self, labels, logits):
         """Unweighted loss of each example.
@@ -139,10 +147,13 @@ class ClassWeightedLoss(Float32Loss):
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, self.dtype)
         self._check_logits(logits)
-        labels = dense(y_true, len(self.class_counts), self.dtype)
+        labels = dense(y_true, logits.shape[-1], self.dtype)
         on = ops.cast(self.reweighting, self.dtype)
+        weights = self._weights
+        if weights is None:
+            weights = np.ones(logits.shape[-1])
         class_weights = on * ops.convert_to_tensor(
-            self._weights, dtype=self.dtype
+            weights, dtype=self.dtype
         ) + (1.0 - on)
         weights = ops.sum(labels * class_weights, axis=-1)  # (B,)
         values = weights * self.per_example(labels, logits)
@@ -160,6 +171,13 @@ class ClassWeightedLoss(Float32Loss):
         return values * ops.divide_no_nan(size, total)
 
     def _check_logits(self, logits):
+        if self.class_counts is None:
+            if len(logits.shape) != 2 or (logits.shape[-1] or 0) < 2:
+                raise ValueError(
+                    "Expected y_pred of shape (batch, C), C known and at least "
+                    f"2 classes. Received: y_pred.shape={tuple(logits.shape)}"
+                )
+            return
         num_classes = len(self.class_counts)
         if len(logits.shape) != 2 or logits.shape[-1] != num_classes:
             raise ValueError(
@@ -169,9 +187,10 @@ class ClassWeightedLoss(Float32Loss):
             )
 
     def get_config(self):
+        counts = self.class_counts
         return {
             **super().get_config(),
-            "class_counts": self.class_counts.tolist(),
+            "class_counts": counts if counts is None else counts.tolist(),
             "beta": self.beta,
             "class_weights": self.class_weights,
             "normalizer": self.normalizer,
@@ -338,7 +357,8 @@ class Focal(ClassWeightedLoss):
     probability, and the class weight multiplies the loss.
 
     Args:
-        class_counts: `(C,)` training images per class.
+        class_counts: `(C,)` training images per class, or None where neither
+            `beta` nor `class_weights` need them.
         gamma: focusing parameter, 0 (cross-entropy) or more.
         beta: in `[0, 1)`; `None` weighs nothing.
         normalizer: `"batch"`, `"weight_sum"` or `"nonzero"`.
@@ -355,9 +375,11 @@ class Focal(ClassWeightedLoss):
         0.1733
     """
 
+    needs_class_counts = False
+
     def __init__(
         self,
-        class_counts,
+        class_counts=None,
         gamma: float = 2.0,
         beta: float | None = None,
         normalizer: str = "batch",

@@ -1,6 +1,6 @@
 """Models: what trains, and the backbones that it trains."""
 
-from keras_lt.models import backbones
+from keras_lt.models import auxiliary, backbones
 from keras_lt.models.auxiliary import (
     AuxiliaryTask,
     ClassifierTask,
@@ -32,6 +32,7 @@ __all__ = [
     "MaskedAutoregressiveFlow",
     "RotationTask",
     "TwoStage",
+    "auxiliary",
     "backbones",
     "classifier",
     "linear_head",

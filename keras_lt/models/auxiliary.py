@@ -1,12 +1,13 @@
 """Auxiliary tasks: what a branch beside the main classifier learns."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_lt import preprocessing, seeding
+from keras_lt import losses, preprocessing, schedules, seeding
 from keras_lt.arguments import integer, real
 from keras_lt.losses import NTXent, gather_over_replicas
 from keras_lt.models.classifier import (
@@ -14,6 +15,7 @@ from keras_lt.models.classifier import (
     linear_head,
     projection_head,
 )
+from keras_lt.specs import Registry, Spec, parse_chain
 
 
 class AuxiliaryTask(keras.layers.Layer):
@@ -113,12 +115,12 @@ def _accuracy(targets: Any, outputs: Any) -> Any:
 class _Classification(AuxiliaryTask):
     """A linear classifier on the features."""
 
-    def __init__(self, num_classes: int, *, loss: Any, l2: float, **kwargs):
+    def __init__(self, num_outputs: int, *, loss: Any, l2: float, **kwargs):
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         super().__init__(loss=loss, accuracy=_accuracy, **kwargs)
         self.l2 = real("l2", l2)
-        self.head = linear_head(num_classes, l2=l2, name="head")
+        self.head = linear_head(num_outputs, l2=l2, name="head")
 
     def build(self, features_shape: tuple[int | None, ...]) -> None:
         self.head.build(features_shape)
@@ -299,3 +301,62 @@ class ContrastiveTask(AuxiliaryTask):
     def from_config(cls, config: dict[str, Any]):
         augment = keras.saving.deserialize_keras_object(config["augment"])
         return cls(**{**config, "augment": augment})
+
+
+TASKS = Registry(
+    "auxiliary task",
+    {
+        "classifier": ClassifierTask,
+        "rotation": RotationTask,
+        "contrastive": ContrastiveTask,
+    },
+    makes=AuxiliaryTask,
+    nested={"loss": losses.get},
+)
+
+
+def get(
+    identifier: Any, **context: Any
+) -> tuple[list[AuxiliaryTask], list[float | Callable]]:
+    """Returns auxiliary tasks and their weights, for `DualBranch`.
+
+    Args:
+        identifier: Specs (see `keras_lt.specs`) of tasks, such as
+            "rotation(weight=linear(1.0))|classifier", of keras_lt or yours
+            ("package.module:Name(alpha=2)"); or a task. `weight`, of any task,
+            is what `keras_lt.schedules.get` takes, 1 by default.
+        **context: What they need to know, by the names of
+            `keras_lt.specs.CONTEXT`: `num_classes`, `total_steps`, `l2`.
+
+    Returns:
+        The tasks, and the weight of each.
+
+    Raises:
+        TypeError: If an argument, or what is made, is of another type.
+        ValueError: If there is no such task or argument, or one is missing.
+
+    Example:
+        >>> tasks, weights = keras_lt.models.auxiliary.get(
+        ...     "rotation(weight=linear(1.0))|classifier(weight=0.5)",
+        ...     num_classes=10,
+        ...     total_steps=6_000,
+        ... )
+        >>> model = keras_lt.models.DualBranch(
+        ...     backbone, 10, auxiliary=tasks, auxiliary_weight=weights
+        ... )
+        >>> [task.name for task in model.tasks]
+        ['rotation', 'auxiliary']
+    """
+    chain = [identifier]
+    if isinstance(identifier, str):
+        chain = parse_chain(identifier)
+    tasks, weights = [], []
+    for each in chain:
+        weight = 1.0
+        if isinstance(each, Spec) and "weight" in each.keywords:
+            keywords = dict(each.keywords)
+            weight = schedules.get(keywords.pop("weight"), **context)
+            each = dataclasses.replace(each, keywords=keywords)
+        tasks.append(TASKS.get(each, **context))
+        weights.append(weight)
+    return tasks, weights

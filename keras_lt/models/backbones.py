@@ -1,5 +1,6 @@
 """Backbones: models from uint8 images to features."""
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import keras
 from keras_lt.arguments import integer, real
 from keras_lt.features import feature_model
 from keras_lt.layers import FusedBatchNormalization, ImageNormalization
+from keras_lt.specs import Registry
 
 # Of ImageNet's training images, as torchvision has them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -670,3 +672,46 @@ def _leaves(model):
         is_model = isinstance(layer, keras.Model)
         leaves += _leaves(layer) if is_model else [layer]
     return leaves
+
+
+BACKBONES = Registry(
+    "backbone",
+    {
+        "cifar_resnet": cifar_resnet,
+        "cifar_resnet18": cifar_resnet18,
+        "resnet10": resnet10,
+        "resnext50": resnext50,
+        "kerashub": kerashub,
+        **{
+            name: functools.partial(application, name)
+            for name in application_names()
+        },
+    },
+    makes=keras.Model,
+)
+
+
+def get(identifier: Any, **context: Any) -> keras.Model:
+    """Returns a backbone.
+
+    Args:
+        identifier: A spec (see `keras_lt.specs`) of a function of this module,
+            such as "cifar_resnet(32)" or "kerashub('FOLDER')", of a model in
+            `keras.applications` ("ResNet50(weights='imagenet')"), or of yours
+            ("package.module:Name(alpha=2)"); or a model, which is returned.
+        **context: What it needs to know, by the names of
+            `keras_lt.specs.CONTEXT`: `input_shape`, and if wanted `l2`, `mean`
+            and `variance`.
+
+    Raises:
+        TypeError: If an argument, or what is made, is of another type.
+        ValueError: If there is no such backbone or argument, or one is missing.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.get(
+        ...     "cifar_resnet(20, width=2)", input_shape=train.image_shape
+        ... )
+        >>> backbone.output_shape
+        (None, 128)
+    """
+    return BACKBONES.get(identifier, **context)

@@ -11,12 +11,7 @@ from keras import ops
 
 from keras_lt import seeding
 from keras_lt.arguments import integer, real
-from keras_lt.models.auxiliary import (
-    AuxiliaryTask,
-    ClassifierTask,
-    ContrastiveTask,
-    RotationTask,
-)
+from keras_lt.models.auxiliary import TASKS, AuxiliaryTask
 from keras_lt.models.base import (
     TrainingModel,
     sample_positions,
@@ -29,7 +24,7 @@ from keras_lt.models.classifier import (
 )
 from keras_lt.structure import classifier_of
 
-AUXILIARIES = ("classifier", "rotation", "contrastive")
+AUXILIARIES = tuple(TASKS.table)
 # Arguments that Keras serializes.
 _OBJECTS = (
     "backbone",
@@ -321,13 +316,6 @@ def _(model: DualBranch) -> keras.Model:
 def _tasks(
     auxiliary: Any, auxiliary_loss: Any, num_classes: int, l2: float
 ) -> list[AuxiliaryTask]:
-    make = {
-        "classifier": lambda: ClassifierTask(
-            num_classes, loss=auxiliary_loss, l2=l2
-        ),
-        "rotation": lambda: RotationTask(l2=l2),
-        "contrastive": lambda: ContrastiveTask(l2=l2),
-    }
     listed = isinstance(auxiliary, Sequence) and not isinstance(auxiliary, str)
     given = auxiliary if listed else [] if auxiliary is None else [auxiliary]
     for task in given:
@@ -342,7 +330,12 @@ def _tasks(
             'Expected auxiliary="classifier" for an auxiliary_loss. '
             f"Received: auxiliary={auxiliary!r}"
         )
-    tasks = [make[task]() if isinstance(task, str) else task for task in given]
+
+    def made(task: str | AuxiliaryTask) -> AuxiliaryTask:
+        own_loss = {"loss": auxiliary_loss} if task == "classifier" else {}
+        return TASKS.get(task, given=own_loss, num_classes=num_classes, l2=l2)
+
+    tasks = [made(task) for task in given]
     names = [task.name for task in tasks]
     if len({"main", *names}) <= len(names):
         raise ValueError(

@@ -22,6 +22,12 @@ from keras_lt.preprocessing.policies import (
     simclr,
     two_views,
 )
+from keras_lt.preprocessing.registry import (
+    AUGMENTATIONS,
+    MIXES,
+    get,
+    get_mix,
+)
 from keras_lt.preprocessing.transforms import (
     chain,
     cutout,
@@ -31,9 +37,13 @@ from keras_lt.preprocessing.transforms import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
+    "MIXES",
     "chain",
     "cutmix",
     "cutout",
+    "get",
+    "get_mix",
     "mixup",
     "pad_crop_flip",
     "rand_augment",
