@@ -34,6 +34,7 @@ from keras_lt import (
     losses,
     metrics,
     models,
+    optimizers,
     preprocessing,
     streams,
 )
@@ -175,6 +176,14 @@ def cluster_aided(kind):
 
 METHODS = {
     "resnet": resnet,
+    "sgd": lambda: (
+        single(
+            optimizer=optimizers.SGD(
+                0.05, momentum=0.9, nesterov=True, weight_decay=0.01
+            )
+        ),
+        stream(),
+    ),
     "metrics": with_all_metrics,
     "mixup": lambda: (single(), stream(mix=preprocessing.mixup(3))),
     "dual_classifier": dual("classifier"),
