@@ -1,4 +1,4 @@
-"""SGD as it is published, and learning rates by variable."""
+"""SGD as it is published, learning rates by variable, flat minima."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,15 @@ import keras
 import tensorflow as tf
 
 from keras_lt.arguments import real
+from keras_lt.sharpness import sharpness_aware
+
+__all__ = [
+    "SGD",
+    "FineTuningAdamW",
+    "FineTuningSGD",
+    "rate_factors",
+    "sharpness_aware",
+]
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")

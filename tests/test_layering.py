@@ -45,6 +45,7 @@ ROOMS = (
     "keras_lt.structure",
     "keras_lt.features",
     "keras_lt.schedules",
+    "keras_lt.sharpness",
     "keras_lt.optimizers",
     "keras_lt.models.base",
     "keras_lt.models.backbones",

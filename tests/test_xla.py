@@ -174,6 +174,12 @@ def cluster_aided(kind):
     return make
 
 
+def sharpness_aware():
+    model = single()
+    optimizers.sharpness_aware(model, 0.05)
+    return model, stream()
+
+
 METHODS = {
     "resnet": resnet,
     "sgd": lambda: (
@@ -184,6 +190,7 @@ METHODS = {
         ),
         stream(),
     ),
+    "sharpness_aware": sharpness_aware,
     "metrics": with_all_metrics,
     "mixup": lambda: (single(), stream(mix=preprocessing.mixup(3))),
     "dual_classifier": dual("classifier"),
