@@ -28,6 +28,7 @@ import test_common
 from tensorflow.python.framework import kernels
 
 from keras_lt import (
+    callbacks,
     datasets,
     features,
     layers,
@@ -180,6 +181,12 @@ def sharpness_aware():
     return model, stream()
 
 
+def averaged():
+    model = single()
+    callbacks.AveragedWeights(model)
+    return model, stream()
+
+
 METHODS = {
     "resnet": resnet,
     "sgd": lambda: (
@@ -191,6 +198,7 @@ METHODS = {
         stream(),
     ),
     "sharpness_aware": sharpness_aware,
+    "averaged": averaged,
     "metrics": with_all_metrics,
     "mixup": lambda: (single(), stream(mix=preprocessing.mixup(3))),
     "dual_classifier": dual("classifier"),
