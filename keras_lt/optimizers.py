@@ -81,7 +81,7 @@ class SGD(keras.optimizers.SGD):
         super().__init__(
             learning_rate,
             momentum,
-            nesterov,
+            bool(nesterov),
             weight_decay=weight_decay,
             **kwargs,
         )
