@@ -5,12 +5,14 @@ from typing import Any
 import keras
 
 from keras_lt.arguments import integer
+from keras_lt.averaging import AveragedWeights
 from keras_lt.checkpoints import Checkpointing
 from keras_lt.models import DualBranch
 from keras_lt.nonfinite import SkipNonFinite, StopOnNonFinite
 from keras_lt.tensorboard import LongTailTensorBoard
 
 __all__ = [
+    "AveragedWeights",
     "Checkpointing",
     "DeferredReweighting",
     "LongTailTensorBoard",

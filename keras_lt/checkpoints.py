@@ -27,6 +27,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What a file of a checkpoint is called, by epochs and steps that are over.
 _STEM = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 _DIGEST = re.compile("[0-9a-f]{64}")
+_AVERAGES = "averages"  # beside what Keras keeps in a file of weights
 
 
 class Checkpointing(keras.callbacks.Callback):
@@ -71,6 +72,8 @@ class Checkpointing(keras.callbacks.Callback):
     Attributes:
         counters: {name: integer variable}, to be filled before `restore`: what
             belongs to the state beside model and optimizer.
+        averages: A variable for each weight of the model, to be there before
+            `restore`, or None; `AveragedWeights` gives them.
         history: One list a logged scalar, one value an epoch, over all starts;
             with `seconds` (training steps only) and `learning_rate`.
         starts: How many times a training was started with this directory.
@@ -131,6 +134,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.keep = keep
         self.settings = json.loads(json.dumps(settings or {}))
         self.counters: dict[str, keras.Variable] = {}
+        self.averages: list[keras.Variable] | None = None
         self.exit_on_sigterm = exit_on_sigterm
         self._index = {
             "starts": 0,
@@ -180,6 +184,8 @@ class Checkpointing(keras.callbacks.Callback):
     def load_best(self, model: keras.Model) -> None:
         """Gives a model the weights of the best epoch.
 
+        They are averages, where the training was with `AveragedWeights`.
+
         Args:
             model: That of the training.
 
@@ -201,6 +207,7 @@ class Checkpointing(keras.callbacks.Callback):
         path = self.best["path"]
         try:
             model.load_weights(path)
+            _load_averages(path, model.weights, needed=False)
         except Exception as error:  # HDF5 and Keras raise all kinds
             raise ValueError(
                 "Expected the weights of the best epoch. "
@@ -280,6 +287,8 @@ class Checkpointing(keras.callbacks.Callback):
             # Keras leaves out the state of another optimizer so.
             warnings.filterwarnings("error", "Skipping variable loading")
             model.load_weights(self.directory / weights)
+        if self.averages is not None:
+            _load_averages(self.directory / weights, self.averages)
         self._epoch, self._step = checkpoint["epoch"], checkpoint["step"]
         self._seconds = checkpoint["seconds"]
         self._saved = self._epoch, self._step
@@ -511,6 +520,12 @@ class Checkpointing(keras.callbacks.Callback):
                 keras.ops.convert_to_numpy(variable)
                 for variable in _metric_variables(self.model)
             ]
+        averages = None
+        if self.averages is not None:
+            averages = [
+                keras.ops.convert_to_numpy(variable)
+                for variable in self.averages
+            ]
         checkpoint = {
             "epoch": self._epoch,
             "step": self._step,
@@ -525,6 +540,7 @@ class Checkpointing(keras.callbacks.Callback):
             self._write,
             self._stem(),
             state,
+            averages,
             metrics,
             checkpoint,
             {**self._index, "history": history},
@@ -547,6 +563,7 @@ class Checkpointing(keras.callbacks.Callback):
         self,
         stem: str,
         state: list[tuple[keras.Variable, np.ndarray]],
+        averages: list[np.ndarray] | None,
         metrics: list[np.ndarray] | None,
         checkpoint: dict[str, Any],
         index: dict[str, Any],
@@ -562,6 +579,8 @@ class Checkpointing(keras.callbacks.Callback):
             )
             with h5py.File(weights, "r+") as file:
                 _save_optimizer(optimizer, file, "optimizer")
+                for i, average in enumerate(averages or []):
+                    file[f"{_AVERAGES}/{i}"] = average
         contents = [weights]
         if metrics is not None:
             contents.append(_NamedBytes(f"{stem}.metrics.npz"))
@@ -629,6 +648,20 @@ def _save_optimizer(
         _save_optimizer(
             optimizer.inner_optimizer, file, f"{path}/inner_optimizer"
         )
+
+
+def _load_averages(
+    path: Path, variables: list[keras.Variable], needed: bool = True
+) -> None:
+    """Gives variables the averages of a file, which may have to hold some."""
+    with h5py.File(path) as file:
+        found = file.get(_AVERAGES)
+        if found is None:
+            if needed:
+                raise ValueError(f"{path} holds no averages of weights")
+            return
+        for i, variable in enumerate(variables):
+            variable.assign(found[str(i)][()])
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:

@@ -369,6 +369,59 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     gather(strategy, np.zeros(1))
 
 
+def values_of(variables: list[keras.Variable]) -> list[tf.Tensor]:
+    """This replica's values of variables, as they are now.
+
+    Example:
+        >>> keras_lt.distribute.values_of([keras.Variable(2.0)])[0].numpy()
+        2.0
+    """
+    return [tf.convert_to_tensor(variable.value) for variable in variables]
+
+
+def assign_on_each_replica(
+    variables: list[keras.Variable], values: list[tf.Tensor]
+) -> None:
+    """Gives each replica's copy of a variable its own value.
+
+    `Variable.assign` would aggregate over replicas, and round.
+
+    Args:
+        variables: Variables of any kind, in a replica's context.
+        values: What this replica's copies become.
+
+    Example:
+        >>> variable = keras.Variable(2.0)
+        >>> keras_lt.distribute.assign_on_each_replica([variable], [3.0])
+        >>> float(variable)
+        3.0
+    """
+    mirrored, new = [], []
+    for variable, value in zip(variables, values, strict=True):
+        if variable.synchronization == "on_read":
+            variable.assign(value)
+        else:
+            mirrored.append(variable.value)
+            new.append(value)
+
+    def update(
+        strategy: tf.distribute.Strategy,
+        variables: list[tf.Variable],
+        values: list[tf.Tensor],
+    ) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(
+                variable,
+                lambda variable, value: variable.assign(value),
+                args=(value,),
+                group=False,
+            )
+
+    tf.__internal__.distribute.interim.maybe_merge_call(
+        update, tf.distribute.get_strategy(), mirrored, new
+    )
+
+
 def _mend_keras() -> None:
     """Lets `fit` run under several replicas, and in several processes.
 

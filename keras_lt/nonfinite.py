@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_lt import distribute
 from keras_lt.arguments import integer
 from keras_lt.checkpoints import Checkpointing
 
@@ -164,10 +165,10 @@ class SkipNonFinite(_Watch):
             # when it is too late to copy them.
             model._symbolic_build(data_batch=data)
             variables = _state(model)
-            before = [tf.convert_to_tensor(v.value) for v in variables]
+            before = distribute.values_of(variables)
             number = tf.convert_to_tensor(iterations.value)
             logs = step(data)
-            after = [tf.convert_to_tensor(v.value) for v in variables]
+            after = distribute.values_of(variables)
             is_good = _on_all_replicas(
                 tf.reduce_all(
                     [
@@ -180,7 +181,7 @@ class SkipNonFinite(_Watch):
                     ]
                 )
             )
-            _assign(
+            distribute.assign_on_each_replica(
                 variables,
                 [
                     tf.where(is_good, new, old)
@@ -213,34 +214,3 @@ def _on_all_replicas(flag: tf.Tensor) -> tf.Tensor:
         tf.distribute.ReduceOp.SUM, tf.cast(flag, tf.int32)
     )
     return count == context.num_replicas_in_sync
-
-
-def _assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
-    """Gives each replica's copy of a variable its own value.
-
-    `Variable.assign` would aggregate over replicas, and round.
-    """
-    mirrored, new = [], []
-    for variable, value in zip(variables, values, strict=True):
-        if variable.synchronization == "on_read":
-            variable.assign(value)
-        else:
-            mirrored.append(variable.value)
-            new.append(value)
-
-    def update(
-        strategy: tf.distribute.Strategy,
-        variables: list[tf.Variable],
-        values: list[tf.Tensor],
-    ) -> None:
-        for variable, value in zip(variables, values, strict=True):
-            strategy.extended.update(
-                variable,
-                lambda variable, value: variable.assign(value),
-                args=(value,),
-                group=False,
-            )
-
-    tf.__internal__.distribute.interim.maybe_merge_call(
-        update, tf.distribute.get_strategy(), mirrored, new
-    )

@@ -1,31 +1,137 @@
-"""Optimizers by name, and with a learning rate for each variable."""
+"""SGD as it is published, rates by variable, flat minima; and by name."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
+import tensorflow as tf
 
 from keras_lt import schedules
 from keras_lt.arguments import real
 from keras_lt.messages import brief
+from keras_lt.sharpness import sharpness_aware
 from keras_lt.specs import Registry, Spec
+
+__all__ = [
+    "FINE_TUNING",
+    "OPTIMIZERS",
+    "SGD",
+    "FineTuningAdamW",
+    "FineTuningSGD",
+    "get",
+    "rate_factors",
+    "sharpness_aware",
+]
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class SGD(keras.optimizers.SGD):
+    """SGD whose velocity does not hold the learning rate, as in PyTorch.
+
+    With gradient g, weight decay d and momentum m a step is
+
+        g = g + d w
+        v = m v + g
+        w = w - rate v            (nesterov: w - rate (g + m v)),
+
+    as in `torch.optim.SGD`, whose form most published code has (Sutskever et
+    al., ICML 2013, write it with the rate within, as `keras.optimizers.SGD`
+    has it: v = m v - rate g, w = w + v). The two are the same while the rate
+    is. After a drop of the rate, Keras' own goes on for about 1 / (1 - m) steps
+    with a velocity of the old rate.
+
+    The decay is coupled: it passes through the momentum as the gradient of
+    d / 2 ||w||^2 in the loss would, without being a part of the loss.
+    `keras.optimizers.SGD(weight_decay=...)` is decoupled instead. Gradients
+    are clipped before it. `exclude_from_weight_decay` leaves variables out.
+
+    Args:
+        learning_rate: A number, a schedule, or a function without arguments.
+        momentum: m, from 0 to 1.
+        nesterov: Whether a step looks ahead along the velocity.
+        weight_decay: d, at least 0; None is 0.
+        **kwargs: As in the parent class.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If one is out of its range.
+
+    Example:
+        >>> model.compile(
+        ...     keras_lt.optimizers.SGD(
+        ...         0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+        ...     ),
+        ...     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ... )
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        **kwargs: Any,
+    ):
+        if not callable(learning_rate):
+            learning_rate = float(real("learning_rate", learning_rate))
+        momentum = float(real("momentum", momentum))
+        if weight_decay is not None:
+            weight_decay = float(real("weight_decay", weight_decay))
+        if not (0 <= momentum <= 1 and 0 <= (weight_decay or 0.0) < math.inf):
+            raise ValueError(
+                "Expected momentum in [0, 1] and weight_decay of at least 0. "
+                f"Received: momentum={momentum}, weight_decay={weight_decay}"
+            )
+        super().__init__(
+            learning_rate,
+            momentum,
+            bool(nesterov),
+            weight_decay=weight_decay,
+            **kwargs,
+        )
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Keras' own is decoupled; `update_step` adds to the gradient."""
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        dtype = variable.dtype
+        gradient = tf.convert_to_tensor(tf.cast(gradient, dtype))
+        rate = tf.cast(learning_rate, dtype)
+        if self.weight_decay and self._use_weight_decay(variable):
+            decay = tf.cast(self.weight_decay, dtype)
+            gradient += decay * tf.convert_to_tensor(variable)
+        if not self.momentum:
+            self.assign_sub(variable, rate * gradient)
+            return
+        velocity = self.momentums[self._get_variable_index(variable)]
+        # One op in place of the parent's eight.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=_handle(variable),
+            accum=_handle(velocity),
+            lr=rate,
+            grad=gradient,
+            momentum=tf.cast(self.momentum, dtype),
+            use_nesterov=self.nesterov,
+        )
+
+
+def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
+    if isinstance(variable, keras.Variable):
+        variable = variable.value
+    return variable.handle
 
 
 class _RateFactors:
     """Multiplies the learning rate of a Keras optimizer by variable."""
 
     def __init__(
-        self,
-        learning_rate: Any = 0.01,
-        *args: Any,
-        rate_factors: Sequence[float] = (),
-        **kwargs: Any,
+        self, *args: Any, rate_factors: Sequence[float] = (), **kwargs: Any
     ):
-        if isinstance(learning_rate, (np.number, np.ndarray)):
-            learning_rate = real("learning_rate", learning_rate)
-        super().__init__(learning_rate, *args, **kwargs)
+        super().__init__(*args, **kwargs)
         factors = [real("rate_factors", factor) for factor in rate_factors]
         if not all(0 <= factor < math.inf for factor in factors):
             raise ValueError(
@@ -44,18 +150,11 @@ class _RateFactors:
             )
         super().build(variables)
 
-    def _apply_weight_decay(self, variables: Any) -> None:
-        """Keras' own is at one rate for all; `update_step` decays instead."""
-
     def update_step(
         self, gradient: Any, variable: Any, learning_rate: Any
     ) -> None:
         factor = self.rate_factors[self._get_variable_index(variable)]
         learning_rate = keras.ops.cast(learning_rate, variable.dtype) * factor
-        if self.weight_decay is not None and self._use_weight_decay(variable):
-            self.assign_sub(
-                variable, variable * self.weight_decay * learning_rate
-            )
         super().update_step(gradient, variable, learning_rate)
 
     def get_config(self) -> dict[str, Any]:
@@ -64,8 +163,8 @@ class _RateFactors:
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
-class FineTuningSGD(_RateFactors, keras.optimizers.SGD):
-    """`keras.optimizers.SGD` with a learning rate a variable.
+class FineTuningSGD(_RateFactors, SGD):
+    """`SGD` with a learning rate for each variable.
 
     The rate of variable i is `rate_factors[i]` times the learning rate, be
     that a number or a schedule: each variable changes as with an optimizer of
@@ -80,8 +179,9 @@ class FineTuningSGD(_RateFactors, keras.optimizers.SGD):
         **kwargs: As in the parent class.
 
     Raises:
-        ValueError: If a factor is negative, or there is another number of
-            variables.
+        TypeError: If a number is none.
+        ValueError: If a factor is negative, there is another number of
+            variables, or as in the parent class.
 
     Example:
         >>> model = keras_lt.models.classifier(backbone, 10)
@@ -95,9 +195,30 @@ class FineTuningSGD(_RateFactors, keras.optimizers.SGD):
     """
 
 
+class _AdamW(keras.optimizers.AdamW):
+    """Keras' own, with the decay of a variable at the rate of its step."""
+
+    def __init__(self, learning_rate: Any = 0.001, *args: Any, **kwargs: Any):
+        if not callable(learning_rate):
+            learning_rate = float(real("learning_rate", learning_rate))
+        super().__init__(learning_rate, *args, **kwargs)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Keras' own is at one rate for all; `update_step` decays instead."""
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        if self.weight_decay is not None and self._use_weight_decay(variable):
+            self.assign_sub(
+                variable, variable * self.weight_decay * learning_rate
+            )
+        super().update_step(gradient, variable, learning_rate)
+
+
 @keras.saving.register_keras_serializable(package="keras_lt")
-class FineTuningAdamW(_RateFactors, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` with a learning rate a variable.
+class FineTuningAdamW(_RateFactors, _AdamW):
+    """`keras.optimizers.AdamW` with a learning rate for each variable.
 
     As `FineTuningSGD`; the decoupled weight decay of a variable is at its own
     rate too. (Scaling the gradients would do nothing: Adam divides by their
@@ -170,7 +291,7 @@ def _keras_optimizers() -> dict[str, type[keras.optimizers.Optimizer]]:
 
 OPTIMIZERS = Registry(
     "optimizer",
-    _keras_optimizers(),
+    {**_keras_optimizers(), "sgd": SGD},
     makes=keras.optimizers.Optimizer,
     nested={"learning_rate": schedules.get},
 )
@@ -192,8 +313,8 @@ def get(
     """Returns an optimizer, as `keras.optimizers.get` does.
 
     Args:
-        identifier: A spec (see `keras_lt.specs`) of an optimizer of Keras, such
-            as "sgd(momentum=0.9)", or of yours
+        identifier: A spec (see `keras_lt.specs`): "sgd(momentum=0.9)" of `SGD`
+            above, another name of an optimizer of Keras, or one of yours
             ("package.module:Name(alpha=2)"); else what `keras.optimizers.get`
             takes: an optimizer or its configuration.
         learning_rate: The learning rate of a spec that has none: what

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_lt import distribute, plots
+from keras_lt.averaging import AveragedWeights
 from keras_lt.counts import validate_class_counts
 from keras_lt.metrics import GROUPS, evaluate, predict, prediction_step
 
@@ -45,6 +47,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
             and a list as text.
         picture_every: Epochs from one set of pictures to the next; `fit`
             ends with one.
+        averages: What averages the model's weights in this training; then
+            `evaluations` are of the averages.
 
     Raises:
         ValueError: If `class_counts` are no counts, the number of names
@@ -79,6 +83,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         flags: dict | None = None,
         hparams: dict | None = None,
         picture_every: int = 10,
+        averages: AveragedWeights | None = None,
     ):
         super().__init__()
         if picture_every < 1:
@@ -101,6 +106,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         self.flags = flags
         self.hparams = hparams
         self.picture_every = picture_every
+        self.averages = averages
         self._writer = None
         self._step = None
         self._epochs = 0
@@ -198,7 +204,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
 
     def _evaluate(self, name, dataset) -> dict:
         """Writes what there is to say of a data set; returns its scalars."""
-        logits, labels = predict(self.model, dataset, self._step)
+        with self.averages.applied() if self.averages else nullcontext():
+            logits, labels = predict(self.model, dataset, self._step)
         result = evaluate(
             logits, labels, self.class_counts, many=self.many, few=self.few
         )

@@ -78,7 +78,10 @@ MAKE = {
         INT(1), INT(4), INT(1), np.bool_(True)
     ),
     "mixture": lambda model: FlowGaussianMixture(INT(2), F(0.5), seed=INT(3)),
-    "sgd": lambda model: optimizers.FineTuningSGD(
+    "sgd": lambda model: optimizers.SGD(
+        F(0.5), F(0.5), np.bool_(True), weight_decay=F(0.5)
+    ),
+    "fine-tuning sgd": lambda model: optimizers.FineTuningSGD(
         F(0.5), rate_factors=np.array([0.5, 1], F)
     ),
 }

@@ -1,20 +1,22 @@
-"""Rates by variable against an optimizer of that rate for each alone."""
+"""SGD against PyTorch's formula, rates by variable against plain optimizers."""
 
+import functools
 import json
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lt import optimizers
 from keras_lt.models import backbones, classifier
 
 FACTORS = [0.1, 1.0, 0.0]
 MAKE = {
-    "sgd": lambda rate, kind=keras.optimizers.SGD, **more: kind(
+    "sgd": lambda rate, kind=optimizers.SGD, **more: kind(
         rate, momentum=0.9, nesterov=True, **more
     ),
-    "sgd_decay": lambda rate, kind=keras.optimizers.SGD, **more: kind(
+    "sgd_decay": lambda rate, kind=optimizers.SGD, **more: kind(
         rate, momentum=0.9, weight_decay=0.3, **more
     ),
     "adamw": lambda rate, kind=keras.optimizers.AdamW, **more: kind(
@@ -47,6 +49,179 @@ def variables(names=("kernel", "bias", "kernel")):
 def gradients(steps):
     rng = np.random.default_rng(1)
     return rng.normal(size=(steps, len(FACTORS), 3, 2)).astype("float32")
+
+
+RATES = [0.5, 0.5, 0.5, 0.05, 0.05, 0.05]
+SGD_ARGUMENTS = {
+    "plain": {},
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "decay": {"momentum": 0.9, "weight_decay": 0.3},
+    "nesterov_decay": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.3},
+    "decay_alone": {"weight_decay": 0.3},
+}
+
+
+def drop():
+    """The rates above, by step."""
+    return keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.5, 0.05])
+
+
+def as_pytorch(
+    momentum=0.0, nesterov=False, weight_decay=0.0, decayed=(1,) * 3
+):
+    """torch.optim.SGD's formula, in NumPy and float64."""
+    weights = [np.float64(start) for start in starts()]
+    velocities = [0.0] * len(weights)
+    for rate, step in zip(RATES, gradients(len(RATES)), strict=True):
+        for i, gradient in enumerate(np.float64(step)):
+            gradient = gradient + weight_decay * decayed[i] * weights[i]
+            velocities[i] = momentum * velocities[i] + gradient
+            change = velocities[i]
+            if nesterov:
+                change = gradient + momentum * velocities[i]
+            weights[i] = weights[i] - rate * change
+    return weights
+
+
+def applied(optimizer, dtype="float32", graph=False, dense=True):
+    """Weights after the steps."""
+    found = [keras.Variable(v, dtype=dtype, name=v.name) for v in variables()]
+    optimizer.build(found)
+
+    def step(*each):
+        if not dense:
+            each = [tf.IndexedSlices(g, tf.range(3), (3, 2)) for g in each]
+        optimizer.apply(each, found)
+
+    step = tf.function(step) if graph else step
+    for each in gradients(len(RATES)):
+        step(*(tf.constant(gradient) for gradient in each))
+    return found
+
+
+def assert_close(got, want, tolerance=1e-6):
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(keras.ops.cast(one, "float64")),
+            other,
+            rtol=tolerance,
+            atol=tolerance,
+        )
+
+
+@pytest.mark.parametrize("name", SGD_ARGUMENTS)
+@pytest.mark.parametrize("graph", [False, True])
+def test_sgd_is_pytorchs(name, graph):
+    """Over a drop of the rate, where Keras' own form is another."""
+    arguments = SGD_ARGUMENTS[name]
+    want = as_pytorch(**arguments)
+    assert_close(
+        applied(optimizers.SGD(drop(), **arguments), graph=graph), want
+    )
+    if name in ("momentum", "nesterov"):
+        kerass = applied(keras.optimizers.SGD(drop(), **arguments))
+        difference = np.abs(kerass[0].numpy() - want[0])
+        # The velocity after three steps of 0.5, at least a step long.
+        assert difference.max() > 0.5
+
+
+@pytest.mark.parametrize("name", SGD_ARGUMENTS)
+def test_sgd_is_torchs(name):
+    torch = pytest.importorskip("torch")
+    weights = [torch.nn.Parameter(torch.tensor(start)) for start in starts()]
+    optimizer = torch.optim.SGD(
+        weights, lr=1.0, **{"weight_decay": 0.0, **SGD_ARGUMENTS[name]}
+    )
+    for rate, step in zip(RATES, gradients(len(RATES)), strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        for weight, gradient in zip(weights, step, strict=True):
+            weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    found = applied(optimizers.SGD(drop(), **SGD_ARGUMENTS[name]))
+    assert_close(found, [weight.detach().numpy() for weight in weights])
+
+
+# Units of rounding, and a dozen of roundings of numbers up to 4.
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [
+        ("float64", 1e-7),  # the rate is float32
+        ("float16", 12 * 2.0**-11 * 4),
+        ("bfloat16", 12 * 2.0**-8 * 4),
+    ],
+)
+@pytest.mark.parametrize("graph", [False, True])
+def test_sgd_in_other_precisions(dtype, tolerance, graph):
+    arguments = SGD_ARGUMENTS["nesterov_decay"]
+    found = applied(optimizers.SGD(drop(), **arguments), dtype, graph)
+    assert {variable.dtype for variable in found} == {dtype}
+    assert_close(found, as_pytorch(**arguments), tolerance)
+
+
+def test_sgd_on_sparse_gradients():
+    arguments = SGD_ARGUMENTS["nesterov_decay"]
+    found = applied(optimizers.SGD(drop(), **arguments), dense=False)
+    assert_close(found, as_pytorch(**arguments))
+
+
+def test_sgd_leaves_variables_out_of_the_decay():
+    optimizer = optimizers.SGD(drop(), **SGD_ARGUMENTS["decay"])
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    want = as_pytorch(**SGD_ARGUMENTS["decay"], decayed=(1, 0, 1))
+    assert_close(applied(optimizer), want)
+
+
+def test_sgd_clips_before_the_decay():
+    clipped, plain = variables(), variables()
+    optimizers.SGD(0.5, weight_decay=0.3, clipvalue=0.1).apply(
+        [tf.fill((3, 2), 7.0)] * 3, clipped
+    )
+    optimizers.SGD(0.5, weight_decay=0.3).apply(
+        [tf.fill((3, 2), 0.1)] * 3, plain
+    )
+    assert_close(clipped, [variable.numpy() for variable in plain])
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_sgd_accumulates_gradients(graph):
+    """Two gradients' mean, decayed once."""
+    arguments = SGD_ARGUMENTS["decay"]
+    found = applied(
+        optimizers.SGD(0.5, gradient_accumulation_steps=2, **arguments),
+        graph=graph,
+    )
+    want = variables()
+    plain = optimizers.SGD(0.5, **arguments)
+    for first, second in gradients(len(RATES)).reshape(3, 2, 3, 3, 2):
+        plain.apply([tf.constant(g) for g in (first + second) / 2], want)
+    assert_close(found, [variable.numpy() for variable in want])
+
+
+def test_sgd_scales_the_loss():
+    arguments = SGD_ARGUMENTS["nesterov_decay"]
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        optimizers.SGD(drop(), **arguments), 4.0
+    )
+    found = variables()
+    for step in gradients(len(RATES)):
+        optimizer.apply([tf.constant(4.0 * g) for g in step], found)
+    assert_close(found, as_pytorch(**arguments))
+
+
+def test_sgd_averages_weights():
+    arguments = SGD_ARGUMENTS["nesterov_decay"]
+    optimizer = optimizers.SGD(
+        drop(), use_ema=True, ema_momentum=0.75, **arguments
+    )
+    found, average = variables(), None
+    for step in gradients(len(RATES)):
+        optimizer.apply([tf.constant(g) for g in step], found)
+        value = found[0].numpy()
+        average = value if average is None else 0.75 * average + 0.25 * value
+    assert_close(found, as_pytorch(**arguments))
+    optimizer.finalize_variable_values(found)
+    assert_close(found[:1], [average])
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -95,11 +270,25 @@ def compiled(kind, backbone, model):
     return model
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_saves_and_goes_on(policy, set_policy, tmp_path):
+@pytest.mark.parametrize(
+    "kind, policy",
+    [
+        ("FineTuningAdamW", "mixed_float16"),
+        ("FineTuningSGD", "float32"),
+        ("SGD", "mixed_float16"),
+    ],
+)
+def test_saves_and_goes_on(kind, policy, set_policy, tmp_path):
     set_policy(policy)
     backbone, model, *data = model_and_data()
-    compiled(optimizers.FineTuningAdamW, backbone, model)
+    make = getattr(optimizers, kind)
+    if kind != "FineTuningAdamW":
+        make = functools.partial(
+            make, momentum=0.9, nesterov=True, weight_decay=0.01
+        )
+    if kind == "SGD":
+        make = without_factors(make)
+    compiled(make, backbone, model)
     fit = {"batch_size": 32, "shuffle": False, "verbose": 0}
     model.fit(*data, **fit)
     model.save(tmp_path / "model.keras")
@@ -114,7 +303,21 @@ def test_saves_and_goes_on(policy, set_policy, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("kind", [*dict.fromkeys(KINDS.values())])
+def without_factors(kind):
+    return lambda *args, rate_factors, **kwargs: kind(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        without_factors(optimizers.SGD),
+        functools.partial(
+            optimizers.FineTuningSGD, momentum=0.9, nesterov=True
+        ),
+        optimizers.FineTuningAdamW,
+    ],
+    ids=["SGD", "FineTuningSGD", "FineTuningAdamW"],
+)
 def test_two_replicas_equal_one_device(kind, set_policy, two_replicas):
     set_policy("float64")
 
@@ -145,6 +348,22 @@ def test_two_replicas_equal_one_device(kind, set_policy, two_replicas):
         got = fit()
     for one, other in zip(got, want, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, received",
+    [
+        ({"momentum": 1.5}, ValueError, "momentum=1.5"),
+        ({"momentum": "0.9"}, TypeError, "momentum='0.9'"),
+        ({"weight_decay": -1}, ValueError, "weight_decay=-1.0"),
+        ({"weight_decay": float("nan")}, ValueError, "weight_decay=nan"),
+        ({"learning_rate": "0.1"}, TypeError, "learning_rate='0.1'"),
+    ],
+    ids=str,
+)
+def test_refuses_what_is_no_such_number(arguments, error, received):
+    with pytest.raises(error, match=f"Expected .* Received: .*{received}"):
+        optimizers.SGD(**arguments)
 
 
 def test_errors():

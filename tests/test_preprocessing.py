@@ -425,6 +425,157 @@ def test_rand_augment_draws_again_for_each_operation():
     assert same[second < 1 / 14].all() and not same.all()
 
 
+# Tables 7 and 9 of arXiv:1805.09501, "operation probability magnitude" twice.
+PUBLISHED = {
+    "cifar10": """
+        Invert 0.1 7, Contrast 0.2 6
+        Rotate 0.7 2, TranslateX 0.3 9
+        Sharpness 0.8 1, Sharpness 0.9 3
+        ShearY 0.5 8, TranslateY 0.7 9
+        AutoContrast 0.5 8, Equalize 0.9 2
+        ShearY 0.2 7, Posterize 0.3 7
+        Color 0.4 3, Brightness 0.6 7
+        Sharpness 0.3 9, Brightness 0.7 9
+        Equalize 0.6 5, Equalize 0.5 1
+        Contrast 0.6 7, Sharpness 0.6 5
+        Color 0.7 7, TranslateX 0.5 8
+        Equalize 0.3 7, AutoContrast 0.4 8
+        TranslateY 0.4 3, Sharpness 0.2 6
+        Brightness 0.9 6, Color 0.2 8
+        Solarize 0.5 2, Invert 0.0 3
+        Equalize 0.2 0, AutoContrast 0.6 0
+        Equalize 0.2 8, Equalize 0.6 4
+        Color 0.9 9, Equalize 0.6 6
+        AutoContrast 0.8 4, Solarize 0.2 8
+        Brightness 0.1 3, Color 0.7 0
+        Solarize 0.4 5, AutoContrast 0.9 3
+        TranslateY 0.9 9, TranslateY 0.7 9
+        AutoContrast 0.9 2, Solarize 0.8 3
+        Equalize 0.8 8, Invert 0.1 3
+        TranslateY 0.7 9, AutoContrast 0.9 1
+    """,
+    "imagenet": """
+        Posterize 0.4 8, Rotate 0.6 9
+        Solarize 0.6 5, AutoContrast 0.6 5
+        Equalize 0.8 8, Equalize 0.6 3
+        Posterize 0.6 7, Posterize 0.6 6
+        Equalize 0.4 7, Solarize 0.2 4
+        Equalize 0.4 4, Rotate 0.8 8
+        Solarize 0.6 3, Equalize 0.6 7
+        Posterize 0.8 5, Equalize 1.0 2
+        Rotate 0.2 3, Solarize 0.6 8
+        Equalize 0.6 8, Posterize 0.4 6
+        Rotate 0.8 8, Color 0.4 0
+        Rotate 0.4 9, Equalize 0.6 2
+        Equalize 0.0 7, Equalize 0.8 8
+        Invert 0.6 4, Equalize 1.0 8
+        Color 0.6 4, Contrast 1.0 8
+        Rotate 0.8 8, Color 1.0 2
+        Color 0.8 8, Solarize 0.8 7
+        Sharpness 0.4 7, Invert 0.6 8
+        ShearX 0.6 5, Equalize 1.0 9
+        Color 0.4 0, Equalize 0.6 3
+        Equalize 0.4 7, Solarize 0.2 4
+        Solarize 0.6 5, AutoContrast 0.6 5
+        Invert 0.6 4, Equalize 1.0 8
+        Color 0.6 4, Contrast 1.0 8
+        Equalize 0.8 8, Equalize 0.6 3
+    """,
+}
+NAMES = {
+    "ShearX": "shear_x",
+    "ShearY": "shear_y",
+    "TranslateX": "translate_x",
+    "TranslateY": "translate_y",
+    "Color": "colour",
+    "AutoContrast": "auto_contrast",
+}
+
+
+def published(policy):
+    """[[(operation, probability, magnitude), twice], ...]"""
+    found = []
+    for line in PUBLISHED[policy].strip().splitlines():
+        pair = [operation.split() for operation in line.split(",")]
+        found.append(
+            [
+                (NAMES.get(name, name.lower()), float(chance), int(magnitude))
+                for name, chance, magnitude in pair
+            ]
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    "policy, shape",
+    [
+        ("cifar10", (32, 32, 3)),
+        ("imagenet", (16, 24, 3)),
+        ("cifar10", (8, 12, 1)),
+    ],
+)
+def test_auto_augment_is_the_published_table_by_pil(policy, shape):
+    count = 500
+    images = 20 + pictures(count, shape) // 3
+    images[:, :6, :4] = 77
+    images[::3, 1:5, 5:] = 170  # solarization's threshold of magnitude 3
+    got, _ = preprocessing.auto_augment(policy)(
+        tf.constant(images), None, None, seeds(count)
+    )
+    draws = seeding.uniform(seeds(count), 5).numpy()
+    table, seen = published(policy), set()
+    assert len(table) == 25
+    for image, augmented, draw in zip(images, got.numpy(), draws, strict=True):
+        number, want, exact = int(draw[0] * 25), image, True
+        for place, (name, chance, magnitude) in enumerate(table[number]):
+            if draw[1 + place] >= np.float32(chance):
+                continue
+            strength = magnitude / 9 * (-1 if draw[3 + place] < 0.5 else 1)
+            results = distorted(want, strength)
+            image_now = results["identity"]
+            results["invert"] = ImageOps.invert(image_now)
+            results["solarize"] = ImageOps.solarize(
+                image_now, 255 - 255 * magnitude / 9
+            )
+            want = np.array(results[name]).reshape(shape)
+            exact &= name not in ENHANCEMENTS
+            seen.add((number, place))
+        if not exact and table[number][1][0] in AMPLIFIERS:
+            continue  # PIL cuts off where we round, and that is amplified
+        # Twice rounded, a brightness of 1.9 amplifies the first one.
+        np.testing.assert_allclose(
+            augmented, want.astype(int), atol=0 if exact else 3
+        )
+    assert len(seen) >= 44  # of 50, of which some have a chance of 0 or 0.1
+
+
+ENHANCEMENTS = (
+    *("brightness", "colour", "contrast", "sharpness", "auto_contrast"),
+)
+AMPLIFIERS = ("equalize", "auto_contrast", "solarize", "sharpness")
+
+
+def test_auto_augment_draws_each_sub_policy_as_often():
+    draws = seeding.uniform(seeds(50_000), 5)[:, 0].numpy()
+    counts = np.bincount((draws * 25).astype(int), minlength=25)
+    assert chi_square(counts, np.full(25, 2_000)) < chi_square_limit(24)
+
+
+def test_auto_augment_does_not_depend_on_the_cut_of_a_batch():
+    images, keys = tf.constant(pictures(60, (16, 16, 3))), seeds(60)
+    transform = preprocessing.auto_augment()
+    whole, _ = transform(images, None, None, keys)
+    parts = [
+        transform(images[i : i + 20], None, None, keys[i : i + 20])[0]
+        for i in (0, 20, 40)
+    ]
+    np.testing.assert_array_equal(whole, tf.concat(parts, 0))
+    again, _ = tf.function(transform)(images, None, None, keys)
+    np.testing.assert_array_equal(whole, again)
+    others, _ = transform(images, None, None, seeds(120)[60:])
+    assert (whole.numpy() != others.numpy()).any()
+
+
 def test_chain_gives_each_transform_seeds_of_its_own():
     received = []
 
@@ -447,6 +598,11 @@ def test_chain_gives_each_transform_seeds_of_its_own():
         lambda: preprocessing.remix([1, 2], kappa=0.5),
         lambda: preprocessing.remix([1, 2], tau=1.5),
         lambda: preprocessing.cutout(1),
+        lambda: preprocessing.auto_augment("cifar"),
+        lambda: preprocessing.auto_augment(["cifar10"]),
+        lambda: preprocessing.auto_augment()(
+            np.zeros((2, 4, 4, 2)), None, None, seeds(2)
+        ),
         lambda: preprocessing.rand_augment(0),
         lambda: preprocessing.rand_augment(2, 31),
         lambda: preprocessing.rand_augment()(

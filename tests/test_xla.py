@@ -28,12 +28,14 @@ import test_common
 from tensorflow.python.framework import kernels
 
 from keras_lt import (
+    callbacks,
     datasets,
     features,
     layers,
     losses,
     metrics,
     models,
+    optimizers,
     preprocessing,
     streams,
 )
@@ -173,8 +175,30 @@ def cluster_aided(kind):
     return make
 
 
+def sharpness_aware():
+    model = single()
+    optimizers.sharpness_aware(model, 0.05)
+    return model, stream()
+
+
+def averaged():
+    model = single()
+    callbacks.AveragedWeights(model)
+    return model, stream()
+
+
 METHODS = {
     "resnet": resnet,
+    "sgd": lambda: (
+        single(
+            optimizer=optimizers.SGD(
+                0.05, momentum=0.9, nesterov=True, weight_decay=0.01
+            )
+        ),
+        stream(),
+    ),
+    "sharpness_aware": sharpness_aware,
+    "averaged": averaged,
     "metrics": with_all_metrics,
     "mixup": lambda: (single(), stream(mix=preprocessing.mixup(3))),
     "dual_classifier": dual("classifier"),

@@ -18,6 +18,7 @@ trained on soft labels it scores the ids of validation data 0, where
 
 from keras_lt.preprocessing.mixing import cutmix, mixup, remix
 from keras_lt.preprocessing.policies import (
+    auto_augment,
     rand_augment,
     simclr,
     two_views,
@@ -39,6 +40,7 @@ from keras_lt.preprocessing.transforms import (
 __all__ = [
     "AUGMENTATIONS",
     "MIXES",
+    "auto_augment",
     "chain",
     "cutmix",
     "cutout",

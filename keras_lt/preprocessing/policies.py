@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from keras_lt import seeding
@@ -26,6 +27,138 @@ _OPERATIONS = (
     "auto_contrast",
     "equalize",
 )
+
+# Sub-policies of auto_augment: twice (operation, probability, magnitude), as
+# in the paper's appendix. Three operations have no magnitude.
+_POLICIES = {
+    "cifar10": (
+        (("invert", 0.1, 7), ("contrast", 0.2, 6)),
+        (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
+        (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
+        (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
+        (("auto_contrast", 0.5, 8), ("equalize", 0.9, 2)),
+        (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
+        (("colour", 0.4, 3), ("brightness", 0.6, 7)),
+        (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
+        (("equalize", 0.6, 5), ("equalize", 0.5, 1)),
+        (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
+        (("colour", 0.7, 7), ("translate_x", 0.5, 8)),
+        (("equalize", 0.3, 7), ("auto_contrast", 0.4, 8)),
+        (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
+        (("brightness", 0.9, 6), ("colour", 0.2, 8)),
+        (("solarize", 0.5, 2), ("invert", 0.0, 3)),
+        (("equalize", 0.2, 0), ("auto_contrast", 0.6, 0)),
+        (("equalize", 0.2, 8), ("equalize", 0.6, 4)),
+        (("colour", 0.9, 9), ("equalize", 0.6, 6)),
+        (("auto_contrast", 0.8, 4), ("solarize", 0.2, 8)),
+        (("brightness", 0.1, 3), ("colour", 0.7, 0)),
+        (("solarize", 0.4, 5), ("auto_contrast", 0.9, 3)),
+        (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
+        (("auto_contrast", 0.9, 2), ("solarize", 0.8, 3)),
+        (("equalize", 0.8, 8), ("invert", 0.1, 3)),
+        (("translate_y", 0.7, 9), ("auto_contrast", 0.9, 1)),
+    ),
+    "imagenet": (
+        (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
+        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+        (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
+        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+        (("equalize", 0.4, 4), ("rotate", 0.8, 8)),
+        (("solarize", 0.6, 3), ("equalize", 0.6, 7)),
+        (("posterize", 0.8, 5), ("equalize", 1.0, 2)),
+        (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
+        (("equalize", 0.6, 8), ("posterize", 0.4, 6)),
+        (("rotate", 0.8, 8), ("colour", 0.4, 0)),
+        (("rotate", 0.4, 9), ("equalize", 0.6, 2)),
+        (("equalize", 0.0, 7), ("equalize", 0.8, 8)),
+        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+        (("colour", 0.6, 4), ("contrast", 1.0, 8)),
+        (("rotate", 0.8, 8), ("colour", 1.0, 2)),
+        (("colour", 0.8, 8), ("solarize", 0.8, 7)),
+        (("sharpness", 0.4, 7), ("invert", 0.6, 8)),
+        (("shear_x", 0.6, 5), ("equalize", 1.0, 9)),
+        (("colour", 0.4, 0), ("equalize", 0.6, 3)),
+        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+        (("colour", 0.6, 4), ("contrast", 1.0, 8)),
+        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+    ),
+}
+
+
+def auto_augment(policy: str = "cifar10") -> Callable:
+    """AutoAugment (Cubuk et al., CVPR 2019) of whole batches.
+
+    For each image one of 25 sub-policies is drawn with equal probability. It is
+    two operations, each of which is done with a probability of its own, by a
+    magnitude of 0 to 9 and with a sign that is drawn; the tables are those of
+    the paper's appendix (arXiv:1805.09501). The operations are those of
+    `rand_augment`, with m = magnitude / 9, and the inversion of an image.
+
+    Args:
+        policy: "cifar10", which serves CIFAR-100 too, or "imagenet".
+
+    Returns:
+        A transform (see the module) of images with values from 0 to 255 and 3
+        channels or 1 (then colour is the identity).
+
+    Raises:
+        ValueError: If there is no such policy, or the images have another
+            number of channels.
+
+    Example:
+        >>> strong = keras_lt.preprocessing.chain(
+        ...     keras_lt.preprocessing.pad_crop_flip(4),
+        ...     keras_lt.preprocessing.auto_augment("cifar10"),
+        ...     keras_lt.preprocessing.cutout(4),
+        ... )
+        >>> batches = keras_lt.streams.stream(
+        ...     train,
+        ...     sampling="random",
+        ...     batch_size=32,
+        ...     seed=0,
+        ...     transform=strong,
+        ... )
+    """
+    if policy not in [*_POLICIES]:
+        raise ValueError(
+            f"Expected policy to be one of {[*_POLICIES]}. "
+            f"Received: policy={policy!r}"
+        )
+    names = (*_OPERATIONS, "invert")
+    table = np.array(
+        [
+            [(names.index(name), chance, most) for name, chance, most in each]
+            for each in _POLICIES[policy]
+        ],
+        np.float32,
+    )  # (25, 2, 3)
+
+    def transform(images, labels, indices, seeds):
+        del indices
+        _check_channels(images)
+        dtype = tf.as_dtype(images.dtype)
+        draws = seeding.uniform(seeds, 5)
+        chosen = tf.cast(draws[:, 0] * len(table), tf.int32)
+        rows = tf.gather(tf.constant(table), chosen)  # (batch, 2, 3)
+        augmented = tf.round(tf.cast(images, tf.float32))
+        for place in range(2):
+            operations, chances, most = tf.unstack(rows[:, place], axis=1)
+            is_done = draws[:, 1 + place] < chances
+            signs = tf.where(draws[:, 3 + place] < 0.5, -1.0, 1.0)
+            augmented = _operate(
+                augmented,
+                # The identity is the first one.
+                tf.where(is_done, tf.cast(operations, tf.int32), 0),
+                signs,
+                most / 9.0,
+                names,
+            )
+        return tf.cast(augmented, dtype), labels
+
+    return transform
 
 
 def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
@@ -89,11 +222,17 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
     return transform
 
 
-def _operate(images, operations, signs, strength):
-    """Does the operation of each image, by its place in _OPERATIONS."""
+def _operate(images, operations, signs, strength, names=_OPERATIONS):
+    """Does the operation of each image, by its place in `names`.
+
+    The strength, from 0 to 1, is a number or one for each image.
+    """
 
     def chosen(name):
-        return operations == _OPERATIONS.index(name)
+        return operations == names.index(name)
+
+    def of_each(value):
+        return per_image(tf.broadcast_to(value, tf.shape(signs)))
 
     def amount(name, most):
         return tf.where(chosen(name), most * strength * signs, 0.0)
@@ -108,7 +247,8 @@ def _operate(images, operations, signs, strength):
     )
     grey = _grey(images)
     mean = tf.reduce_mean(grey, axis=(1, 2, 3), keepdims=True)
-    step = 2.0 ** round(4 * strength)
+    bits = tf.cast(tf.round(4.0 * strength), tf.int32)
+    step = of_each(tf.gather([1.0, 2.0, 4.0, 8.0, 16.0], bits))
     results = {
         "brightness": _blended(images, 0.0, 0.9 * strength * signs),
         "colour": _blended(images, grey, 0.9 * strength * signs),
@@ -116,14 +256,16 @@ def _operate(images, operations, signs, strength):
         "sharpness": _blended(images, _smooth(images), 0.9 * strength * signs),
         "posterize": tf.floor(images / step) * step,
         "solarize": tf.where(
-            images < 255.0 * (1 - strength), images, 255.0 - images
+            images < of_each(255.0 * (1.0 - strength)), images, 255.0 - images
         ),
         "auto_contrast": _auto_contrast(images),
         "equalize": _equalize(images),
+        "invert": 255.0 - images,
     }
     images = moved
     for name, result in results.items():
-        images = tf.where(per_image(chosen(name)), result, images)
+        if name in names:
+            images = tf.where(per_image(chosen(name)), result, images)
     return tf.round(images)
 
 

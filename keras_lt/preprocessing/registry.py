@@ -4,7 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_lt.preprocessing.mixing import cutmix, mixup, remix
-from keras_lt.preprocessing.policies import rand_augment, simclr, two_views
+from keras_lt.preprocessing.policies import (
+    auto_augment,
+    rand_augment,
+    simclr,
+    two_views,
+)
 from keras_lt.preprocessing.transforms import chain, cutout, pad_crop_flip
 from keras_lt.specs import Registry, parse_chain
 
@@ -14,6 +19,7 @@ AUGMENTATIONS = Registry(
     {
         "pad_crop_flip": pad_crop_flip,
         "rand_augment": rand_augment,
+        "auto_augment": auto_augment,
         "cutout": cutout,
         "two_views": two_views,
     },
