@@ -119,7 +119,10 @@ def bootstrap(
     the lowest recall are drawn too high and too low.
 
     A class with one image does not vary, nor do classes with no or with only
-    right answers: of these `wilson` tells more.
+    right answers: of these `wilson` tells more. With fewer than some 20 images
+    per class the intervals of the geometric and the harmonic mean and of the
+    lowest recalls are too narrow: at 6 images, 80 % of them held the truth in
+    a simulation.
 
     Args:
         predictions: What is scored.
