@@ -644,20 +644,11 @@ def evaluate(
     class_counts = validate_class_counts(class_counts)
     groups = shot_groups(class_counts, many=many, few=few)
     num_classes = len(class_counts)
-    logits, labels = np.asarray(logits), np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+    logits = np.asarray(logits)
+    predicted, labels = check_scored(logits, labels, num_classes)
     ece = None
-    if logits.ndim == 1 and logits.dtype.kind in "iu":
-        predicted = logits
-        _check_predicted(predicted, num_classes)
-        _check_labels(labels, len(predicted), num_classes)
-    else:
-        _check_logits(logits, num_classes)
-        _check_labels(labels, len(logits), num_classes)
-        predicted = logits.argmax(axis=1)
+    if logits.ndim == 2:
         ece = _calibration_error(logits, labels)
-    predicted, labels = predicted.astype(np.int64), labels.astype(np.int64)
     totals = np.bincount(labels, minlength=num_classes)
     hits = np.bincount(labels[predicted == labels], minlength=num_classes)
     present = totals > 0
@@ -685,6 +676,39 @@ def evaluate(
         "confusion": confusion,
         "num_images": len(labels),
     }
+
+
+def check_scored(
+    logits: np.ndarray, labels: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checks what a model gave for labelled images.
+
+    Args:
+        logits: As `evaluate` takes them.
+        labels: As `evaluate` takes them.
+        num_classes: C.
+
+    Returns:
+        Predicted class ids, -1 for none, and labels, int64 (N,) both.
+
+    Raises:
+        ValueError: As `evaluate`.
+
+    Example:
+        >>> keras_lt.metrics.check_scored([[2.0, 0.0], [0.0, 2.0]], [1, 1], 2)
+        (array([0, 1]), array([1, 1]))
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    predicted = logits
+    if logits.ndim == 1 and logits.dtype.kind in "iu":
+        _check_predicted(predicted, num_classes)
+    else:
+        _check_logits(logits, num_classes)
+        predicted = logits.argmax(axis=1)
+    _check_labels(labels, len(logits), num_classes)
+    return predicted.astype(np.int64), labels.astype(np.int64)
 
 
 def _check_logits(logits: np.ndarray, num_classes: int) -> None:

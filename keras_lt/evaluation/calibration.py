@@ -1,0 +1,344 @@
+"""Whether probabilities mean what they say, and how to make them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+
+from keras_lt.arguments import integer
+from keras_lt.evaluation.predictions import (
+    Predictions,
+    need_logits,
+    over_chunks,
+)
+
+BINS = 15
+TEMPERATURES = 1e-2, 1e2
+
+
+class Scaling(NamedTuple):
+    """Logits as `scale * logits + bias`, whose softmax is calibrated.
+
+    Args:
+        scale: A number, or one per class (C,).
+        bias: A number, or one per class (C,).
+
+    Example:
+        >>> keras_lt.evaluation.Scaling(scale=0.5).bias
+        0.0
+    """
+
+    scale: float | np.ndarray = 1.0
+    bias: float | np.ndarray = 0.0
+
+
+class ImageScores(NamedTuple):
+    """What calibration errors are made of, by image.
+
+    Args:
+        confidence: Probability of the predicted class (N,).
+        hits: Whether the predicted class is right (N,).
+        nll: Negative log-likelihood of the true class (N,).
+        brier: Squared distance of the probabilities and the label (N,).
+        excess: Sparse (N, C * bins): probabilities above 1 / bins in the bin
+            of their class, with those of the true class 1 less.
+        low: Weighted sums (D, C) of the probabilities up to 1 / bins.
+    """
+
+    confidence: np.ndarray
+    hits: np.ndarray
+    nll: np.ndarray
+    brier: np.ndarray
+    excess: scipy.sparse.csr_matrix | None = None
+    low: np.ndarray | float = 0.0
+
+
+def image_scores(
+    predictions: Predictions,
+    scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
+    weights: np.ndarray | None = None,
+    bins: int = BINS,
+) -> ImageScores:
+    """Softmax once, and keeps of it what calibration errors need.
+
+    Args:
+        predictions: What has logits.
+        scaling: What is made of the logits before.
+        weights: (D, N), of images, for class-wise errors; None is without.
+        bins: Bins of class-wise errors.
+    """
+    logits = need_logits(predictions, "calibration")
+
+    def work(logits, labels, weights=None):
+        z = logits.astype(np.float64) * scaling.scale + scaling.bias
+        z -= z.max(1, keepdims=True)
+        rows = np.arange(len(z))
+        true = z[rows, labels]
+        hits = z.argmax(1) == labels
+        np.exp(z, out=z)
+        sums = z.sum(1)
+        z /= sums[:, None]
+        own = z[rows, labels]
+        brier = np.einsum("nc,nc->n", z, z) - 2 * own + 1
+        part = [z.max(1), hits, np.log(sums) - true, brier]
+        if weights is None:
+            return part
+        # Nearly all of many classes' probabilities are in the first bin.
+        places = np.flatnonzero(z > 1 / bins)
+        row, column = np.divmod(places, z.shape[1])
+        high = z.ravel()[places]
+        z.ravel()[places] = 0
+        cells = np.concatenate(
+            [
+                column * bins + _bins(high, bins),
+                labels * bins + _bins(own, bins),
+            ]
+        )
+        values = np.concatenate([high, -np.ones(len(rows))])
+        shape = len(rows), z.shape[1] * bins
+        excess = scipy.sparse.csr_matrix(
+            (values, (np.concatenate([row, rows]), cells)), shape
+        )
+        return [*part, excess, weights.T @ z]
+
+    others = [predictions.labels]
+    if weights is not None:
+        others.append(weights.T)
+        low = np.zeros((len(weights), logits.shape[1]))
+    parts = []
+    for part in over_chunks(work, logits, *others):
+        if weights is not None:
+            low += part.pop()
+        parts.append(part)
+    columns = [*zip(*parts, strict=True)]
+    found = [np.concatenate(column) for column in columns[:4]]
+    if weights is None:
+        return ImageScores(*found)
+    return ImageScores(*found, scipy.sparse.vstack(columns[4], "csr"), low)
+
+
+def calibration(
+    predictions: Predictions,
+    scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
+    bins: int = BINS,
+) -> dict[str, float]:
+    """Errors of the probabilities, the softmax of the logits.
+
+    - `ece`: `sum_m |B_m| / N * |accuracy(B_m) - confidence(B_m)|`, B_m the
+      images whose predicted class has a probability in ((m - 1) / M, m / M]
+      (Guo et al., ICML 2017, equation 3);
+    - `ece_equal_mass`: the same with bins of equally many images (Nixon et
+      al., CVPR workshops 2019);
+    - `classwise_ece`: mean over classes c of `sum_m |B_cm| / N * |share of
+      class c in B_cm - mean of p_c in B_cm|`, B_cm the images with p_c in the
+      m-th bin (Kull et al., NeurIPS 2019);
+    - `brier`: mean over images of `sum_c (p_c - [c is true]) ** 2`, 0 to 2
+      (Brier, 1950);
+    - `nll`: mean over images of `-log p` of the true class.
+
+    Args:
+        predictions: What has logits.
+        scaling: What is made of the logits before.
+        bins: M.
+
+    Returns:
+        The errors by name.
+
+    Raises:
+        ValueError: If there are no logits, or no bins.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     np.log([[0.75, 0.25], [0.75, 0.25]]), [0, 1], [500, 5]
+        ... )
+        >>> errors = keras_lt.evaluation.calibration(predictions)
+        >>> round(errors["ece"], 3), round(errors["brier"], 3)
+        (0.25, 0.625)
+    """
+    bins = integer("bins", bins, 1)
+    weights = np.ones((1, len(predictions)))
+    images = image_scores(predictions, scaling, weights, bins)
+    found = errors(images, weights, bins)
+    found["classwise_ece"] = classwise_error(images, weights)
+    return {name: float(value[0]) for name, value in found.items()}
+
+
+def image_errors(
+    predictions: Predictions, scaling: Scaling
+) -> dict[str, float]:
+    """What `calibration` gives but for the class-wise error, sooner."""
+    images = image_scores(predictions, scaling)
+    found = errors(images, np.ones((1, len(predictions))))
+    return {name: float(value[0]) for name, value in found.items()}
+
+
+def errors(
+    images: ImageScores, weights: np.ndarray, bins: int = BINS
+) -> dict[str, np.ndarray]:
+    """Calibration errors (D,) of images that have weights (D, N)."""
+    size = weights.sum(1)
+    gap = images.hits - images.confidence
+    width = _bins(images.confidence, bins)
+    order = np.argsort(images.confidence, kind="stable")
+    mass = np.empty(len(gap), np.int64)
+    mass[order] = np.arange(len(gap)) * bins // len(gap)
+
+    def binned(places):
+        gaps = scipy.sparse.csr_matrix(
+            (gap, (places, np.arange(len(gap)))), (bins, len(gap))
+        )
+        return np.abs(gaps @ weights.T).sum(0) / size
+
+    return {
+        "ece": binned(width),
+        "ece_equal_mass": binned(mass),
+        "brier": weights @ images.brier / size,
+        "nll": weights @ images.nll / size,
+    }
+
+
+def classwise_error(images: ImageScores, weights: np.ndarray) -> np.ndarray:
+    """The class-wise errors (D,) of images scored with weights (D, N)."""
+    draws, classes = images.low.shape
+    sums = (images.excess.T @ weights.T).T.reshape(draws, classes, -1)
+    sums[:, :, 0] += images.low
+    return np.abs(sums).sum((1, 2)) / weights.sum(1) / classes
+
+
+def _bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    places = np.ceil(probabilities * bins).astype(np.int64) - 1
+    return np.clip(places, 0, bins - 1)
+
+
+def fit_temperature(holdout: Predictions) -> float:
+    """The temperature T that calibrates logits best, as `logits / T`.
+
+    It minimizes the negative log-likelihood of the hold-out (Guo et al., ICML
+    2017, section 4.2). Predicted classes stay as they are. T is right for
+    images whose classes are as frequent as those of the hold-out.
+
+    Args:
+        holdout: Logits of images that the model was not trained on.
+
+    Returns:
+        T, from 0.01 (a hold-out without a mistake asks for 0) to 100 (logits
+        that say nothing).
+
+    Raises:
+        ValueError: If there are no logits.
+
+    Example:
+        >>> held_out = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0]] * 4, [0, 0, 0, 1], [500, 5]
+        ... )
+        >>> round(keras_lt.evaluation.fit_temperature(held_out), 3)
+        1.82
+    """
+    logits = need_logits(holdout, "a temperature")
+
+    def slope(log_scale):
+        scale = np.exp(log_scale)
+
+        def work(logits, labels):
+            z = logits.astype(np.float64)
+            z -= z.max(1, keepdims=True)
+            true = z[np.arange(len(z)), labels].sum()
+            shares = np.exp(scale * z)
+            means = np.einsum("nc,nc->n", shares, z) / shares.sum(1)
+            return means.sum() - true
+
+        return sum(over_chunks(work, logits, holdout.labels))
+
+    # The loss is convex in 1 / T: its slope grows.
+    low, high = TEMPERATURES
+    least, most = -np.log(high), -np.log(low)
+    if slope(least) >= 0:
+        return high
+    if slope(most) <= 0:
+        return low
+    return float(np.exp(-scipy.optimize.brentq(slope, least, most, xtol=1e-7)))
+
+
+def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
+    """A scale and a bias per class that calibrate logits best.
+
+    `softmax(a * logits + b)`, a and b (C,), with the lowest negative
+    log-likelihood of the hold-out (Guo et al., ICML 2017, section 4.2), by
+    L-BFGS from the temperature. Predicted classes may change: b also holds
+    how frequent classes are in the hold-out. A class without an image there
+    keeps the scale of the temperature and has no bias.
+
+    Args:
+        holdout: Logits of images that the model was not trained on.
+        iterations: Of L-BFGS, at most.
+
+    Returns:
+        Scale and bias, for `calibration` and the like.
+
+    Raises:
+        ValueError: If there are no logits.
+
+    Example:
+        >>> held_out = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0]] * 4, [0, 0, 0, 1], [500, 5]
+        ... )
+        >>> scaling = keras_lt.evaluation.fit_vector_scaling(held_out)
+        >>> errors = keras_lt.evaluation.calibration(held_out, scaling)
+        >>> round(errors["ece"], 3)
+        0.0
+    """
+    logits = need_logits(holdout, "vector scaling")
+    iterations = integer("iterations", iterations, 1)
+    size = holdout.num_classes
+    present = holdout.totals > 0
+
+    def loss(parameters):
+        scale, bias = parameters.reshape(2, size)
+
+        def work(logits, labels):
+            z = logits.astype(np.float64)
+            shares = z * scale + bias
+            shares -= shares.max(1, keepdims=True)
+            rows = np.arange(len(z))
+            true = shares[rows, labels].sum()
+            np.exp(shares, out=shares)
+            sums = shares.sum(1)
+            shares /= sums[:, None]
+            shares[rows, labels] -= 1
+            slopes = [np.einsum("nc,nc->c", shares, z), shares.sum(0)]
+            return np.log(sums).sum() - true, np.stack(slopes)
+
+        values, slopes = zip(
+            *over_chunks(work, logits, holdout.labels), strict=True
+        )
+        slope = np.where(present, sum(slopes), 0).ravel()
+        return sum(values) / len(logits), slope / len(logits)
+
+    start = np.zeros((2, size))
+    start[0] = 1 / fit_temperature(holdout)
+    found = scipy.optimize.minimize(
+        loss,
+        start.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations},
+    )
+    return Scaling(*found.x.reshape(2, size))
+
+
+def kind_of_holdout(totals: Sequence[int]) -> str:
+    """Says whether a hold-out is `"balanced"` or `"long-tailed"`.
+
+    It is balanced if its largest class has at most twice the images of its
+    smallest: what is fitted on it holds for classes of such frequencies.
+
+    Args:
+        totals: Images per class of the hold-out (C,).
+
+    Example:
+        >>> keras_lt.evaluation.kind_of_holdout([50, 40])
+        'balanced'
+    """
+    return "balanced" if max(totals) <= 2 * min(totals) else "long-tailed"

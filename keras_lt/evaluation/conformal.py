@@ -1,0 +1,180 @@
+"""Sets of classes that hold the true one: split conformal prediction."""
+
+import math
+
+import numpy as np
+
+from keras_lt.counts import log_prior
+from keras_lt.evaluation.calibration import Scaling, image_scores
+from keras_lt.evaluation.intervals import check_level
+from keras_lt.evaluation.predictions import (
+    Predictions,
+    need_logits,
+    over_chunks,
+)
+from keras_lt.metrics import GROUPS
+
+METHODS = ("marginal", "class_conditional", "prior_adjusted")
+
+
+def conformal_thresholds(
+    holdout: Predictions,
+    method: str = "marginal",
+    coverage: float = 0.9,
+    scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
+) -> np.ndarray:
+    """Thresholds t such that `{c: p_c >= t_c}` holds the true class.
+
+    p is the softmax of the logits. On images drawn as those of the hold-out
+    the share of the sets that hold their class is at least `coverage`, and at
+    most 1 / (n + 1) above it where no two scores are equal, n images:
+
+    - `"marginal"`: over all images, with one threshold (Sadinle et al., JASA
+      2019);
+    - `"class_conditional"`: over the images of each class, with its own
+      threshold (Vovk, 2012). Below `coverage / (1 - coverage)` images of a
+      class it is in every set;
+    - `"prior_adjusted"`: over all images, by p_c / prior_c, the prior from the
+      `class_counts`, which makes sets of a size that hold most classes best
+      (Ding et al., ICLR 2026, arXiv:2507.06867): macro coverage is higher.
+
+    A threshold is the k-th lowest score of a true class, k = (n + 1) * (1 -
+    coverage) rounded down, and 0 where k is.
+
+    Args:
+        holdout: Logits of images that the model was not trained on.
+        method: One of the three.
+        coverage: Share of the sets that hold the true class.
+        scaling: What is made of the logits before.
+
+    Returns:
+        t, float64 (C,).
+
+    Raises:
+        ValueError: If there are no logits, or an argument is none of these.
+
+    Example:
+        >>> held_out = keras_lt.evaluation.Predictions(
+        ...     np.log([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), [0, 0, 1], [9, 9]
+        ... )
+        >>> keras_lt.evaluation.conformal_thresholds(
+        ...     held_out, coverage=0.75
+        ... ).round(3)
+        array([0.7, 0.7])
+    """
+    if method not in METHODS:
+        raise ValueError(
+            f"Expected method to be one of {METHODS}. "
+            f"Received: method={method!r}"
+        )
+    check_level(coverage, "coverage")
+    true = np.exp(-image_scores(holdout, scaling).nll)
+    size = holdout.num_classes
+    if method == "class_conditional":
+        groups = np.split(
+            true[np.argsort(holdout.labels, kind="stable")],
+            np.cumsum(holdout.totals)[:-1],
+        )
+        return np.array([_quantile(own, coverage) for own in groups])
+    prior = np.ones(size)
+    if method == "prior_adjusted":
+        prior = np.exp(log_prior(holdout.class_counts))
+        prior /= prior.sum()
+    return prior * _quantile(true / prior[holdout.labels], coverage)
+
+
+def _quantile(true: np.ndarray, coverage: float) -> float:
+    # Rounded first: 10 * (1 - 0.9) is a little below 1.
+    rank = math.floor(round((len(true) + 1) * (1 - coverage), 9))
+    return float(np.partition(true, rank - 1)[rank - 1]) if rank else 0.0
+
+
+def conformal_sets(
+    logits: np.ndarray,
+    thresholds: np.ndarray,
+    scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
+) -> np.ndarray:
+    """The sets of classes, as booleans (N, C).
+
+    Args:
+        logits: (N, C).
+        thresholds: What `conformal_thresholds` gave (C,).
+        scaling: What was made of the logits before.
+
+    Returns:
+        Whether a class is in the set of an image. A set may be empty: no class
+        is as probable as those of the hold-out were.
+
+    Example:
+        >>> keras_lt.evaluation.conformal_sets(
+        ...     np.log([[0.6, 0.4], [0.9, 0.1]]), np.array([0.3, 0.3])
+        ... )
+        array([[ True,  True],
+               [ True, False]])
+    """
+    z = np.asarray(logits).astype(np.float64) * scaling.scale + scaling.bias
+    z -= z.max(1, keepdims=True)
+    np.exp(z, out=z)
+    z /= z.sum(1, keepdims=True)
+    # The last bits of a probability depend on the order of its sums.
+    return z >= np.asarray(thresholds) * (1 - 1e-12)
+
+
+def score_sets(
+    predictions: Predictions,
+    thresholds: np.ndarray,
+    scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
+) -> dict[str, float | dict | None]:
+    """How often sets hold the true class, and how large they are.
+
+    Args:
+        predictions: Logits and labels of images that thresholds are not from.
+        thresholds: What `conformal_thresholds` gave (C,).
+        scaling: What was made of the logits before.
+
+    Returns:
+        `coverage`, the share of the sets that hold the class;
+        `macro_coverage`, the mean of these shares over classes;
+        `lowest_coverage`, the lowest of them; `size`, classes in a set on
+        average, and `empty`, the share of sets with none; `group_coverage` and
+        `group_size`, the means over the images of each shot group.
+
+    Raises:
+        ValueError: If there are no logits.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     np.log([[0.6, 0.4], [0.9, 0.1]]), [1, 0], [500, 5]
+        ... )
+        >>> found = keras_lt.evaluation.score_sets(predictions, [0.3, 0.3])
+        >>> found["coverage"], found["size"]
+        (1.0, 1.5)
+    """
+    logits = need_logits(predictions, "sets")
+
+    def work(logits, labels):
+        sets = conformal_sets(logits, thresholds, scaling)
+        return sets[np.arange(len(sets)), labels], sets.sum(1)
+
+    parts = zip(*over_chunks(work, logits, predictions.labels), strict=True)
+    held, sizes = map(np.concatenate, parts)
+    labels, totals = predictions.labels, predictions.totals
+    present = totals > 0
+    by_class = np.bincount(labels, held, len(totals))[present] / totals[present]
+
+    def by_group(values):
+        masks = {name: predictions.groups[name][labels] for name in GROUPS}
+        return {
+            name: float(values[mask].mean()) if mask.any() else None
+            for name, mask in masks.items()
+        }
+
+    return {
+        "coverage": float(held.mean()),
+        "macro_coverage": float(by_class.mean()),
+        "lowest_coverage": float(by_class.min()),
+        "size": float(sizes.mean()),
+        "empty": float((sizes == 0).mean()),
+        "group_coverage": by_group(held),
+        "group_size": by_group(sizes),
+    }

@@ -1,0 +1,183 @@
+"""Files of logits or predicted classes, of any framework."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_lt.evaluation.predictions import Predictions
+from keras_lt.messages import brief
+
+_KEYS = ("logits", "predictions", "labels", "class_counts")
+_HOLDOUT = ("holdout_logits", "holdout_labels")
+
+
+class Scored(NamedTuple):
+    """What a file holds: answers for a test set, and for a hold-out or None.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0]], [0], [500, 5]
+        ... )
+        >>> keras_lt.evaluation.Scored(predictions).holdout is None
+        True
+    """
+
+    test: Predictions
+    holdout: Predictions | None = None
+
+
+def read(
+    path: str | os.PathLike,
+    class_counts: Sequence[int] | None = None,
+    many: int = 100,
+    few: int = 20,
+) -> Scored:
+    """Reads logits or predicted classes, and labels.
+
+    A `.npz` file has the arrays `logits` (N, C) or `predictions` (N,), with -1
+    for refused, `labels` (N,), `class_counts` (C,), and may have
+    `holdout_logits` and `holdout_labels`. A `.csv` file has a header and the
+    column `label` and either `prediction` or one column of logits per class,
+    in the order of the label ids.
+
+    Args:
+        path: The file.
+        class_counts: Training images per class, in place of those of the file.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Returns:
+        The test set's, and the hold-out's or None.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it holds something else, or as `Predictions`.
+
+    Example:
+        >>> np.savez(
+        ...     "ce.npz",
+        ...     logits=[[2.0, 0.0], [2.0, 0.0]],
+        ...     labels=[0, 1],
+        ...     class_counts=[500, 5],
+        ... )
+        >>> keras_lt.evaluation.read("ce.npz").test.totals
+        array([1, 1])
+    """
+    path = Path(path)
+    readers = {".npz": _read_npz, ".csv": _read_csv}
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"Expected a file that ends in .npz or .csv. Received: {path}"
+        )
+    try:
+        arrays = readers[path.suffix.lower()](path)
+        if class_counts is not None:
+            arrays["class_counts"] = class_counts
+        _check_keys(arrays)
+        outputs = arrays.get("predictions", arrays.get("logits"))
+        counts = arrays["class_counts"]
+        test = Predictions(outputs, arrays["labels"], counts, many, few)
+        holdout = None
+        if "holdout_logits" in arrays:
+            try:
+                holdout = Predictions(
+                    *(arrays[name] for name in _HOLDOUT), counts, many, few
+                )
+                if holdout.logits is None:
+                    raise ValueError(
+                        "Expected logits (N, C). Received: predicted classes"
+                    )
+            except ValueError as error:
+                raise ValueError(f"Of the hold-out: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Scored(test, holdout)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
+            return {
+                name: arrays[name]
+                for name in (*_KEYS, *_HOLDOUT)
+                if name in arrays
+            }
+    except MemoryError:
+        raise
+    except Exception as error:  # zip files and NumPy raise all kinds
+        if getattr(error, "filename", None) is not None:  # can't be opened
+            raise
+        raise ValueError(
+            f"Expected an .npz file of numpy.savez. Received: {error}"
+        ) from error
+
+
+def _read_csv(path: Path) -> dict[str, np.ndarray]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        header = [name.strip() for name in next(rows, [])]
+        others = [name for name in header if name != "label"]
+        if header.count("label") != 1 or not others:
+            raise ValueError(
+                "Expected a header with the column label, and prediction or "
+                f"one column of logits per class. Received: {brief(header)}"
+            )
+        place = header.index("label")
+        kind = int if others == ["prediction"] else float
+        labels, outputs = [], []
+        for row in rows:
+            if not row:
+                continue
+            try:
+                if len(row) != len(header):
+                    raise ValueError
+                labels.append(int(row[place]))
+                cells = row[:place] + row[place + 1 :]
+                outputs.append([kind(cell) for cell in cells])
+            except ValueError:
+                raise ValueError(
+                    f"Expected a label, an integer, and {len(others)} numbers "
+                    "more, integers if they are predictions. Received: line "
+                    f"{rows.line_num}: {brief(row)}"
+                ) from None
+    labels = np.array(labels, np.int64)
+    if kind is int:
+        outputs = np.array(outputs, np.int64).reshape(-1)
+        return {"predictions": outputs, "labels": labels}
+    outputs = np.array(outputs, np.float64).reshape(-1, len(others))
+    return {"logits": outputs, "labels": labels}
+
+
+def _check_keys(arrays: dict) -> None:
+    found = brief([*arrays])
+    if ("logits" in arrays) == ("predictions" in arrays):
+        raise ValueError(
+            "Expected either logits (N, C) or predictions (N,). "
+            f"Received: {found}"
+        )
+    for name in ("labels", "class_counts"):
+        if name not in arrays:
+            raise ValueError(f"Expected {name}. Received: {found} without them")
+    if len({*_HOLDOUT} & {*arrays}) == 1:
+        raise ValueError(
+            f"Expected both of {' and '.join(_HOLDOUT)}. Received: {found}"
+        )
+    for name, rank in (("logits", 2), ("predictions", 1)):
+        if name in arrays and arrays[name].ndim != rank:
+            shape = "(N, C)" if rank == 2 else "(N,)"
+            raise ValueError(
+                f"Expected {name} of shape {shape}. "
+                f"Received: {name}.shape={arrays[name].shape}"
+            )
+    predicted = arrays.get("predictions")
+    if predicted is not None and predicted.dtype.kind not in "iu":
+        raise ValueError(
+            "Expected predictions that are class ids, integers. "
+            f"Received: predictions.dtype={predicted.dtype}"
+        )

@@ -1,0 +1,113 @@
+"""What a model gave for labelled images: checked once, scored many times."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.metrics import check_scored
+
+_ELEMENTS = 1 << 19  # logits in a chunk: what is made of them stays in caches
+
+
+class Predictions:
+    """Logits or predicted classes of labelled images, checked.
+
+    Args:
+        outputs: Logits (N, C), kept as they are, or predicted class ids,
+            integers (N,), with -1 where a model refused to answer: a miss.
+        labels: Class ids (N,) or (N, 1).
+        class_counts: Training images per class, integers (C,).
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Attributes:
+        logits: (N, C), None where there are only predicted classes.
+        predicted: Predicted class ids, int64 (N,).
+        labels: int64 (N,).
+        class_counts: int64 (C,).
+        totals: Images of each class among these, int64 (C,).
+        groups: Masks (C,) of the shot groups (`keras_lt.counts.shot_groups`).
+
+    Raises:
+        TypeError: As `keras_lt.counts.validate_class_counts`.
+        ValueError: On logits that are not finite, shapes that do not agree,
+            labels or predicted ids out of range, or bad class counts.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0], [2.0, 0.0]], labels=[0, 1], class_counts=[500, 5]
+        ... )
+        >>> predictions.predicted
+        array([0, 0])
+    """
+
+    def __init__(
+        self,
+        outputs: np.ndarray,
+        labels: np.ndarray,
+        class_counts: Sequence[int],
+        many: int = 100,
+        few: int = 20,
+    ):
+        outputs = np.asarray(outputs)
+        self.class_counts = validate_class_counts(class_counts)
+        self.groups = shot_groups(self.class_counts, many=many, few=few)
+        self.predicted, self.labels = check_scored(
+            outputs, labels, self.num_classes
+        )
+        self.logits = outputs if outputs.ndim == 2 else None
+        self.totals = np.bincount(self.labels, minlength=self.num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_counts)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def need_logits(predictions: Predictions, what: str) -> np.ndarray:
+    """The logits, or an error that says what they are needed for.
+
+    Raises:
+        ValueError: If there are only predicted classes.
+    """
+    if predictions.logits is None:
+        raise ValueError(
+            f"Expected logits (N, C) for {what}. Received: predicted classes"
+        )
+    return predictions.logits
+
+
+def over_chunks(
+    function: Callable, logits: np.ndarray, *arrays: np.ndarray
+) -> Iterator[Any]:
+    """Gives what `function` makes of each chunk of rows, in their order.
+
+    Chunks are worked on by as many threads as there are processors (NumPy
+    works without Python's lock): 50,000 images of 8,142 classes are never
+    copied as a whole.
+
+    Args:
+        function: Takes some rows of `logits` and of each of `arrays`.
+        logits: (N, C).
+        *arrays: Others of N rows.
+    """
+    size = max(1, _ELEMENTS // logits.shape[1])
+    parts = [slice(i, i + size) for i in range(0, len(logits), size)]
+
+    def work(part):
+        return function(logits[part], *(array[part] for array in arrays))
+
+    # Each thread multiplies matrices by itself: threads of theirs would wait
+    # for each other.
+    with (
+        threadpool_limits(1, "blas"),
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+    ):
+        yield from pool.map(work, parts)

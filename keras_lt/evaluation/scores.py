@@ -1,0 +1,131 @@
+"""Scores of a classifier: functions of its confusion matrix."""
+
+import numpy as np
+
+from keras_lt.evaluation.predictions import Predictions, over_chunks
+from keras_lt.metrics import GROUPS
+
+TOP = 5
+LOWEST = 5
+
+
+def scores(predictions: Predictions) -> dict[str, float | None]:
+    """Scores of a classifier, each as a fraction.
+
+    With r_c the recall of class c, its share of right answers, over the P
+    classes that have an image:
+
+    - `top1`: right answers over images;
+    - `top5`: share of the images whose class is among the five with the
+      highest logits, None without logits;
+    - `balanced`: `sum_c r_c / P`;
+    - `geometric_mean`: `(prod_c r_c) ** (1 / P)` (Kubat and Matwin, ICML
+      1997); `harmonic_mean`: `P / sum_c (1 / r_c)` (Du and Wu, WACV 2024,
+      "No one left behind"); both are 0 if a recall is;
+    - `lowest_recall`: `min_c r_c`; `lowest_5_recall`: mean of the five lowest;
+    - `macro_f1`: mean over classes of `2 h_c / (n_c + m_c)`, h right answers,
+      n images of the class, m images that were given it;
+    - `matthews`: correlation of labels and predicted classes, -1 to 1
+      (Gorodkin, 2004); a refused image is one of a class of its own;
+    - `many`, `medium`, `few`, `unseen`: means of r_c over the classes of a
+      shot group, None for a group without an image.
+
+    Args:
+        predictions: What is scored.
+
+    Returns:
+        The scores by name.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     np.array([0, 0, 0, 1, 1, 0]), [0, 0, 0, 0, 1, 1], [500, 5]
+        ... )
+        >>> found = keras_lt.evaluation.scores(predictions)
+        >>> found["balanced"], round(found["harmonic_mean"], 3)
+        (0.625, 0.6)
+    """
+    right = predictions.predicted == predictions.labels
+    size = predictions.num_classes
+    found = of_counts(
+        predictions,
+        np.bincount(predictions.labels[right], minlength=size),
+        np.bincount(predictions.predicted + 1, minlength=size + 1),
+    )
+    found["top5"] = None
+    if predictions.logits is not None:
+        found["top5"] = in_top(predictions).mean()
+    return {
+        name: None if value is None else float(value)
+        for name, value in found.items()
+    }
+
+
+def of_counts(
+    predictions: Predictions, hits: np.ndarray, given: np.ndarray
+) -> dict[str, np.ndarray | None]:
+    """Scores of one or of many confusion matrices of the same images.
+
+    Args:
+        predictions: What says how many images and groups classes have.
+        hits: Right answers by class, (..., C).
+        given: Images by predicted class, (..., C + 1), the refused first.
+
+    Returns:
+        Scores of shape (...) by name, None for a group without an image.
+    """
+    totals = predictions.totals.astype(np.float64)
+    present = totals > 0
+    size = totals.sum()
+    recalls = hits[..., present] / totals[present]
+    lowest = np.partition(recalls, np.arange(min(LOWEST, recalls.shape[-1])))
+    with np.errstate(divide="ignore"):  # of recalls of 0
+        geometric = np.exp(np.log(recalls).mean(-1))
+        harmonic = 1 / (1 / recalls).mean(-1)
+    f1 = 2 * hits[..., present] / (totals + given[..., 1:])[..., present]
+    found = {
+        "top1": hits.sum(-1) / size,
+        "balanced": recalls.mean(-1),
+        "geometric_mean": geometric,
+        "harmonic_mean": harmonic,
+        "lowest_recall": lowest[..., 0],
+        f"lowest_{LOWEST}_recall": lowest[..., :LOWEST].mean(-1),
+        "macro_f1": f1.mean(-1),
+        "matthews": _matthews(hits.sum(-1), totals, given, size),
+    }
+    for name in GROUPS:
+        mask = predictions.groups[name][present]
+        found[name] = recalls[..., mask].mean(-1) if mask.any() else None
+    return found
+
+
+def _matthews(right, totals, given, size) -> np.ndarray:
+    given = given / size  # fractions, whose squares are of one magnitude
+    totals = totals / size
+    both = right / size - (given[..., 1:] * totals).sum(-1)
+    own = (1 - (given**2).sum(-1)) * (1 - (totals**2).sum())
+    # It is 0 where one class has all images, as in scikit-learn.
+    return np.where(own > 1e-15, both / np.sqrt(np.maximum(own, 1e-15)), 0.0)
+
+
+def in_top(predictions: Predictions, k: int = TOP) -> np.ndarray:
+    """Whether the class of each image is among those of the k highest logits.
+
+    Of equal logits those of lower label ids come first, as in `argmax`.
+
+    Args:
+        predictions: What has logits.
+        k: How many logits.
+
+    Returns:
+        Booleans (N,).
+    """
+
+    def before(logits, labels):
+        true = np.take_along_axis(logits, labels[:, None], 1)
+        ranks = (logits > true).sum(1)
+        for row in np.flatnonzero((logits >= true).sum(1) > ranks + 1):
+            ranks[row] += (logits[row, : labels[row]] == true[row]).sum()
+        return ranks < k
+
+    chunks = over_chunks(before, predictions.logits, predictions.labels)
+    return np.concatenate([*chunks])

@@ -1,0 +1,203 @@
+"""All that logits and labels say of a model, ready for JSON."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lt.evaluation.calibration import (
+    TEMPERATURES,
+    Scaling,
+    fit_temperature,
+    fit_vector_scaling,
+    image_errors,
+    kind_of_holdout,
+)
+from keras_lt.evaluation.conformal import (
+    METHODS,
+    conformal_thresholds,
+    score_sets,
+)
+from keras_lt.evaluation.intervals import (
+    DRAWS,
+    LEVEL,
+    all_intervals,
+    check_level,
+    per_class,
+    resample,
+)
+from keras_lt.evaluation.predictions import Predictions
+from keras_lt.evaluation.shifts import shifts
+from keras_lt.messages import brief
+
+CALIBRATION = ("ece", "ece_equal_mass", "classwise_ece", "brier", "nll")
+# Logits of a hold-out on which vector scaling takes seconds.
+_VECTOR_LOGITS = 20_000_000
+
+
+def evaluate(
+    test: Predictions,
+    holdout: Predictions | None = None,
+    *,
+    given: Sequence[float] | None = None,
+    source: Sequence[float] | None = None,
+    coverage: float = 0.9,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict:
+    """All scores of a model, with intervals, under shifts, calibrated.
+
+    Args:
+        test: What the model gave for the images that score it.
+        holdout: What it gave for images that it was not trained on and that
+            are not those of `test`; None leaves out what is fitted on them.
+        given: As in `shifts`.
+        source: As in `shifts`.
+        coverage: As in `conformal_thresholds`.
+        draws: As in `bootstrap`.
+        level: As in `bootstrap`.
+        seed: As in `bootstrap` and `shifts`.
+
+    Returns:
+        What `scores` and `calibration` give; `intervals`, what `bootstrap`
+        gives, of `level`; `per_class`, what `per_class` gives, with the
+        `class_counts`; `shifted`, what `shifts` gives. Of the hold-out:
+        `holdout`, its number of `images` and its `kind` (`kind_of_holdout`);
+        `temperature`, and `ece_calibrated` and `nll_calibrated` of the test
+        set with it; `vector_scaling`, `ece` and `nll` of the test set with
+        that; `sets`, what `score_sets` gives for each method, at this
+        temperature. What can't be computed is None, and `notes` has sentences
+        about what should be known.
+
+    Raises:
+        ValueError: If the hold-out has other classes or no logits, or an
+            argument is out of its range.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], class_counts=[500, 5]
+        ... )
+        >>> found = keras_lt.evaluation.evaluate(predictions)
+        >>> found["top1"], found["harmonic_mean"], found["temperature"]
+        (0.5, 0.0, None)
+    """
+    check_level(level)
+    check_level(coverage, "coverage")
+    estimates, drawn = resample(test, draws, seed)
+    found = {
+        "images": len(test),
+        "classes": test.num_classes,
+        **dict.fromkeys(CALIBRATION),
+        **estimates,
+        "temperature": None,
+        "ece_calibrated": None,
+        "nll_calibrated": None,
+        "vector_scaling": None,
+        "holdout": None,
+        "sets": None,
+    }
+    notes = _notes(test)
+    if holdout is not None and test.logits is not None:
+        fitted, more = _fitted(test, holdout, coverage)
+        found |= fitted
+        notes += more
+    elif holdout is not None:
+        notes.append(
+            "The hold-out is not used: there are predictions and no logits."
+        )
+    found["level"] = level
+    found["intervals"] = all_intervals(estimates, drawn, level)
+    found["shifted"] = shifts(test, given, source, seed=seed)
+    found["per_class"] = {
+        "class_counts": test.class_counts.tolist(),
+        **per_class(test, level),
+    }
+    found["notes"] = notes
+    return found
+
+
+def _fitted(
+    test: Predictions, holdout: Predictions, coverage: float
+) -> tuple[dict, list[str]]:
+    """What is fitted on a hold-out and scored on the test set."""
+    if holdout.num_classes != test.num_classes:
+        raise ValueError(
+            f"Expected a hold-out of {test.num_classes} classes. "
+            f"Received: {holdout.num_classes}"
+        )
+    temperature = fit_temperature(holdout)
+    scaled = Scaling(1 / temperature)
+    errors = image_errors(test, scaled)
+    kind = kind_of_holdout(holdout.totals)
+    found = {
+        "holdout": {"images": len(holdout), "kind": kind},
+        "temperature": temperature,
+        "ece_calibrated": errors["ece"],
+        "nll_calibrated": errors["nll"],
+        "sets": {
+            method: score_sets(
+                test,
+                conformal_thresholds(holdout, method, coverage, scaled),
+                scaled,
+            )
+            for method in METHODS
+        },
+    }
+    found["sets"]["asked"] = coverage
+    notes = []
+    if holdout.logits.size <= _VECTOR_LOGITS:
+        vector = fit_vector_scaling(holdout)
+        errors = image_errors(test, vector)
+        found["vector_scaling"] = {
+            name: errors[name] for name in ("ece", "nll")
+        }
+    else:
+        notes.append(
+            "Vector scaling is left out: the hold-out has more than "
+            f"{_VECTOR_LOGITS:,} logits."
+        )
+    if temperature in TEMPERATURES:
+        notes.append(
+            f"The temperature {temperature:g} is the end of its range: the "
+            "hold-out is too easy or too hard to say which is best."
+        )
+    lacking = np.flatnonzero(holdout.totals == 0)
+    if len(lacking):
+        notes.append(
+            f"The hold-out has no image of {_classes(lacking)}: sets of the "
+            "class-conditional method always hold them, and vector scaling "
+            "does nothing of their own for them."
+        )
+    return found, notes
+
+
+def _notes(test: Predictions) -> list[str]:
+    notes = []
+    empty = np.flatnonzero(test.totals == 0)
+    if len(empty):
+        notes.append(
+            f"The test set has no image of {_classes(empty)}: means over "
+            "classes and shifted class frequencies leave them out."
+        )
+    single = np.flatnonzero(test.totals == 1)
+    if len(single):
+        notes.append(
+            f"The test set has one image of {_classes(single)}: their recalls "
+            "are 0 or 1, and the intervals of scores do not show how these "
+            "would vary. Those by class do."
+        )
+    unseen = np.flatnonzero(test.class_counts == 0)
+    if len(unseen):
+        notes.append(
+            f"The training set has no image of {_classes(unseen)}: where "
+            "logits are adjusted, their prior counts as 1e-6 images."
+        )
+    refused = int((test.predicted < 0).sum())
+    if refused:
+        notes.append(f"Refused images, which count as wrong: {refused:,}.")
+    return notes
+
+
+def _classes(labels: np.ndarray) -> str:
+    many = "1 class" if len(labels) == 1 else f"{len(labels):,} classes"
+    return f"{many}, labels {brief(labels)}"
