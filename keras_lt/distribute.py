@@ -373,7 +373,7 @@ def values_of(variables: list[keras.Variable]) -> list[tf.Tensor]:
     """This replica's values of variables, as they are now.
 
     Example:
-        >>> keras_lt.distribute.values_of([keras.Variable(2.0)])[0].numpy()
+        >>> float(keras_lt.distribute.values_of([keras.Variable(2.0)])[0])
         2.0
     """
     return [tf.convert_to_tensor(variable.value) for variable in variables]
