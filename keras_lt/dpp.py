@@ -138,6 +138,8 @@ def balanced_subset(
         array([10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
     """
     labels = np.asarray(labels)
+    if labels.size == 0:
+        labels = labels.astype(np.int64)
     if labels.ndim != 1 or not (
         labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
     ):

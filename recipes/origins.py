@@ -28,7 +28,7 @@ def of_images(dataset: datasets.Dataset) -> str:
     if isinstance(dataset, datasets.FileDataset):
         for index in range(len(dataset)):
             name = os.path.basename(dataset.name(index))  # folders may move
-            digest.update(os.fsencode(f"{name}\n"))
+            digest.update(f"{name}\n".encode("utf-8", "surrogatepass"))
     else:
         digest.update(np.ascontiguousarray(dataset.images))
     return digest.hexdigest()

@@ -433,7 +433,9 @@ def test_degenerate_samples(kind, levels, warning, depth, recwarn):
     features, labels = degenerate(kind)
     levels = min(levels, depth)
     model = make(depth=depth)
-    rate = 0.0 if kind == "still" else 0.2
+    # At the rate of the others whether this likelihood, which has no bound
+    # either, stays finite for so few steps is up to the seed.
+    rate = {"still": 0.0, "constant": 0.05}.get(kind, 0.2)
     facts = model.fit_features(
         features, labels, flow_learning_rate=rate, **QUICK
     )
