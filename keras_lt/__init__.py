@@ -30,6 +30,7 @@ from keras_lt import (
     seeding,
     specs,
     streams,
+    subsets,
     tensorboard,
 )
 
@@ -60,5 +61,6 @@ __all__ = [
     "seeding",
     "specs",
     "streams",
+    "subsets",
     "tensorboard",
 ]

@@ -76,6 +76,7 @@ ROOMS = (
     "keras_lt.tensorboard",
     "keras_lt.nonfinite",
     "keras_lt.callbacks",
+    "keras_lt.subsets",
     "keras_lt.report.result",
     "keras_lt.report.page",
     "keras_lt.report.card",
