@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,59 +11,16 @@ import tensorflow as tf
 
 from keras_lt import seeding
 from keras_lt.arguments import function, integer
-from keras_lt.counts import by_label
 from keras_lt.datasets import Dataset
 from keras_lt.messages import brief
-from keras_lt.specs import Registry
-
-SAMPLINGS = (
-    "random",
-    "class_balanced",
-    "square_root",
-    "reversed",
-    "progressive",
-    "half_balanced",
-)
-
-
-def _name(sampling: str) -> Callable[[], str]:
-    """A function that returns the name, which is all that `stream` needs."""
-    return lambda: sampling
-
-
-SAMPLERS = Registry(
-    "sampler",
-    {name: _name(name) for name in SAMPLINGS},
-    makes=Iterable,
-)
-
-
-def get_sampling(identifier: Any, **context: Any) -> str | Sequence[float]:
-    """Returns what `stream` takes as its `sampling`.
-
-    Args:
-        identifier: A name that `stream` knows; or a spec (see
-            `keras_lt.specs`) of a function of yours that returns the
-            probability of each class, "package.module:name(alpha=2)"; or
-            probabilities, which are returned.
-        **context: What the function needs to know, by the names of
-            `keras_lt.specs.CONTEXT`: `class_counts` as a rule.
-
-    Raises:
-        TypeError: If an argument, or what is made, is of another type.
-        ValueError: If there is no such sampler or argument, or one is missing.
-
-    Example:
-        >>> keras_lt.streams.get_sampling("class_balanced")
-        'class_balanced'
-    """
-    return SAMPLERS.get(identifier, **context)
+from keras_lt.sampling import Members, Sampler
+from keras_lt.sampling import get as get_sampler
 
 
 def stream(
     dataset: Dataset,
     *,
-    sampling: str | Sequence[float],
+    sampling: str | Sequence[float] | Sampler,
     batch_size: int,
     seed: int,
     transform: Callable | None = None,
@@ -71,8 +28,6 @@ def stream(
     random_resized_crop: bool = False,
     start_step: int = 0,
     shard: tuple[int, int] = (0, 1),
-    total_steps: int | None = None,
-    switch: tuple[int, str | Sequence[float]] | None = None,
     name: str | None = None,
 ) -> tf.data.Dataset:
     """Streams batches of a data set, for ever.
@@ -82,26 +37,11 @@ def stream(
     started at step k goes on exactly as one that has made k steps, at no
     cost, and shards are slices of the same global batch.
 
-    With n_c the images of class c, N images, C classes that have images:
-
-    - "random": every image once an epoch of N samples, in a seeded order
-      (batches run over the ends of epochs).
-    - "class_balanced": class c with probability 1 / C, then one of its images
-      uniformly, with replacement; so do the others.
-    - "square_root": proportional to sqrt(n_c) (Mahajan et al., 2018).
-    - "reversed": proportional to 1 / n_c (the sampler of Zhou et al., BBN,
-      CVPR 2020).
-    - "progressive": (1 - t / T) n_c / N + (t / T) / C at step t of T =
-      `total_steps` (Kang et al., ICLR 2020, with steps for epochs).
-    - "half_balanced": "class_balanced" at even positions, "random" at odd
-      ones, so the random half is an epoch of N in 2 N samples.
-    - a vector of probabilities, one per class by label id (or a Series or
-      mapping, as `keras_lt.counts.validate_class_counts` takes it). A class
-      without images is never drawn; the others keep their proportions.
-
     Args:
         dataset: The images.
-        sampling: One of the above.
+        sampling: Which image stands where, as `keras_lt.sampling.get` takes
+            it: "random", "class_balanced", the probabilities of the classes, or
+            another sampler.
         batch_size: Size of the global batch; it need not divide N.
         seed: The run's seed, an integer.
         transform: Augmentation, as `keras_lt.preprocessing` describes it.
@@ -114,12 +54,9 @@ def stream(
             centre (`keras_lt.datasets.FileDataset`).
         start_step: First step, counted from 0.
         shard: (i, n): yield the i-th of n slices of each batch.
-        total_steps: Length of the run; "progressive" needs it.
-        switch: (step, sampling): another sampling from that step on, such as
-            (15_520, "class_balanced") for deferred re-sampling (DRS).
         name: Names the random numbers, by default as the sampling. Two streams
             of one run that have the same sampling need different names to be
-            independent: `interleave` refuses them otherwise.
+            independent: `zipped` refuses them otherwise.
 
     Returns:
         A `tf.data.Dataset` of (images, labels), or of what the transform
@@ -147,18 +84,16 @@ def stream(
             "Expected a batch_size that the number of shards divides. "
             f"Received: shard={shard}, batch_size={batch_size}"
         )
-    if total_steps is not None:
-        total_steps = integer("total_steps", total_steps, 1)
-    draw = _sampler(dataset, sampling, batch_size, total_steps)
-    if switch is not None:
-        switch_step, switch_sampling = _checked_switch(switch)
-        draw = _switched(
-            draw,
-            _sampler(dataset, switch_sampling, batch_size, total_steps),
-            switch_step * batch_size,
-        )
+    class_counts = dataset.class_counts
+    sampler = get_sampler(
+        sampling,
+        class_counts=class_counts,
+        num_classes=dataset.num_classes,
+        seed=seed,
+    )
+    draw = sampler.draws(Members(dataset.labels, class_counts), batch_size)
     if name is None:
-        name = sampling if isinstance(sampling, str) else "probabilities"
+        name = sampler.name
     _check_name(name)
     _check_parameters("transform", transform, "images, labels, indices, seeds")
     _check_mix(mix, dataset.num_classes)
@@ -215,15 +150,6 @@ def _checked_shard(shard: Any) -> tuple[int, int]:
     if not 0 <= part < parts:
         raise ValueError(message)
     return part, parts
-
-
-def _checked_switch(switch: Any) -> tuple[int, str | Sequence[float]]:
-    if not isinstance(switch, Sequence) or len(switch) != 2:
-        raise ValueError(
-            "Expected switch=(step, sampling). "
-            f"Received: switch={brief(switch)}"
-        )
-    return integer("switch[0]", switch[0], 0), switch[1]
 
 
 def _check_name(name: Any) -> None:
@@ -293,163 +219,6 @@ def _origins(stream: tf.data.Dataset) -> Iterator[_Origin]:
         yield from _origins(source)
 
 
-def _sampler(
-    dataset: Dataset,
-    sampling: str | Sequence[float],
-    batch_size: int,
-    total_steps: int | None,
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns the function (key, positions (B,)) -> indices (B,)."""
-    if isinstance(sampling, str) and sampling == "random":
-        return lambda key, positions: _permuted(key, positions, len(dataset))
-    counts = dataset.class_counts
-    member = _members(dataset)
-
-    def classes(keys: tf.Tensor, cumulative: tf.Tensor) -> tf.Tensor:
-        draws = seeding.uniform(seeding.fold_in(keys, 2), 1, tf.float64)
-        return tf.searchsorted(cumulative, draws[:, 0], side="right")
-
-    if isinstance(sampling, str) and sampling == "progressive":
-        if total_steps is None:
-            raise ValueError(
-                'Expected total_steps >= 1 for sampling "progressive". '
-                f"Received: total_steps={total_steps}"
-            )
-        balanced = _cumulative(counts > 0)
-        natural = _cumulative(counts)
-
-        def progressive(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-            keys = seeding.fold_in(key, positions)
-            draws = seeding.uniform(seeding.fold_in(keys, 3), 1, tf.float64)
-            progress = (positions // batch_size) / total_steps
-            drawn = tf.where(
-                draws[:, 0] < progress,
-                classes(keys, balanced),
-                classes(keys, natural),
-            )
-            return member(keys, drawn)
-
-        return progressive
-
-    if isinstance(sampling, str) and sampling == "half_balanced":
-        balanced = _cumulative(counts > 0)
-
-        def half_balanced(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-            keys = seeding.fold_in(key, positions)
-            return tf.where(
-                positions % 2 == 0,
-                member(keys, classes(keys, balanced)),
-                _permuted(key, positions // 2, len(dataset)),
-            )
-
-        return half_balanced
-
-    cumulative = _cumulative(_class_weights(counts, sampling))
-
-    def weighted(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        keys = seeding.fold_in(key, positions)
-        return member(keys, classes(keys, cumulative))
-
-    return weighted
-
-
-def _members(dataset: Dataset) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns the function (keys (B,), classes (B,)) -> a member of each."""
-    counts = dataset.class_counts
-    order = tf.constant(np.argsort(dataset.labels, kind="stable"))
-    offsets = tf.constant(np.cumsum(counts) - counts)
-    class_counts = tf.constant(counts)
-
-    def member(keys: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        ranks = seeding.integers(
-            seeding.fold_in(keys, 1), tf.gather(class_counts, classes)
-        )
-        return tf.gather(order, tf.gather(offsets, classes) + ranks)
-
-    return member
-
-
-def _switched(first: Callable, second: Callable, position: int) -> Callable:
-    """Draws by `first` before a position, by `second` from it on."""
-
-    def draw(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        return tf.where(
-            positions < position,
-            first(key, positions),
-            second(key, positions),
-        )
-
-    return draw
-
-
-def _permuted(key: tf.Tensor, positions: tf.Tensor, size: int) -> tf.Tensor:
-    """Indices of a random order, another one each `size` positions."""
-    epochs = positions // size
-    words = seeding.fold_in(
-        seeding.fold_in(key, epochs)[:, None], tf.range(2, dtype=tf.int64)
-    )  # (B, 2) uint64: one seed an index, as a batch may straddle epochs
-    seeds = tf.reshape(tf.bitcast(words, tf.uint32), [-1, 4])[:, :3]
-    # The op never yields a max_index of 2**b, b even and at least 16: there,
-    # shuffle one index more and step past it.
-    spare = (size - 1) & (size - 2) == 0
-
-    def shuffled(index: tf.Tensor) -> tf.Tensor:
-        return tf.raw_ops.RandomIndexShuffle(
-            index=index,
-            seed=seeds,
-            max_index=tf.constant(size - 1 + spare, tf.int64),
-            rounds=8,
-        )
-
-    indices = shuffled(positions % size)
-    if spare:
-        past = shuffled(tf.fill(tf.shape(positions), tf.cast(size, tf.int64)))
-        indices = tf.where(indices == size, past, indices)
-    return indices
-
-
-def _class_weights(
-    counts: np.ndarray, sampling: str | Sequence[float]
-) -> np.ndarray:
-    if isinstance(sampling, str):
-        if sampling == "class_balanced":
-            return counts > 0
-        if sampling == "square_root":
-            return np.sqrt(counts)
-        if sampling == "reversed":
-            return np.where(counts > 0, 1.0 / np.maximum(counts, 1), 0.0)
-        raise ValueError(
-            f"Expected sampling to be one of {', '.join(SAMPLINGS)}, or a "
-            f"vector of class probabilities. Received: sampling={sampling!r}"
-        )
-    weights = by_label("sampling", sampling, np.float64)
-    if (
-        weights.shape != counts.shape
-        or not np.isfinite(weights).all()
-        or (weights < 0).any()
-        or abs(weights.sum() - 1.0) > 1e-6
-    ):
-        raise ValueError(
-            f"Expected {len(counts)} class probabilities that sum to 1. "
-            f"Received: sampling={brief(sampling)}"
-        )
-    weights = np.where(counts > 0, weights, 0.0)
-    if not weights.any():
-        raise ValueError(
-            "Expected a positive probability for a class that has images. "
-            f"Received: sampling={brief(sampling)}, "
-            f"class_counts={brief(counts)}"
-        )
-    return weights
-
-
-def _cumulative(weights: np.ndarray) -> tf.Tensor:
-    """Cumulative probabilities, float64 (C,), 1 from the last positive on."""
-    cumulative = np.cumsum(weights, dtype=np.float64)
-    cumulative /= cumulative[-1]
-    return tf.constant(cumulative)
-
-
 def _pipeline(steps: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
     """Maps steps to batches, ahead of their use."""
     options = tf.data.Options()
@@ -507,14 +276,15 @@ def pairs(
     batch_size = integer("batch_size", batch_size, 1)
     start_step = integer("start_step", start_step, 0)
     _check_name(name)
-    present = np.flatnonzero(dataset.class_counts)
+    members = Members(dataset.labels, dataset.class_counts)
+    present = np.flatnonzero(members.class_counts)
     if len(present) < 2:
         raise ValueError(
             "Expected samples of two classes or more. "
-            f"Received: class_counts={brief(dataset.class_counts)}"
+            f"Received: class_counts={brief(members.class_counts)}"
         )
     read, labels = dataset.batch_reader(), tf.constant(dataset.labels)
-    classes, member = tf.constant(present), _members(dataset)
+    classes, pick = tf.constant(present), members.pick
     key = seeding.key_from_seed(seed, name)
 
     def batch(step: tf.Tensor) -> Any:
@@ -524,7 +294,7 @@ def pairs(
         shift = seeding.integers(seeding.fold_in(keys, 3), len(present) - 1)
         second = (first + 1 + shift) % len(present)
         drawn = [
-            member(seeding.fold_in(keys, 4 + i), tf.gather(classes, which))
+            pick(seeding.fold_in(keys, 4 + i), tf.gather(classes, which))
             for i, which in enumerate((first, second))
         ]
         return tuple(
@@ -535,7 +305,7 @@ def pairs(
     return _with_origin(_pipeline(steps, batch), dataset, seed, [name])
 
 
-def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
+def zipped(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
     """Zips streams into one stream of dicts, one batch of each a step.
 
     Streams are to be independent. Two of one data set that have the same seed
@@ -553,7 +323,7 @@ def interleave(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
         ValueError: If there is no stream, or two draw the same images.
 
     Example:
-        >>> dual = keras_lt.streams.interleave(
+        >>> dual = keras_lt.streams.zipped(
         ...     {
         ...         "balanced": keras_lt.streams.stream(
         ...             train, sampling="class_balanced", batch_size=128, seed=0

@@ -18,10 +18,12 @@ from keras_lt import (
     hardware,
     losses,
     schedules,
-    streams,
 )
+from keras_lt import sampling as samplers
 from keras_lt.models import backbones, dual_branch
 
+# --drs_epoch makes a switched one.
+SAMPLINGS = [name for name in samplers.SAMPLERS.table if name != "switched"]
 LOSSES = {
     "crossentropy": None,
     "class_balanced": losses.ClassBalancedCrossentropy,
@@ -253,13 +255,11 @@ flags.DEFINE_enum(
     list(losses.NORMALIZERS),
     "What a sum of weighted losses is divided by (default: the loss's own).",
 )
-flags.DEFINE_enum(
-    "sampling", "random", list(streams.SAMPLINGS), "How images are drawn."
-)
+flags.DEFINE_enum("sampling", "random", SAMPLINGS, "How images are drawn.")
 flags.DEFINE_enum(
     "balanced_sampling",
     "class_balanced",
-    list(streams.SAMPLINGS),
+    SAMPLINGS,
     "How those of the main branch of dual_branch are; --sampling is how those "
     "of the auxiliary one are.",
 )
@@ -351,7 +351,7 @@ flags.DEFINE_bool(
 flags.DEFINE_enum(
     "stage2_sampling",
     "class_balanced",
-    list(streams.SAMPLINGS),
+    SAMPLINGS,
     "How crt and lws draw features.",
 )
 flags.DEFINE_enum(
@@ -848,8 +848,8 @@ def logit_counts(class_counts: np.ndarray) -> np.ndarray | None:
     """Images a class that the trained logits have as their prior, or shares.
 
     Those that the last stage drew, times the weights of its loss, with what
-    the loss takes out of the logits already left out. None where the stream
-    is neither random nor class-balanced.
+    the loss takes out of the logits already left out. None where the sampler
+    can't say what it draws.
     """
     seen = class_counts > 0
     images = np.maximum(class_counts, 1)
@@ -870,12 +870,12 @@ def logit_counts(class_counts: np.ndarray) -> np.ndarray | None:
         sampling = "random" if stage2 == "instance" else "class_balanced"
     if stage2 in ("ip_dpp", "random_balanced"):
         drawn = np.minimum(images, FLAGS.subset_size)
-    elif sampling == "class_balanced":
-        drawn = np.ones_like(images)
-    elif sampling == "random":
-        drawn = images
     else:
-        return None
+        sampler = samplers.get(sampling, total_steps=FLAGS.epochs)
+        drawn = sampler.expected_counts(class_counts)
+        if drawn is None:
+            return None
+        drawn = np.where(seen, drawn, 1)
     if weighted:
         drawn = drawn * counts.effective_number_weights(images, FLAGS.beta)
     with np.errstate(over="ignore", under="ignore"):

@@ -18,6 +18,7 @@ from keras_lt import (
     metrics,
     optimizers,
     preprocessing,
+    sampling,
     schedules,
     streams,
 )
@@ -383,10 +384,19 @@ def make_stream(train, start_step: int, shard: tuple[int, int]):
     else:
         transform, crops = make_transform(train), crops_at_random(train)
 
-    def stream(sampling, name=None, switch=None):
+    def stream(name, sampler, switch_epoch=None):
+        drawn = sampling.get(
+            sampler,
+            class_counts=train.class_counts,
+            total_steps=FLAGS.epochs * steps_per_epoch(train),
+        )
+        if switch_epoch is not None:
+            drawn = sampling.Switched(
+                drawn, "class_balanced", switch_epoch, steps_per_epoch(train)
+            )
         return streams.stream(
             train,
-            sampling=sampling,
+            sampling=drawn,
             batch_size=FLAGS.batch_size,
             seed=FLAGS.seed,
             transform=transform,
@@ -394,18 +404,12 @@ def make_stream(train, start_step: int, shard: tuple[int, int]):
             random_resized_crop=crops,
             start_step=start_step,
             shard=shard,
-            total_steps=FLAGS.epochs * steps_per_epoch(train),
-            switch=switch,
             name=name,
         )
 
     if FLAGS.method != "dual_branch":
-        switch = None
-        if FLAGS.drs_epoch is not None:
-            step = FLAGS.drs_epoch * steps_per_epoch(train)
-            switch = (step, "class_balanced")
-        return stream(FLAGS.sampling, switch=switch)
-    branches = {"balanced": stream(FLAGS.balanced_sampling, "balanced")}
+        return stream(None, FLAGS.sampling, FLAGS.drs_epoch)
+    branches = {"balanced": stream("balanced", FLAGS.balanced_sampling)}
     if FLAGS.auxiliary != "none":
-        branches["random"] = stream(FLAGS.sampling, "random")
-    return streams.interleave(branches)
+        branches["random"] = stream("random", FLAGS.sampling)
+    return streams.zipped(branches)

@@ -26,6 +26,7 @@ from keras_lt import (
     features,
     losses,
     report,
+    sampling,
 )
 from keras_lt.messages import brief
 from keras_lt.models import (
@@ -513,10 +514,13 @@ def other_classifier(model, train, extracted, steps: int) -> keras.Model:
         features.stream(
             extracted,
             num_classes,
-            sampling=FLAGS.stage2_sampling,
+            sampling=sampling.get(
+                FLAGS.stage2_sampling,
+                class_counts=train.class_counts,
+                total_steps=steps,
+            ),
             batch_size=FLAGS.batch_size,
             seed=FLAGS.seed,
-            total_steps=steps,
             name="stage2",
         ),
         steps_per_epoch=steps,

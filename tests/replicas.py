@@ -70,7 +70,7 @@ def batches(name, data, shard):
     if name == "single":
         return stream(sampling="random")
     if name == "dual_branch":
-        return streams.interleave(
+        return streams.zipped(
             {
                 "balanced": stream(sampling="class_balanced"),
                 "random": stream(sampling="random"),

@@ -14,6 +14,7 @@ from keras_lt import (
     losses,
     metrics,
     preprocessing,
+    sampling,
     schedules,
     seeding,
     streams,
@@ -27,6 +28,12 @@ DATASET = datasets.from_arrays(
     np.zeros((30, 4, 4, 1), "uint8"), np.arange(30) % 3, ["a", "b", "c"]
 )
 GIVEN = {"sampling": "random", "batch_size": 4, "seed": 0}
+
+
+def switched(epoch, steps_per_epoch=1):
+    return sampling.Switched(
+        np.array([0.5, 0.25, 0.25]), "random", epoch, steps_per_epoch
+    )
 
 
 def stream(**changes):
@@ -114,13 +121,14 @@ def test_what_is_no_number(value):
         (lambda: stream(seed=None), "seed=None"),
         (lambda: stream(seed=1 << 70), "seed=1180"),
         (lambda: stream(start_step=0.5), "start_step=0.5"),
-        (lambda: stream(total_steps=0), "total_steps=0"),
+        (lambda: sampling.Progressive(0), "total_steps=0"),
         (lambda: stream(shard=(0.5, 1)), "shard=0.5"),
         (lambda: stream(shard=2), "shard=2"),
-        (lambda: stream(switch=(-1, "random")), r"switch\[0\]=-1"),
-        (lambda: stream(switch=(NAN, "random")), r"switch\[0\]=nan"),
-        (lambda: stream(switch=(3, "no")), "sampling='no'"),
-        (lambda: stream(switch=3), "switch=3"),
+        (lambda: switched(-1), "epoch=-1"),
+        (lambda: switched(NAN), "epoch=nan"),
+        (lambda: switched(3, 0), "steps_per_epoch=0"),
+        (lambda: sampling.Switched("random", "no", 3, 9), "Received: 'no'"),
+        (lambda: sampling.Switched("random", None, 3, 9), "None"),
         (lambda: stream(name=""), "name=''"),
         (lambda: stream(transform=lambda x, y: (x, y)), r"transform\(x, y\)"),
         (lambda: stream(mix=preprocessing.mixup(2)), "num_classes=2"),
@@ -185,9 +193,7 @@ def test_scalars_of_numpy():
         "seed": np.int64(3),
         "start_step": np.int64(1),
         "shard": (np.int64(0), np.int64(2)),
-        "total_steps": np.int64(9),
-        "switch": (np.int64(2), "random"),
-        "sampling": np.array([0.5, 0.25, 0.25]),
+        "sampling": switched(np.int64(2), np.int64(1)),
     }
     plain = {
         name: value.item() if isinstance(value, np.generic) else value

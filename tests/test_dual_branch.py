@@ -82,7 +82,7 @@ def make(backbone=dense_backbone, compile_args=None, **kwargs):
 
 
 def dual_stream(batch_size=8, **kwargs):
-    return streams.interleave(
+    return streams.zipped(
         {
             name: streams.stream(
                 DATA, sampling=sampling, batch_size=batch_size, seed=0, **kwargs

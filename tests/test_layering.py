@@ -33,6 +33,7 @@ ROOMS = (
     "keras_lt.preprocessing.policies",
     "keras_lt.preprocessing.registry",
     "keras_lt.preprocessing",
+    "keras_lt.sampling",
     "keras_lt.streams",
     "keras_lt.distribute",
     "keras_lt.division",
@@ -91,7 +92,12 @@ NOT_FOR_MODELS = tuple(
     room
     for room in ROOMS
     if room.startswith(
-        ("keras_lt.datasets", "keras_lt.dpp", "keras_lt.streams")
+        (
+            "keras_lt.datasets",
+            "keras_lt.dpp",
+            "keras_lt.sampling",
+            "keras_lt.streams",
+        )
     )
 )
 

@@ -15,8 +15,8 @@ from keras_lt.losses import LOSSES
 from keras_lt.models import DualBranch, auxiliary, backbones
 from keras_lt.optimizers import FINE_TUNING, OPTIMIZERS
 from keras_lt.preprocessing import AUGMENTATIONS, MIXES
+from keras_lt.sampling import SAMPLERS, ClassProbabilities, Sampler
 from keras_lt.schedules import SCHEDULES
-from keras_lt.streams import SAMPLERS, SAMPLINGS
 
 CONTEXT = {
     "class_counts": [90, 9, 1],
@@ -251,6 +251,7 @@ SHORTEST = {
     "warmup_step": "warmup_step(0.1)",
     "cosine": "cosine(0.1)",
     "linear": "linear(1.0)",
+    "switched": "switched(random, progressive, 3)",
     "cumulative": "cumulative(1.0)",
 }
 REGISTRIES = {
@@ -258,7 +259,7 @@ REGISTRIES = {
     "augmentations": (AUGMENTATIONS, keras_lt.preprocessing.get),
     "mixes": (MIXES, keras_lt.preprocessing.get_mix),
     "auxiliaries": (auxiliary.TASKS, auxiliary.get),
-    "samplers": (SAMPLERS, keras_lt.streams.get_sampling),
+    "samplers": (SAMPLERS, keras_lt.sampling.get),
     "schedules": (SCHEDULES, keras_lt.schedules.get),
     "optimizers": (OPTIMIZERS, keras_lt.optimizers.get),
     "backbones": (backbones.BACKBONES, backbones.get),
@@ -282,16 +283,14 @@ def test_registered_name_is_built(kind, name):
     if kind == "auxiliaries":
         (built,), weights = built
         assert weights == [1.0]
-    assert isinstance(built, registry.makes)
+    assert isinstance(built, Sampler if kind == "samplers" else registry.makes)
     if hasattr(built, "get_config") and kind != "backbones":
         assert type(built).from_config(built.get_config())
-    if kind == "samplers":
-        assert built == name
 
 
 def test_flags_of_the_recipes_are_names():
     assert {"class_balanced", "ldam", "focal", "bns"} <= {*LOSSES.table}
-    assert tuple(SAMPLERS.table) == SAMPLINGS
+    assert {"class_balanced", "progressive"} <= {*SAMPLERS.table}
     assert {"sgd", "adamw", "adam", "rmsprop"} <= {*OPTIMIZERS.table}
     assert {"mean_squared_error", "kl_divergence"} <= {*LOSSES.table}
     assert "ResNet50" in backbones.BACKBONES.table
@@ -429,7 +428,9 @@ def test_objects_pass_and_configurations_are_read():
     assert keras_lt.preprocessing.get(transform) is transform
     assert keras_lt.preprocessing.get(None) is None
     assert keras_lt.preprocessing.get_mix(None) is None
-    assert keras_lt.streams.get_sampling([0.5, 0.5]) == [0.5, 0.5]
+    sampler = keras_lt.sampling.get([0.5, 0.5])
+    assert isinstance(sampler, ClassProbabilities)
+    assert keras_lt.sampling.get(sampler) is sampler
     backbone = backbones.cifar_resnet(8)
     assert backbones.get(backbone) is backbone
     task = keras_lt.models.RotationTask()
@@ -445,7 +446,7 @@ def test_objects_pass_and_configurations_are_read():
         keras_lt.preprocessing.get_mix,
         backbones.get,
         auxiliary.get,
-        keras_lt.streams.get_sampling,
+        keras_lt.sampling.get,
         keras_lt.losses.get,
     ],
 )
@@ -675,9 +676,8 @@ def test_users_own_stand_for_names(users):
     )
     assert task.name == "color" and callable(weights[0])
     assert isinstance(rotation, keras_lt.models.RotationTask)
-    assert keras_lt.streams.get_sampling(
-        f"{users}:tempered(power=1)", **CONTEXT
-    ) == [90, 9, 1]
+    sampler = keras_lt.sampling.get(f"{users}:tempered(power=1)", **CONTEXT)
+    assert sampler.probabilities == [90, 9, 1]
     optimizer = keras_lt.optimizers.get(
         f"{users}:Halved(momentum=0.9)", learning_rate=1.0
     )

@@ -122,7 +122,7 @@ def dual(auxiliary, **kwargs):
             small_backbone(), 3, auxiliary=auxiliary, l2=1e-4, **kwargs
         )
         batches = {"balanced": stream("class_balanced"), "random": stream()}
-        return compiled(model), streams.interleave(batches)
+        return compiled(model), streams.zipped(batches)
 
     return make
 

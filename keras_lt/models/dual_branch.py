@@ -108,7 +108,7 @@ class DualBranch(TrainingModel):
         ...     ),
         ... }
         >>> history = model.fit(
-        ...     keras_lt.streams.interleave(streams),
+        ...     keras_lt.streams.zipped(streams),
         ...     steps_per_epoch=2,
         ...     shuffle=False,
         ... )
