@@ -1,6 +1,7 @@
 """Runs the recipe, in this process or in one of its own."""
 
 import contextlib
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,11 @@ import cifar_lt  # noqa: E402
 import options  # noqa: E402
 import parts  # noqa: E402, F401
 import workdir  # noqa: E402
+
+
+def script(name: str):
+    """A recipe as a module."""
+    return importlib.import_module(name)
 
 
 def run(monkeypatch, *arguments) -> int:

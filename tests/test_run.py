@@ -1,4 +1,4 @@
-"""Flag files, the folder of a run, and how a recipe ends."""
+"""The folder of a run, what it keeps, and how a recipe ends."""
 
 import os
 import shutil
@@ -7,88 +7,28 @@ import subprocess
 import sys
 import time
 
-import keras
+import flag_groups
+import numpy as np
 import pytest
 import recipe
+import run as runs
 import tensorflow as tf
-from absl import flags
 
 from keras_lt import files
 
-TINY = (
-    "--dataset=digits",
-    "--imbalance_factor=20",
-    "--backbone=cifar_resnet20",
-    "--batch_size=16",
-)
+FLAGS = flag_groups.declare("seed", "running")
 
 
-def expand(path):
-    return recipe.workdir.expand_flagfiles(["recipe", f"--flagfile={path}"])
+@pytest.fixture(autouse=True)
+def parsed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["recipe.py"])
+    FLAGS(["recipe.py"])
 
 
-def test_flag_files_that_include_others_twice(tmp_path):
-    """22 deep, the files within would be read four million times."""
-    for number in range(22):
-        include = f"--flagfile={number + 1}.cfg\n"
-        text = f"{include}--a={number}\n{include}--b={number}\n"
-        (tmp_path / f"{number}.cfg").write_text(text)
-    (tmp_path / "22.cfg").write_text("--a=last\n--b=last")
-    begin = time.perf_counter()
-    expanded = expand(tmp_path / "0.cfg")
-    assert time.perf_counter() - begin < 5
-    # Of all values the last one counts, as if each were read each time.
-    values = dict(line.split("=") for line in expanded[1:])
-    assert values == {"--a": "last", "--b": "0"}
-
-
-def test_the_last_flag_counts_as_if_files_were_copied(tmp_path):
-    (tmp_path / "base.cfg").write_text("--a=base\n--b=base\n--c=base")
-    (tmp_path / "x.cfg").write_text("--flagfile=base.cfg\n--a=x")
-    (tmp_path / "y.cfg").write_text("-flagfile=base.cfg\n--b=y")
-    (tmp_path / "top.cfg").write_text("--flagfile=x.cfg\n--flagfile=y.cfg")
-    # base, a=x, base, b=y.
-    expanded = expand(tmp_path / "top.cfg")[1:]
-    values = dict(line.split("=") for line in expanded)
-    assert values == {"--a": "base", "--b": "y", "--c": "base"}
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"--seed=1\n\xff\xfe\x00", "text in UTF-8. Received: "),
-        (b"\x7fELF\x02\x01", "lines that start with -- or #"),
-        (b"--flagfile=a.cfg", "within itself"),
-        (b"-flagfile=a.cfg", "within itself"),
-        (b"--flagfile", "--flagfile without ="),
-        (b"--flagfile=none.cfg", "none.cfg, which does not exist"),
-        (b"--flagfile=fifo", "fifo, which does not exist"),
-    ],
-)
-def test_other_flag_files_are_refused(
-    content, message, tmp_path, monkeypatch, capsys
-):
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "a.cfg").write_bytes(content)
-    assert recipe.run(monkeypatch, f"--flagfile={tmp_path / 'a.cfg'}") == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-    assert str(tmp_path) in line or "without =" in line
-
-
-def test_flag_files_that_are_too_deep(tmp_path):
-    for number in range(3000):
-        include = f"--flagfile={number + 1}.cfg"
-        (tmp_path / f"{number}.cfg").write_text(include)
-    with pytest.raises(flags.Error, match="at most 100 deep"):
-        expand(tmp_path / "0.cfg")
-
-
-def raising(error):
-    def main(argv):
-        raise error
-
-    return main
+def end_of(main) -> int:
+    with pytest.raises(SystemExit) as end:
+        runs.run_app(main, FLAGS)
+    return end.value.code
 
 
 @pytest.mark.parametrize(
@@ -106,50 +46,124 @@ def raising(error):
     ],
     ids=["memory", "of TensorFlow", "other of TensorFlow", "long"],
 )
-def test_errors_are_one_short_line(error, message, monkeypatch, capsys):
-    monkeypatch.setattr(recipe.cifar_lt, "main", raising(error))
-    assert recipe.run(monkeypatch) == 1
+def test_errors_are_one_short_line(error, message, capsys):
+    def main():
+        raise error
+
+    assert end_of(main) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("cifar_lt.py: error: Expected") or "Internal" in line
+    assert line.startswith("recipe.py: error: Expected") or "Internal" in line
     assert message in line
     assert len(line) < 2200
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_signals_outside_of_training(name, tmp_path, monkeypatch, capsys):
+def test_signals_outside_of_training(name, tmp_path, capsys):
     """What is being written is left as it was, and handlers too."""
     number = signal.Signals[name]
     before = [signal.getsignal(each) for each in (2, 15)]
 
-    def main(argv):
+    def main():
         with files.replacing(tmp_path / "a") as part:
             part.write_text("half")
             os.kill(os.getpid(), number)
             time.sleep(10)
 
-    monkeypatch.setattr(recipe.cifar_lt, "main", main)
-    assert recipe.run(monkeypatch) == 128 + number
+    assert end_of(main) == 128 + number
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"cifar_lt.py: ended by {name}; the same command")
+    assert line.startswith(f"recipe.py: ended by {name}; the same command")
     assert list(tmp_path.iterdir()) == []
     assert [signal.getsignal(each) for each in (2, 15)] == before
 
 
+def test_a_spec_has_one_form():
+    """So that the same choice is the same run."""
+    values = flag_groups.declare("augmentation", "optimization", "running")
+    values(["", "--augment=cutout( size = 16 ) | m:f()", "--learning_rate=.1"])
+    runs.run_app(lambda: None, values)
+    assert values.augment == "cutout(size=16)|m:f()"
+    assert values.learning_rate == ".1"
+
+
 def enter(folder, overwrite=False):
-    return recipe.workdir.Workdir(
-        str(folder),
-        [recipe.options.FLAGS["seed"]],
-        overwrite,
-        tf.distribute.get_strategy(),
-    )
+    strategy = tf.distribute.get_strategy()
+    return runs.Run(str(folder), FLAGS, strategy, overwrite)
 
 
 @pytest.fixture
 def run_folder(tmp_path):
-    flags.FLAGS.mark_as_parsed()
-    with enter(tmp_path / "run"):
-        pass
+    with enter(tmp_path / "run") as run:
+        run.check()
     return tmp_path / "run"
+
+
+def test_a_start_that_is_refused_leaves_no_run(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match="no such loss"):
+        with enter(folder):
+            raise ValueError("no such loss")
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+    FLAGS(["recipe.py", "--seed=1"])
+    with enter(folder) as run:
+        run.write("result.json", lambda path: path.write_text("{}"))
+    lines = (folder / "flags.cfg").read_text().splitlines()
+    assert lines[0] == "# The flags of a run of recipes/recipe.py"
+    assert "--seed=1" in lines
+    assert runs.flag_of_run(folder, "seed") == "1"
+    assert runs.flag_of_run(folder, "epochs") is None
+    # The file is a flag file, and of other flags or scripts there is no run.
+    FLAGS(["recipe.py", *lines[1:]])
+    with enter(folder) as run:
+        assert run.finished
+    FLAGS(["recipe.py", "--seed=2"])
+    with pytest.raises(ValueError, match="--seed=2 where the run has --seed=1"):
+        enter(folder).__enter__()
+    sys.argv = ["other.py"]
+    FLAGS(["other.py", "--seed=1"])
+    with pytest.raises(ValueError, match=r"recipes/other\.py where"):
+        enter(folder).__enter__()
+
+
+def test_artefacts_are_made_once(run_folder):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"x": np.arange(3) + len(made)}
+
+    with enter(run_folder) as run:
+        for _ in range(2):
+            found = run.cached("features.npz", make, key={"images": "a"})
+            np.testing.assert_array_equal(found["x"], [1, 2, 3])
+        with pytest.raises(ValueError, match="Received: other images"):
+            run.cached("features.npz", make, key={"images": "b"})
+        # Without the file nothing is left of what it was made from.
+        (run.path / "features.npz").unlink()
+        run.cached("features.npz", make, key={"images": "b"})
+        # What says nothing of its origin is made anew.
+        (run.path / "made_from.json").unlink()
+        run.cached("features.npz", make, key={"images": "a"})
+    assert len(made) == 3
+
+
+def test_artefacts_are_whole_or_absent(run_folder):
+    def fail(path, made):
+        path.write_text("half")
+        raise OSError("no room")
+
+    key = {"images": "a"}
+    with enter(run_folder) as run:
+        with pytest.raises(OSError, match="no room"):
+            run.cached("draws/round-000.npz", dict, key=key, write=fail)
+        assert not list((run.path / "draws").iterdir())
+        run.cached("draws/round-000.npz", lambda: {"x": np.ones(9)}, key=key)
+        path = run.path / "draws" / "round-000.npz"
+        path.write_bytes(path.read_bytes()[:-50])
+        with pytest.raises(ValueError, match=f"{path}.*it is made anew"):
+            run.cached("draws/round-000.npz", dict, key=key)
+        (run.path / "made_from.json").write_text("[1]")
+        with pytest.raises(ValueError, match="keeps of its origins"):
+            run.cached("draws/round-000.npz", dict, key=key)
 
 
 def snapshot(folder):
@@ -190,7 +204,7 @@ def test_overwrite_deletes_what_runs_write_alone(run_folder):
         "model.keras",
         "checkpoints/checkpoint.json",
         "checkpoints/epoch-0001.weights.h5",
-        "checkpoints/stage2/epoch-0001-step-000002.metrics.npz",
+        "checkpoints/epoch-0001-step-000002.metrics.npz",
         "tensorboard/draws/events.out.tfevents.1.vm.1.0.v2",
         "draws/round-000.npz",
         "division.html",
@@ -210,7 +224,7 @@ def test_overwrite_deletes_what_runs_write_alone(run_folder):
         pass
     found = {str(name) for name in snapshot(run_folder)}
     assert found == {*theirs, ".lock", "flags.cfg"}
-    assert not (run_folder / "checkpoints" / "stage2").exists()
+    assert not (run_folder / "model.keras").exists()
 
 
 def test_what_would_be_in_the_way_of_results(run_folder):
@@ -235,7 +249,6 @@ def test_what_would_be_in_the_way_of_results(run_folder):
 
 
 def test_a_lock_that_is_a_link(tmp_path):
-    flags.FLAGS.mark_as_parsed()
     target = tmp_path / "precious"
     target.write_text("mine")
     folder = tmp_path / "run"
@@ -305,58 +318,12 @@ def test_a_folder_that_is_gone_ends_the_run(how, run_folder):
         assert after == before
 
 
-def test_a_training_whose_folder_is_deleted(tmp_path, monkeypatch, capsys):
-    """It does not make it anew, without flags and lock."""
-    folder = tmp_path / "run"
-
-    class Delete(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == 1:
-                shutil.rmtree(folder)
-
-    watch = recipe.cifar_lt.stages.make_watch
-    monkeypatch.setattr(
-        recipe.cifar_lt.stages,
-        "make_watch",
-        lambda *args: keras.callbacks.CallbackList([Delete(), watch(*args)]),
-    )
-    arguments = (*TINY, "--max_steps=9", f"--workdir={folder}")
-    assert recipe.run(monkeypatch, *arguments) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(
-        "cifar_lt.py: error: Expected the --workdir to stay"
-    )
-    assert not folder.exists()
-
-
-def test_sigint_of_a_training(tmp_path):
-    """A checkpoint, one line, 130; and then it goes on."""
-    folder = tmp_path / "run"
-    arguments = (*TINY, "--epochs=500", f"--workdir={folder}")
-    process = recipe.start(*arguments)
-    index = folder / "checkpoints" / "checkpoint.json"
-    deadline = time.time() + 300
-    while not index.exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.time() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    lines = output.splitlines()
-    assert lines[-1].startswith(
-        "cifar_lt.py: ended by SIGINT; the same command"
-    )
-    assert "Traceback" not in output
-    assert not list(folder.rglob(f"{files.PART}*"))
-
-
 def test_a_second_sigint_ends_at_once():
     code = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-import workdir
-def main(argv):
+import flag_groups, run
+def main():
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -364,7 +331,9 @@ def main(argv):
         print("told", flush=True)
         time.sleep(60)
 sys.argv = ["recipe.py"]
-workdir.run_app(main)
+values = flag_groups.declare("running")
+values(sys.argv)
+run.run_app(main, values)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(recipe.RECIPE.parent)],
