@@ -55,7 +55,8 @@ def public_objects() -> dict:
     """The public functions and classes, by where they are defined."""
     found = {}
     modules = [getattr(keras_lt, name) for name in keras_lt.__all__[1:]]
-    modules += [keras_lt.models.auxiliary, keras_lt.models.backbones]
+    models = keras_lt.models
+    modules += [models.auxiliary, models.backbones, models.second_stages]
     for module in modules:
         for name in getattr(module, "__all__", vars(module)):
             value = inspect.unwrap(getattr(module, name))

@@ -69,6 +69,7 @@ ROOMS = (
     "keras_lt.models.dual_branch",
     "keras_lt.models.contrastive",
     "keras_lt.models.two_stage",
+    "keras_lt.models.second_stages",
     "keras_lt.models.dlsa",
     "keras_lt.models",
     "keras_lt.plots",

@@ -1,6 +1,6 @@
 """Models: what trains, and the backbones that it trains."""
 
-from keras_lt.models import auxiliary, backbones
+from keras_lt.models import auxiliary, backbones, second_stages
 from keras_lt.models.auxiliary import (
     AuxiliaryTask,
     ClassifierTask,
@@ -37,6 +37,7 @@ __all__ = [
     "classifier",
     "linear_head",
     "nearest_class_mean",
+    "second_stages",
     "stack",
     "tau_normalize",
 ]
