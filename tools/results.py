@@ -2,7 +2,7 @@
 
     python tools/results.py                  # prints the table
     python tools/results.py --add runs/ce_0  # keeps the record of a run
-    python tools/results.py --write          # writes README and flag files
+    python tools/results.py --write          # writes documents and flag files
     python tools/results.py --check          # fails if they are not up to date
 
 Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run, and
@@ -28,6 +28,19 @@ REPO = Path(__file__).resolve().parents[1]
 RECORDS = REPO / "recipes" / "results"
 FLAGS = REPO / "recipes" / "flags"
 SCORES = ("top1", "balanced", "many", "medium", "few", "ece")
+# The rows of README's short table: flag file, and what it is called there.
+GLANCE = {
+    "cifar10_lt100_ce_c30": "cross-entropy",
+    "cifar10_lt100_cb_focal_c30": "class-balanced focal loss",
+    "cifar10_lt100_class_balanced_sampling_c30": "class-balanced sampling",
+    "cifar10_lt100_ce_drw_c30": "deferred re-weighting",
+    "cifar10_lt100_ldam_drw_c30": "LDAM-DRW",
+    "cifar10_lt100_balanced_softmax_c30": "balanced softmax",
+    "cifar10_lt100_crt_c30": "cRT on cross-entropy",
+    "cifar10_lt100_dlsa_on_ce_c30": "DLSA on cross-entropy",
+    "cifar10_lt100_dual_branch_rotation_c30": "dual branch, rotation",
+    "cifar10_lt100_dual_branch_c30": "dual branch, second classifier",
+}
 
 
 def read() -> dict[str, list[dict]]:
@@ -64,11 +77,32 @@ def table(records: dict[str, list[dict]]) -> str:
     for name, runs in records.items():
         train = runs[0]["train"]
         cells = [
-            f"[{name}](recipes/flags/{name}.cfg)",
+            f"[{name}](flags/{name}.cfg)",
             str(len(runs)),
             *(spread(runs, score) for score in SCORES),
             str(train["epochs"]),
             f"{train['steps']:,}",
+            f"{train['images'] / train['steps']:.6g}",
+            minutes(runs),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def glance(records: dict[str, list[dict]]) -> str:
+    """README's short table."""
+    rows = [
+        "| method | seeds | top-1 | many | medium | few | images per step "
+        "| minutes |",
+        "| --- " * 8 + "|",
+    ]
+    for name, label in GLANCE.items():
+        runs = records[name]
+        train = runs[0]["train"]
+        cells = [
+            f"[{label}](recipes/flags/{name}.cfg)",
+            str(len(runs)),
+            *(spread(runs, key) for key in ("top1", "many", "medium", "few")),
             f"{train['images'] / train['steps']:.6g}",
             minutes(runs),
         ]
@@ -131,9 +165,15 @@ def between(text: str, name: str, content: str) -> str:
 
 def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
     """The text of each file that quotes results, as it should be."""
-    readme = REPO / "README.md"
-    text = between(readme.read_text(), "results", tables(records))
-    texts = {readme: between(text, "benchmarks", benchmark_table())}
+    places = (
+        (REPO / "README.md", "glance", glance(records)),
+        (RECORDS.parent / "README.md", "results", tables(records)),
+        (RECORDS / "README.md", "benchmarks", benchmark_table()),
+    )
+    texts = {
+        path: between(path.read_text(), name, content)
+        for path, name, content in places
+    }
     for path in sorted(FLAGS.glob("*.cfg")):
         if path.stem in records:
             line = result_line(records[path.stem])

@@ -1,0 +1,134 @@
+"""What tests/bad_input.md says is run: commands, calls and their errors."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+
+import documents
+import keras
+import numpy as np
+import pytest
+import recipe
+from pictures import write_folder
+
+import keras_lt
+from keras_lt import report
+
+DOCUMENT = "tests/bad_input.md"
+
+
+def matches(pattern: str, text: str) -> bool:
+    parts = map(re.escape, pattern.strip("`").split("…"))
+    return re.fullmatch(".*".join(parts), " ".join(text.split())) is not None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What stands for the words in capitals of the table."""
+    root = tmp_path_factory.mktemp("folders")
+    (root / "other").mkdir()
+    (root / "other" / "thesis.tex").write_text("years of work")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert not recipe.run(
+            monkeypatch,
+            "--dataset=digits",
+            "--max_steps=1",
+            f"--workdir={root / 'run'}",
+        )
+    shutil.copytree(root / "run", root / "damaged")
+    (root / "damaged" / "result.json").unlink()
+    for weights in (root / "damaged" / "checkpoints").glob("*.h5"):
+        weights.write_bytes(weights.read_bytes()[:1000])
+    photos = write_folder(root / "photos")
+    stranger = root / "stranger"
+    for split, name in (("train", "cat"), ("test", "lynx")):
+        (stranger / split / name).mkdir(parents=True)
+        picture = photos / "test" / "one" / "000.png"
+        shutil.copy(picture, stranger / split / name)
+    twice, device = root / "twice", root / "device"
+    for path in ("train/cat", "Val/cat", "valid/cat"):
+        (twice / path).mkdir(parents=True)
+    (device / "train" / "cat").mkdir(parents=True)
+    os.mkfifo(device / "train" / "cat" / "fifo.jpg")
+    (root / "leak.txt").write_text("../secret.png 0")
+    (root / "stray.txt").write_text("a.png 0\nb.png 999999\n")
+    (root / "twins.csv").write_text("path,label\na.png,1\nb.png,01\n")
+    (root / "quote.csv").write_text('path,label\na.png,"cat\nb.png,cat\n')
+    boxes = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "annotations": [{"image_id": 7, "category_id": i} for i in (1, 2)],
+        "categories": [{"id": i, "name": f"class {i}"} for i in (1, 2)],
+    }
+    (root / "boxes.json").write_text(json.dumps(boxes))
+    (root / "broken" / "train" / "two\nlines").mkdir(parents=True)
+    shutil.copytree(root / "run", root / "shuffled")
+    record = report.read_record(root / "run" / "result.json")
+    record["data"]["class_names"] = [*"0723456189"]
+    report.write_record(root / "shuffled" / "result.json", record)
+    inputs = keras.Input((8, 8, 1))
+    layer = keras.layers.Lambda(lambda x: x, output_shape=(8, 8, 1))
+    keras.Model(inputs, layer(inputs)).save(root / "lambda.keras")
+    return {
+        "PHOTOS": photos,
+        "STRANGER": stranger,
+        "TWICE": twice,
+        "DEVICE": device,
+        "LEAK": root / "leak.txt",
+        "STRAY": root / "stray.txt",
+        "TWINS": root / "twins.csv",
+        "QUOTE": root / "quote.csv",
+        "BOXES": root / "boxes.json",
+        "BROKEN": root / "broken",
+        "SHUFFLED": root / "shuffled",
+        "LAMBDA": root / "lambda.keras",
+        "NEW": root / "new",
+        "RUN": root / "run",
+        "OTHER": root / "other",
+        "DAMAGED": root / "damaged",
+    }
+
+
+def content(folders) -> dict:
+    return {
+        path: path.read_bytes()
+        for folder in folders.values()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    "row",
+    documents.table(DOCUMENT, "| wrong | command"),
+    ids=lambda row: row[0],
+)
+def test_bad_input_of_the_recipe(row, folders, monkeypatch, capsys, tmp_path):
+    _, command, message = row
+    folders = {**folders, "NEW": tmp_path / "new"}
+    before = content(folders)
+    arguments = [
+        re.sub(
+            r"(?<=[=:])[A-Z]+$", lambda match: str(folders[match[0]]), argument
+        )
+        for argument in shlex.split(command.strip("`"))
+    ]
+    assert recipe.run(monkeypatch, "--dataset=digits", *arguments) == 1
+    error = capsys.readouterr().err
+    prefix = "cifar_lt.py: error: "
+    assert matches(message, error.partition(prefix)[2]), error
+    after = content(folders)
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "row",
+    documents.table(DOCUMENT, "| wrong, in Python"),
+    ids=lambda row: row[0],
+)
+def test_bad_input_in_python(row):
+    _, call, message = row
+    with pytest.raises(ValueError) as error:
+        eval(call.strip("`"), {"keras": keras, "keras_lt": keras_lt, "np": np})
+    assert matches(message, str(error.value)), error.value
