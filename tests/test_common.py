@@ -148,6 +148,17 @@ TABLE = {
     losses.LabelAwareSmoothing: loss_case(
         losses.LabelAwareSmoothing, head=0.4, tail=0.1
     ),
+    losses.Reweighted: Case(
+        {
+            "loss": keras.losses.serialize(
+                keras.losses.CategoricalCrossentropy(from_logits=True)
+            ),
+            "class_counts": COUNTS,
+            "beta": 0.9,
+        },
+        (LABELS, LOGITS),
+        lambda: losses.Reweighted("mse", COUNTS),
+    ),
     losses.NTXent: Case(
         {"temperature": 0.2}, (LABELS, VIEWS), lambda: losses.NTXent(0.0)
     ),

@@ -7,7 +7,7 @@ import tensorflow as tf
 import test_contrastive_losses
 import test_division_losses
 import test_dlsa
-import test_losses
+import test_logit_adjusted
 import test_metrics
 
 # Files and the tests that visit all of their cases.
@@ -309,8 +309,8 @@ def test_balanced_softmax_of_absent_classes(monkeypatch, tmp_path):
         tmp_path,
         "balanced_softmax",
         {"absent": case},
-        lambda: test_losses.test_golden_balanced_softmax("float64"),
-        lambda: test_losses.test_golden_balanced_softmax("float32"),
+        lambda: test_logit_adjusted.test_golden_balanced_softmax("float64"),
+        lambda: test_logit_adjusted.test_golden_balanced_softmax("float32"),
     )
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests with the lowest versions of packages that setup.cfg allows, in an
 # environment that is removed afterwards. Arguments go to pytest:
-#   PYTHON=python3.10 bash tools/lowest_versions.sh tests/test_losses.py
+#   PYTHON=python3.10 bash tools/lowest_versions.sh tests/test_class_weighted.py
 # Some of these versions have wheels for Python 3.10 and 3.11 only.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"

@@ -5,21 +5,21 @@ from typing import Any
 
 import keras
 
-from keras_lt.losses.classification import (
-    LDAM,
-    BalancedSoftmax,
+from keras_lt.losses.class_balanced import (
     ClassBalancedCrossentropy,
     ClassBalancedFocal,
     ClassBalancedSigmoid,
-    Focal,
-    LabelAwareSmoothing,
-    LogitAdjusted,
 )
 from keras_lt.losses.contrastive import (
     BalancedNegativeSampling,
     NTXent,
     SupervisedContrastive,
 )
+from keras_lt.losses.focal import Focal
+from keras_lt.losses.label_aware_smoothing import LabelAwareSmoothing
+from keras_lt.losses.ldam import LDAM
+from keras_lt.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
+from keras_lt.losses.reweighted import Reweighted
 from keras_lt.specs import Registry, Spec
 
 
@@ -52,11 +52,13 @@ LOSSES = Registry(
         "balanced_softmax": BalancedSoftmax,
         "logit_adjusted": LogitAdjusted,
         "label_aware_smoothing": LabelAwareSmoothing,
+        "reweighted": Reweighted,
         "bns": BalancedNegativeSampling,
         "nt_xent": NTXent,
         "supcon": SupervisedContrastive,
         **_keras_losses(),
     },
+    nested={"loss": lambda spec, **context: get(spec, **context)},
 )
 
 

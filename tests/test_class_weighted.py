@@ -1,13 +1,15 @@
+"""What all losses with class weights have in common."""
+
 import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from golden import load_cases, report_cases
+from loss_helpers import COUNTS, random_batch, small_model, value_and_gradient
 
 from keras_lt import losses
-from keras_lt.counts import effective_number_weights, log_prior
+from keras_lt.counts import effective_number_weights
 from keras_lt.losses import (
     LDAM,
     BalancedSoftmax,
@@ -29,188 +31,6 @@ ALL = [
     BalancedSoftmax,
     LabelAwareSmoothing,
 ]
-COUNTS = [900, 90, 9, 3]
-
-
-def value_and_gradient(loss, labels, logits):
-    logits = tf.constant(logits, loss.dtype)
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        value = loss(labels, logits)
-    return value.numpy(), tape.gradient(value, logits).numpy()
-
-
-def random_batch(size=16, seed=0):
-    rng = np.random.RandomState(seed)
-    labels = rng.randint(0, len(COUNTS), size)
-    return labels, rng.normal(size=(size, len(COUNTS))).astype("float32")
-
-
-def assert_golden(name, loss, case, key, index=()):
-    """Value and gradient of a loss against those of `key`."""
-    value, gradient = value_and_gradient(loss, case["labels"], case["logits"])
-    assert value.dtype == gradient.dtype == loss.dtype
-    want = case[f"{key}grad"][index]
-    if loss.dtype == "float64":
-        value_rtol, rtol, atol = 1e-9, 1e-9, 1e-12
-    else:
-        large = np.abs(case["logits"]).max() >= 50
-        value_rtol, rtol = 1e-5, 0
-        atol = (2e-5 if large else 1e-5) * np.abs(want).max()
-    np.testing.assert_allclose(
-        value,
-        case[f"{key}loss"][index],
-        rtol=value_rtol,
-        atol=1e-12,
-        err_msg=f"{name} {key}",
-    )
-    np.testing.assert_allclose(
-        gradient, want, rtol=rtol, atol=atol, err_msg=f"{name} {key}"
-    )
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_golden_cb_losses(dtype):
-    cases = load_cases("cb_losses")
-    for name, case in cases:
-        arguments = {
-            "class_counts": np.ones(case["class_weights"].shape, int),
-            "class_weights": case["class_weights"],
-            "dtype": dtype,
-        }
-        for loss_class, key in (
-            (ClassBalancedCrossentropy, "softmax_"),
-            (ClassBalancedSigmoid, "sigmoid_"),
-        ):
-            assert_golden(name, loss_class(**arguments), case, key)
-        for row, gamma in enumerate(case["focal_gammas"]):
-            loss = ClassBalancedFocal(gamma=float(gamma), **arguments)
-            assert_golden(name, loss, case, "focal_", row)
-    if dtype == "float64":
-        report_cases("cb_losses", cases)
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_golden_ldam(dtype):
-    cases = load_cases("ldam")
-    for name, case in cases:
-        arguments = {
-            "class_counts": case["class_counts"],
-            "max_margin": float(case["max_m"]),
-            "scale": float(case["s"]),
-            "dtype": dtype,
-        }
-        loss = LDAM(**arguments)
-        np.testing.assert_allclose(loss.margins, case["margins"], rtol=1e-9)
-        assert_golden(name, loss, case, "")
-        weighted = LDAM(class_weights=case["class_weights"], **arguments)
-        case["weighted_loss"] = case["loss_weighted"]
-        case["weighted_grad"] = case["grad_weighted"]
-        assert_golden(name, weighted, case, "weighted_")
-    if dtype == "float64":
-        report_cases("ldam", cases)
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_golden_balanced_softmax(dtype):
-    cases = load_cases("balanced_softmax")
-    for name, case in cases:
-        counts = case["train_counts"]
-        weighted = np.bincount(
-            case["train_labels"], case["sample_weight"], len(counts)
-        )
-        prior = None if (weighted == counts).all() else weighted
-        arguments = {"class_counts": counts, "prior": prior, "dtype": dtype}
-        loss = BalancedSoftmax(**arguments)
-        np.testing.assert_allclose(
-            log_prior(weighted), case["log_prior"], rtol=1e-9
-        )
-        assert_golden(name, loss, case, "")
-        smoothing = float(case["smoothing"])
-        loss = BalancedSoftmax(label_smoothing=smoothing, **arguments)
-        assert_golden(name, loss, case, "v2_")
-    if dtype == "float64":
-        report_cases("balanced_softmax", cases)
-
-
-def test_focal_by_hand():
-    # softmax of (log 3, 0) is (3/4, 1/4).
-    logits = np.array([[np.log(3.0), 0.0]] * 2)
-    loss = Focal([9, 1], gamma=2.0, reduction=None)
-    want = [(1 / 4) ** 2 * np.log(4 / 3), (3 / 4) ** 2 * np.log(4)]
-    np.testing.assert_allclose(loss(np.array([0, 1]), logits), want, rtol=1e-6)
-
-
-def test_focal_without_focus_is_crossentropy():
-    labels, logits = random_batch()
-    want = ClassBalancedCrossentropy(COUNTS, beta=None)(labels, logits)
-    for gamma in (0.0, 1e-9):
-        got = Focal(COUNTS, gamma=gamma)(labels, logits)
-        np.testing.assert_allclose(got, want, rtol=1e-5)
-
-
-@pytest.mark.parametrize("gamma", [0.3, 1.0, 5.0])
-def test_focal_of_huge_logits_has_finite_gradients(gamma):
-    logits = np.array([[1e4, 0.0, 0.0, 0.0], [0.0, 1e4, 0.0, 0.0]])
-    value, gradient = value_and_gradient(
-        Focal(COUNTS, gamma=gamma, reduction=None), np.zeros(2, int), logits
-    )
-    np.testing.assert_allclose(value, [0.0, 1e4], atol=1e-6)
-    np.testing.assert_allclose(gradient, [[0] * 4, [-1, 1, 0, 0]], atol=1e-6)
-
-
-def test_logit_adjusted_by_hand():
-    # softmax of (0 + 2 log 3, 0 + 2 log 1) is (9/10, 1/10).
-    loss = LogitAdjusted([3_000_000, 1_000_000], tau=2.0, reduction=None)
-    got = loss(np.array([0, 1]), np.zeros((2, 2)))
-    np.testing.assert_allclose(got, np.log([10 / 9, 10]), rtol=1e-5)
-
-
-def test_absent_class_is_all_but_impossible():
-    # Its prior is log(1e-6) beside log(1).
-    loss = BalancedSoftmax([1, 0])
-    got = loss(np.array([0]), np.array([[0.0, np.log(1e6)]]))
-    np.testing.assert_allclose(got, np.log(2), rtol=1e-5)
-
-
-def test_label_aware_smoothing_by_hand():
-    # e is 0.3, 0.3 sin(pi / 4) and 0; C - 1 = 2.
-    loss = LabelAwareSmoothing([500, 275, 50], head=0.3, reduction=None)
-    amounts = np.array([0.3, 0.3 / 2**0.5, 0.0])
-    logits = np.array([[1.0, 2.0, 4.0]] * 3)
-    log_p = logits[0] - np.log(np.exp(logits[0]).sum())
-    targets = np.eye(3) * (1 - amounts)[:, None]
-    targets += (1 - np.eye(3)) * amounts[:, None] / 2
-    np.testing.assert_allclose(
-        loss(np.arange(3), logits), -targets @ log_p, rtol=1e-5
-    )
-
-
-def test_crossentropy_by_hand():
-    # softmax of (log 3, 0) is (3/4, 1/4).
-    logits = np.array([[np.log(3.0), 0.0], [np.log(3.0), 0.0]])
-    loss = ClassBalancedCrossentropy(
-        [9, 1], class_weights=[0.5, 1.5], reduction=None
-    )
-    np.testing.assert_allclose(
-        loss(np.array([0, 1]), logits),
-        [0.5 * np.log(4 / 3), 1.5 * np.log(4)],
-        rtol=1e-6,
-    )
-
-
-def test_sigmoid_and_focal_by_hand():
-    # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2; the label is class 0.
-    labels, logits = np.array([0]), np.array([[np.log(3.0), 0.0]])
-    sigmoid = ClassBalancedSigmoid([9, 1], beta=None)
-    want = np.log(4 / 3) + np.log(2)
-    np.testing.assert_allclose(sigmoid(labels, logits), want, rtol=1e-6)
-    focal = ClassBalancedFocal([9, 1], beta=None, gamma=2.0)
-    want = (1 / 4) ** 2 * np.log(4 / 3) + (1 / 2) ** 2 * np.log(2)
-    np.testing.assert_allclose(focal(labels, logits), want, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -298,34 +118,6 @@ def test_soft_labels_mix_weights_and_losses(loss_class):
     )
 
 
-def test_focal_without_focus_is_sigmoid():
-    labels, logits = random_batch()
-    np.testing.assert_allclose(
-        ClassBalancedFocal(COUNTS, gamma=0.0)(labels, logits),
-        ClassBalancedSigmoid(COUNTS)(labels, logits),
-        rtol=1e-6,
-    )
-
-
-@pytest.mark.parametrize("scale", [100.0, 1e4, 1e30])
-@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0, 5.0])
-def test_huge_logits_stay_finite(scale, gamma):
-    signs = np.array([[1.0, -1.0, 0.0, 1.0], [-1.0, 1.0, -1.0, 0.0]])
-    for loss in (
-        ClassBalancedCrossentropy(COUNTS),
-        ClassBalancedSigmoid(COUNTS),
-        ClassBalancedFocal(COUNTS, gamma=gamma),
-    ):
-        value, gradient = value_and_gradient(
-            loss, np.array([0, 0]), scale * signs
-        )
-        assert np.isfinite(value)
-        assert np.isfinite(gradient).all()
-        # The second example is the worst of mistakes: it costs, and pulls up.
-        assert value >= scale * loss._weights[0] / 2 * (1 - 1e-6)
-        assert gradient[1, 0] < 0
-
-
 @pytest.mark.parametrize("loss_class", ALL)
 def test_sample_weight_and_reductions(loss_class):
     labels, logits = random_batch(4)
@@ -388,26 +180,6 @@ def test_label_out_of_range_is_an_ignored_example(loss_class):
 
 
 @pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"class_counts": [5, -1]}, r"class_counts\[1\]=-1"),
-        ({"class_counts": [5]}, r"at least 2 classes.*class_counts=\[5\]"),
-        ({"beta": 1.0}, "beta=1.0"),
-        ({"normalizer": "sum"}, "'nonzero'.* normalizer='sum'"),
-        ({"class_weights": [1, 2, 3]}, r"shape \(2,\).*shape=\(3,\)"),
-        ({"class_weights": [1, -2]}, r"class_weights=\[1.0, -2.0\]"),
-        ({"class_weights": [1, np.nan]}, r"class_weights=\[1.0, nan\]"),
-        ({"reduction": "median"}, "reduction=median"),
-        ({"gamma": -1.0}, "gamma >= 0. Received: gamma=-1.0"),
-        ({"gamma": float("nan")}, "gamma=nan"),
-    ],
-)
-def test_bad_arguments(change, message):
-    with pytest.raises(ValueError, match=message):
-        ClassBalancedFocal(**({"class_counts": [9, 1]} | change))
-
-
-@pytest.mark.parametrize(
     "labels, logits, message",
     [
         ((8,), (8, 12), r"C=4 classes .* Received: y_pred.shape=\(8, 12\)"),
@@ -466,15 +238,6 @@ def test_config_round_trip(loss_class):
     np.testing.assert_array_equal(copy(*random_batch()), loss(*random_batch()))
 
 
-def small_model(loss):
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(len(COUNTS))]
-    )
-    model.compile(keras.optimizers.SGD(0.5), loss=loss, metrics=["accuracy"])
-    return model
-
-
 @pytest.mark.parametrize("loss_class", ALL)
 def test_saves_with_a_compiled_model(loss_class, tmp_path):
     labels, features = random_batch()
@@ -489,18 +252,6 @@ def test_saves_with_a_compiled_model(loss_class, tmp_path):
         model.evaluate(features, labels, verbose=0),
         rtol=1e-6,
     )
-
-
-def test_mixed_precision_model_trains():
-    labels, features = random_batch()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = small_model(ClassBalancedFocal(COUNTS))
-        assert model(features).dtype == tf.bfloat16
-        history = model.fit(features, labels, epochs=20, verbose=0).history
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert history["loss"][-1] < history["loss"][0]
 
 
 @pytest.mark.parametrize("normalizer", losses.NORMALIZERS)
