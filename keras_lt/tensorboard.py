@@ -11,9 +11,12 @@ import tensorflow as tf
 from keras_lt import distribute, plots
 from keras_lt.averaging import AveragedWeights
 from keras_lt.counts import validate_class_counts
-from keras_lt.metrics import GROUPS, evaluate, predict, prediction_step
-
-_SCALARS = ("top1", "balanced", *GROUPS, "ece")
+from keras_lt.metrics import (
+    evaluate,
+    headline_scores,
+    predict,
+    prediction_step,
+)
 
 
 class LongTailTensorBoard(keras.callbacks.Callback):
@@ -213,12 +216,11 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         self._undrawn[name] = result
         if self._epochs % self.picture_every == 0:
             self._draw(name, self._undrawn.pop(name))
-        return {k: result[k] for k in _SCALARS if result[k] is not None}
+        return _scalars(result)
 
     def _write(self, name, result):
-        for key in _SCALARS:
-            if result[key] is not None:
-                tf.summary.scalar(f"{name}/{key}", result[key])
+        for key, value in _scalars(result).items():
+            tf.summary.scalar(f"{name}/{key}", value)
         known = [value for value in result["per_class"] if value is not None]
         tf.summary.histogram(f"{name}/per_class_accuracy", known)
 
@@ -242,6 +244,11 @@ class LongTailTensorBoard(keras.callbacks.Callback):
                     class_names=self.class_names,
                 ),
             )
+
+
+def _scalars(result) -> dict[str, float]:
+    values = {s.name: result.get(s.name) for s in headline_scores()}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _image(name, figure):

@@ -52,14 +52,6 @@ def score(model, test, class_counts) -> dict:
     )
 
 
-def summary(scores: dict) -> str:
-    names = ("top1", "balanced", "many", "medium", "few", "unseen", "ece")
-    return ", ".join(
-        f"{name} {'n/a' if scores[name] is None else f'{scores[name]:.4f}'}"
-        for name in names
-    )
-
-
 def undistributed(model, run: workdirs.Workdir) -> keras.Model:
     """A model that is not bound to the devices it was trained on."""
     if run.strategy.num_replicas_in_sync == 1:
@@ -147,7 +139,8 @@ def train_and_report(run: workdirs.Workdir) -> None:
     stages.say_bad_images(data)
     for which, scores in results.items():
         stage.tensorboard.write_test(scores, f"test_{which}", stage.epochs)
-        print(f"test, {which} epoch ({scores['epoch']}): {summary(scores)}")
+        found = metrics.summary(scores)
+        print(f"test, {which} epoch ({scores['epoch']}): {found}")
     card = run.path / "saved_model" / "MODEL_CARD.md"
     report.write_model_card(card, record, logit_counts)
     report.write_html(run.path / "report.html", record)
@@ -175,7 +168,8 @@ def evaluate_only() -> None:
         parts.load_weights(model, path)
     else:
         model = parts.load_model(path)
-    print(f"test, {path}: {summary(score(model, test, train.class_counts))}")
+    scores = score(model, test, train.class_counts)
+    print(f"test, {path}: {metrics.summary(scores)}")
 
 
 def set_precision() -> None:

@@ -341,8 +341,8 @@ def make_model(train):
 
 def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
     return [
-        metrics.Top1Accuracy("top1"),
-        metrics.BalancedAccuracy(num_classes),
+        metrics.Top1Accuracy(name="top1"),
+        metrics.BalancedAccuracy(num_classes, name="balanced"),
     ]
 
 

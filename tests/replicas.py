@@ -109,7 +109,7 @@ def main(name: str, devices: str, steps: str) -> None:
         with strategy.scope():
             model, loss = make(data.class_counts)
             metrics = [
-                keras_lt.metrics.BalancedAccuracy(10),
+                keras_lt.metrics.BalancedAccuracy(10, name="balanced"),
                 keras_lt.metrics.PerClassAccuracy(10),
             ]
             model.compile(

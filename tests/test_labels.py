@@ -188,7 +188,7 @@ def test_top1_of_mixed_training_and_plain_validation():
     logs = model.fit(
         x, mixed, validation_data=(x, np.arange(3)), verbose=0
     ).history
-    for name in ("top1", "balanced", "few"):
+    for name in ("top1_accuracy", "balanced_accuracy", "few_shot_accuracy"):
         assert logs[name] == logs[f"val_{name}"] == [1.0]
 
 

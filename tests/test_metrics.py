@@ -94,16 +94,20 @@ def test_values_for_every_form_of_labels(labels):
     results = {
         m.name: m(labels, one_hot(PREDICTED)).numpy() for m in all_metrics()
     }
-    assert results["balanced"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
-    np.testing.assert_allclose(results["per_class"], [0.75, 0.5, np.nan, 1])
-    assert results["many"] == pytest.approx(0.75)
-    assert results["medium"] == pytest.approx(0.5)
+    assert results["balanced_accuracy"] == pytest.approx(
+        (3 / 4 + 1 / 2 + 1) / 3
+    )
+    np.testing.assert_allclose(
+        results["per_class_accuracy"], [0.75, 0.5, np.nan, 1]
+    )
+    assert results["many_shot_accuracy"] == pytest.approx(0.75)
+    assert results["medium_shot_accuracy"] == pytest.approx(0.5)
     # Class 2 has no test image and is left out of the few-shot mean.
-    assert results["few"] == pytest.approx(1)
-    assert np.isnan(results["unseen"])
+    assert results["few_shot_accuracy"] == pytest.approx(1)
+    assert np.isnan(results["unseen_shot_accuracy"])
     expected = [[3, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 2]]
-    np.testing.assert_array_equal(results["confusion"], expected)
-    assert results["confusion"].dtype == np.int32
+    np.testing.assert_array_equal(results["confusion_matrix"], expected)
+    assert results["confusion_matrix"].dtype == np.int32
 
 
 def test_pooled_is_over_images():
@@ -122,11 +126,13 @@ def test_sample_weight(shape):
         m.name: m(LABELS, one_hot(PREDICTED), weights).numpy()
         for m in all_metrics()
     }
-    np.testing.assert_allclose(results["per_class"], [0.5, 1, np.nan, 1])
-    assert results["balanced"] == pytest.approx(2.5 / 3)
+    np.testing.assert_allclose(
+        results["per_class_accuracy"], [0.5, 1, np.nan, 1]
+    )
+    assert results["balanced_accuracy"] == pytest.approx(2.5 / 3)
     # The matrix counts images: weight 3 counts once, weight 0 not.
     np.testing.assert_array_equal(
-        results["confusion"].sum(axis=1), [4, 1, 0, 2]
+        results["confusion_matrix"].sum(axis=1), [4, 1, 0, 2]
     )
 
 
@@ -190,9 +196,12 @@ def test_compiled_evaluation(jit_compile):
     found = model.evaluate(
         scores, LABELS, batch_size=3, return_dict=True, verbose=VERBOSE
     )
-    for name in ("balanced", "many", "medium", "few"):
-        assert found[name] == pytest.approx(figures[name]), name
-    np.testing.assert_array_equal(found["confusion"], figures["confusion"])
+    for name in ("balanced", "many_shot", "medium_shot", "few_shot"):
+        expected = figures[name.removesuffix("_shot")]
+        assert found[f"{name}_accuracy"] == pytest.approx(expected), name
+    np.testing.assert_array_equal(
+        found["confusion_matrix"], figures["confusion"]
+    )
 
 
 def test_training_saving_and_monitoring(tmp_path):
@@ -200,7 +209,7 @@ def test_training_saving_and_monitoring(tmp_path):
     scores = one_hot(PREDICTED)
     checkpoint = keras.callbacks.ModelCheckpoint(
         tmp_path / "best.keras",
-        monitor="val_balanced",
+        monitor="val_balanced_accuracy",
         mode="max",
         save_best_only=True,
     )
@@ -212,10 +221,12 @@ def test_training_saving_and_monitoring(tmp_path):
         callbacks=[checkpoint, keras.callbacks.CSVLogger(tmp_path / "log")],
         verbose=VERBOSE,
     ).history
-    assert np.shape(history["per_class"]) == (2, 4)
+    assert np.shape(history["per_class_accuracy"]) == (2, 4)
     model = keras.models.load_model(tmp_path / "best.keras")
     again = model.evaluate(scores, LABELS, return_dict=True, verbose=VERBOSE)
-    assert again["balanced"] == pytest.approx(max(history["val_balanced"]))
+    assert again["balanced_accuracy"] == pytest.approx(
+        max(history["val_balanced_accuracy"])
+    )
 
 
 def test_two_replicas_see_all_images(two_replicas):
@@ -226,8 +237,9 @@ def test_two_replicas_see_all_images(two_replicas):
         scores, LABELS, batch_size=4, return_dict=True, verbose=VERBOSE
     )
     figures = metrics.evaluate(scores, LABELS, COUNTS)
-    for name in ("balanced", "many", "medium", "few"):
-        assert found[name] == pytest.approx(figures[name]), name
+    for name in ("balanced", "many_shot", "medium_shot", "few_shot"):
+        expected = figures[name.removesuffix("_shot")]
+        assert found[f"{name}_accuracy"] == pytest.approx(expected), name
 
 
 def test_mixed_precision_scores():
@@ -281,11 +293,11 @@ def test_evaluate_is_chunked_and_plain(monkeypatch):
     assert whole["unseen"] is None
     assert whole["top1"] == 6 / 8
     assert whole["num_images"] == 8
-    monkeypatch.setattr(metrics, "_CHUNK", 3)
+    monkeypatch.setattr(metrics.expected_calibration_error, "_CHUNK", 3)
     parts = metrics.evaluate(one_hot(PREDICTED), LABELS, COUNTS)
     assert parts["ece"] == pytest.approx(whole["ece"])
     assert {**parts, "ece": 0} == {**whole, "ece": 0}
-    monkeypatch.setattr(metrics, "MAX_CONFUSION_CLASSES", 3)
+    monkeypatch.setattr(metrics.scoring, "MAX_CONFUSION_CLASSES", 3)
     large = metrics.evaluate(one_hot(PREDICTED), LABELS, COUNTS)
     assert large["confusion"] is None
 

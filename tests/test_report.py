@@ -391,7 +391,7 @@ def test_model_card(tmp_path):
     lines = text.splitlines()
     # 8 of 12 test images are right, of classes 4 / 4, 2 / 4 and 1 / 4.
     header = lines.index(
-        "| top1 | balanced | many | medium | few | unseen | ece |"
+        "| top-1 | balanced | many | medium | few | unseen | ECE |"
     )
     cells = [cell.strip() for cell in lines[header + 2].split("|")[1:-1]]
     assert cells[:6] == ["58.3%", "58.3%", "100.0%", "50.0%", "n/a", "25.0%"]

@@ -27,26 +27,7 @@ import numpy as np
 
 from keras_lt import evaluation, filenames
 from keras_lt.messages import one_line
-
-NAMES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "balanced": "balanced accuracy",
-    "lowest_5_recall": "mean of the 5 lowest recalls",
-    "macro_f1": "macro F1",
-    "matthews": "Matthews correlation",
-    "many": "many-shot classes",
-    "medium": "medium-shot classes",
-    "few": "few-shot classes",
-    "unseen": "unseen classes",
-    "ece": "ECE",
-    "ece_equal_mass": "ECE, bins of equal mass",
-    "classwise_ece": "class-wise ECE",
-    "brier": "Brier score",
-    "nll": "negative log-likelihood",
-}
-# Not in percent, as the others are.
-PLAIN = ("brier", "nll", "matthews")
+from keras_lt.metrics import SCORES
 
 
 def numbers(name: str, given: str | None) -> list[float] | None:
@@ -63,10 +44,9 @@ def numbers(name: str, given: str | None) -> list[float] | None:
         ) from error
 
 
-def shown(value: float | None, name: str = "") -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" if name in PLAIN else f"{100 * value:.1f}"
+def shown(value: float | None, name: str = "top1") -> str:
+    """A value as scores of that name are shown."""
+    return SCORES[name].shown(value, unit=False)
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:
@@ -86,8 +66,7 @@ def print_tables(found: dict) -> None:
     rows = []
     for name, ends in found["intervals"].items():
         between = " to ".join(shown(end, name) for end in ends)
-        title = NAMES.get(name, name.replace("_", " "))
-        rows.append([title, shown(found[name], name), between])
+        rows.append([SCORES[name].label, shown(found[name], name), between])
     table(["score in percent", "value", level], rows)
     rows = [
         [name.replace("_", " "), shown(one["plain"]), shown(one["adjusted"])]

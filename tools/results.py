@@ -21,13 +21,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from keras_lt import filenames, report
+from keras_lt import filenames, metrics, report
 from keras_lt.report.comparison import minutes, spread
 
 REPO = Path(__file__).resolve().parents[1]
 RECORDS = REPO / "recipes" / "results"
 FLAGS = REPO / "recipes" / "flags"
-SCORES = ("top1", "balanced", "many", "medium", "few", "ece")
 # The rows of README's short table: flag file, and what it is called there.
 GLANCE = {
     "cifar10_lt100_ce_c30": "cross-entropy",
@@ -55,31 +54,33 @@ def read() -> dict[str, list[dict]]:
 
 def tables(records: dict[str, list[dict]]) -> str:
     """A table for what can't be in one column: augmentation, optimizer."""
+    columns = metrics.known_scores(
+        run["test"]["last"] for runs in records.values() for run in runs
+    )
     parts = {}
     for name, runs in records.items():
         optimizer = runs[0]["flags"].get("optimizer", "sgd")
         kind = report.augmentation(runs[0]), optimizer
         parts.setdefault(kind, {})[name] = runs
     return "\n\n".join(
-        f"Augmentation `{augment}`, optimizer `{optimizer}`:\n\n{table(part)}"
+        f"Augmentation `{augment}`, optimizer `{optimizer}`:\n\n"
+        f"{table(part, columns)}"
         for (augment, optimizer), part in sorted(
             parts.items(), key=lambda item: (item[0][0], item[0][1] != "sgd")
         )
     )
 
 
-def table(records: dict[str, list[dict]]) -> str:
-    rows = [
-        "| flag file | seeds | top-1 | balanced | many | medium | few | ECE "
-        "| epochs | steps | images a step | minutes |",
-        "| --- " * 12 + "|",
-    ]
+def table(records: dict[str, list[dict]], columns: list[metrics.Score]) -> str:
+    header = ["flag file", "seeds", *(score.label for score in columns)]
+    header += ["epochs", "steps", "images per step", "minutes"]
+    rows = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for name, runs in records.items():
         train = runs[0]["train"]
         cells = [
             f"[{name}](flags/{name}.cfg)",
             str(len(runs)),
-            *(spread(runs, score) for score in SCORES),
+            *(spread(runs, score.name) for score in columns),
             str(train["epochs"]),
             f"{train['steps']:,}",
             f"{train['images'] / train['steps']:.6g}",

@@ -13,6 +13,7 @@ from keras_lt.evaluation.intervals import (
 )
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.scores import scores
+from keras_lt.metrics import SCORES
 
 
 def mcnemar(first: Predictions, second: Predictions) -> dict[str, float]:
@@ -102,8 +103,10 @@ def compare(
     for name, values in drawn[0].items():
         if values is not None:
             estimate = estimates[0][name] - estimates[1][name]
-            bounds = (-2, 2) if name == "matthews" else (-1, 1)
-            ends = interval(values - drawn[1][name], estimate, level, bounds)
+            width = np.ptp(SCORES[name].bounds)
+            ends = interval(
+                values - drawn[1][name], estimate, level, (-width, width)
+            )
             differences[name] = [estimate, *ends]
     test = mcnemar(first, second)
     return {
@@ -112,8 +115,11 @@ def compare(
         "verdict": [
             _by_test(differences["top1"][0], test["p_value"], 1 - level),
             *(
-                _by_interval(name.replace("_", " "), *differences[name])
-                for name in ("balanced", "lowest_recall")
+                _by_interval(label, *differences[name])
+                for name, label in (
+                    ("balanced", "balanced accuracy"),
+                    ("lowest_recall", "lowest recall"),
+                )
             ),
         ],
     }
@@ -129,7 +135,6 @@ def _by_test(difference: float, p_value: float, most: float) -> str:
 
 
 def _by_interval(name: str, *ends: float) -> str:
-    name = {"balanced": "balanced accuracy"}.get(name, name)
     difference, low, high = (100 * value for value in ends)
     if low <= 0 <= high:
         return (

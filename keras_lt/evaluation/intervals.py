@@ -12,13 +12,13 @@ from keras_lt.evaluation.calibration import (
     image_scores,
 )
 from keras_lt.evaluation.predictions import Predictions
-from keras_lt.evaluation.scores import in_top, of_counts, scores
+from keras_lt.evaluation.scores import in_top, of_tally, scores
+from keras_lt.metrics import SCORES, Tally
 
 LEVEL = 0.95
 DRAWS = 1000
 _CLASSWISE_DRAWS = 200  # each has C * 15 sums
 _BLOCK = 100
-_RANGES = {"matthews": (-1, 1), "nll": (0, np.inf), "brier": (0, 2)}
 
 
 def wilson(
@@ -173,7 +173,7 @@ def all_intervals(
 ) -> dict[str, list[float]]:
     """`[low, high]` by name, of what `resample` gave."""
     return {
-        name: interval(values, estimates[name], level, _RANGES.get(name))
+        name: interval(values, estimates[name], level, SCORES[name].bounds)
         for name, values in drawn.items()
         if values is not None
     }
@@ -183,7 +183,7 @@ def interval(
     drawn: np.ndarray,
     estimate: float,
     level: float,
-    bounds: tuple[float, float] | None = None,
+    bounds: tuple[float, float] = (0, 1),
 ) -> list[float]:
     """Percentiles of draws, moved so that their median is the estimate.
 
@@ -198,7 +198,7 @@ def interval(
         drawn, [(1 - level) / 2, (1 + level) / 2], method="weibull"
     )
     low, high = ends - np.median(drawn) + estimate
-    least, most = bounds or (0, 1)
+    least, most = bounds
     # Rounding must not part an interval and its estimate.
     return [
         float(max(min(low, estimate), least)),
@@ -235,7 +235,7 @@ def count_draws(
             hits[number, label] = drawn[:, classes == label + 1].sum(1)
             np.add.at(given[number], classes, drawn.T)
     return [
-        of_counts(run, hits[number].T, given[number].T)
+        of_tally(Tally(hits[number].T, given[number].T, run.totals, run.groups))
         for number, run in enumerate(runs)
     ]
 

@@ -3,10 +3,8 @@
 import numpy as np
 
 from keras_lt.evaluation.predictions import Predictions, over_chunks
-from keras_lt.metrics import GROUPS
-
-TOP = 5
-LOWEST = 5
+from keras_lt.metrics import SCORES, Tally, tally_of
+from keras_lt.metrics.scores import TOP
 
 
 def scores(predictions: Predictions) -> dict[str, float | None]:
@@ -44,13 +42,10 @@ def scores(predictions: Predictions) -> dict[str, float | None]:
         >>> found["balanced"], round(found["harmonic_mean"], 3)
         (0.625, 0.6)
     """
-    right = predictions.predicted == predictions.labels
-    size = predictions.num_classes
-    found = of_counts(
-        predictions,
-        np.bincount(predictions.labels[right], minlength=size),
-        np.bincount(predictions.predicted + 1, minlength=size + 1),
+    tally = tally_of(
+        predictions.predicted, predictions.labels, predictions.groups
     )
+    found = of_tally(tally)
     found["top5"] = None
     if predictions.logits is not None:
         found["top5"] = in_top(predictions).mean()
@@ -60,51 +55,16 @@ def scores(predictions: Predictions) -> dict[str, float | None]:
     }
 
 
-def of_counts(
-    predictions: Predictions, hits: np.ndarray, given: np.ndarray
-) -> dict[str, np.ndarray | None]:
-    """Scores of one or of many confusion matrices of the same images.
+def of_tally(tally: Tally) -> dict[str, np.ndarray | None]:
+    """Scores that are functions of counts: of one scoring or of many draws.
 
     Args:
-        predictions: What says how many images and groups classes have.
-        hits: Right answers by class, (..., C).
-        given: Images by predicted class, (..., C + 1), the refused first.
+        tally: Images by class and answer, (..., C).
 
     Returns:
         Scores of shape (...) by name, None for a group without an image.
     """
-    totals = predictions.totals.astype(np.float64)
-    present = totals > 0
-    size = totals.sum()
-    recalls = hits[..., present] / totals[present]
-    lowest = np.partition(recalls, np.arange(min(LOWEST, recalls.shape[-1])))
-    with np.errstate(divide="ignore"):  # of recalls of 0
-        geometric = np.exp(np.log(recalls).mean(-1))
-        harmonic = 1 / (1 / recalls).mean(-1)
-    f1 = 2 * hits[..., present] / (totals + given[..., 1:])[..., present]
-    found = {
-        "top1": hits.sum(-1) / size,
-        "balanced": recalls.mean(-1),
-        "geometric_mean": geometric,
-        "harmonic_mean": harmonic,
-        "lowest_recall": lowest[..., 0],
-        f"lowest_{LOWEST}_recall": lowest[..., :LOWEST].mean(-1),
-        "macro_f1": f1.mean(-1),
-        "matthews": _matthews(hits.sum(-1), totals, given, size),
-    }
-    for name in GROUPS:
-        mask = predictions.groups[name][present]
-        found[name] = recalls[..., mask].mean(-1) if mask.any() else None
-    return found
-
-
-def _matthews(right, totals, given, size) -> np.ndarray:
-    given = given / size  # fractions, whose squares are of one magnitude
-    totals = totals / size
-    both = right / size - (given[..., 1:] * totals).sum(-1)
-    own = (1 - (given**2).sum(-1)) * (1 - (totals**2).sum())
-    # It is 0 where one class has all images, as in scikit-learn.
-    return np.where(own > 1e-15, both / np.sqrt(np.maximum(own, 1e-15)), 0.0)
+    return {name: score.of(tally) for name, score in SCORES.items() if score.of}
 
 
 def in_top(predictions: Predictions, k: int = TOP) -> np.ndarray:

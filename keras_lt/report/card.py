@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_lt import files
 from keras_lt.counts import shot_groups
-from keras_lt.metrics import GROUPS
+from keras_lt.metrics import GROUPS, known_scores
 from keras_lt.report.page import data_facts, percent, run_title, text
 from keras_lt.report.result import check
 
@@ -82,13 +82,14 @@ def _about(record: dict) -> str:
 
 def _scores(record: dict) -> str:
     last = record["test"]["last"]
-    names = ("top1", "balanced", *GROUPS, "ece")
+    columns = known_scores([last])
+    row = [score.shown(last.get(score.name)) for score in columns]
     return f"""## Scores
 
-On {last["num_images"]:,} test images; balanced is the mean over classes, ece
+On {last["num_images"]:,} test images. Balanced is the mean over classes, ECE
 the expected calibration error.
 
-{_table(names, [[percent(last[name]) for name in names]])}"""
+{_table([score.label for score in columns], [row])}"""
 
 
 def _limits(record: dict) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from keras_lt import plots
 from keras_lt.counts import shot_groups
 from keras_lt.messages import brief
-from keras_lt.metrics import GROUPS
+from keras_lt.metrics import GROUPS, SCORES, Score, known_scores
 from keras_lt.report.page import (
     data_facts,
     details,
@@ -109,13 +109,18 @@ def mean_and_deviation(
 
 
 def spread(records: Sequence[dict], score: str) -> str:
-    """A score of `test["last"]` over the seeds, in percent: `72.7 ± 0.5`."""
+    """A score of `test["last"]` over the seeds: `72.7 ± 0.5`, in percent where
+    its unit is.
+    """
     found = mean_and_deviation(_last(records, score))
     if found is None:
         return "n/a"
-    mean, deviation = found
-    mean = f"{100 * mean:.1f}"
-    return mean if deviation is None else f"{mean} ± {100 * deviation:.1f}"
+    shown = [
+        SCORES[score].shown(value, unit=False)
+        for value in found
+        if value is not None
+    ]
+    return " ± ".join(shown)
 
 
 def minutes(records: Sequence[dict]) -> str:
@@ -125,7 +130,7 @@ def minutes(records: Sequence[dict]) -> str:
 
 
 def _last(records: Sequence[dict], score: str) -> list:
-    return [record["test"]["last"][score] for record in records]
+    return [record["test"]["last"].get(score) for record in records]
 
 
 def _comparable(record: dict) -> dict:
@@ -200,6 +205,9 @@ def _parts(methods: dict[str, list[dict]]) -> list[str]:
     first = next(iter(methods.values()))[0]
     members = shot_groups(first["class_counts"], **first["shot_thresholds"])
     groups = [g for g in GROUPS if g != "unseen" or members[g].any()]
+    columns = known_scores(
+        record["test"]["last"] for runs in methods.values() for record in runs
+    )
     bars = {
         name: {g: mean_and_deviation(_last(runs, g)) for g in groups}
         for name, runs in methods.items()
@@ -210,7 +218,7 @@ def _parts(methods: dict[str, list[dict]]) -> list[str]:
     }
     return [
         *_notes(methods),
-        _scores(methods, groups),
+        _scores(methods, columns),
         picture(
             "Shot groups",
             plots.grouped_bars(bars),
@@ -230,7 +238,7 @@ def _parts(methods: dict[str, list[dict]]) -> list[str]:
             "The strip at the bottom shows the shot groups.",
             wide=True,
         ),
-        details("Every seed", _seeds(methods, groups)),
+        details("Every seed", _seeds(methods, columns)),
         details("Flags that differ", _flags(methods)),
     ]
 
@@ -261,19 +269,12 @@ def _notes(methods: dict[str, list[dict]]) -> list[str]:
     return [f"<p class='said wide'>{escape(note)}</p>" for note in said]
 
 
-def _columns(groups: Sequence[str]) -> dict[str, str]:
-    """Scores and their headings."""
-    columns = {"top1": "top-1", "balanced": "balanced"}
-    return columns | {group: group for group in groups} | {"ece": "ECE"}
-
-
-def _scores(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
-    columns = _columns(groups)
+def _scores(methods: dict[str, list[dict]], columns: Sequence[Score]) -> str:
     rows = [
         [
             name,
             str(len(runs)),
-            *(spread(runs, score) for score in columns),
+            *(spread(runs, score.name) for score in columns),
             _values(f"{record['train']['epochs']:,}" for record in runs),
             _values(f"{record['train']['steps']:,}" for record in runs),
             _values(f"{_images_per_step(record):.6g}" for record in runs),
@@ -284,7 +285,7 @@ def _scores(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
     header = [
         "method",
         "seeds",
-        *columns.values(),
+        *(score.label for score in columns),
         "epochs",
         "steps",
         "images/step",
@@ -292,13 +293,19 @@ def _scores(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
     ]
     strong = set()
     for column, score in enumerate(columns, 2):
-        found = [mean_and_deviation(_last(r, score)) for r in methods.values()]
-        # As shown: what reads the same is as good.
-        means = [None if f is None else round(100 * f[0], 1) for f in found]
-        known = [mean for mean in means if mean is not None]
-        if len(known) > 1:
-            best = min(known) if score == "ece" else max(known)
-            strong |= {(i, column) for i, m in enumerate(means) if m == best}
+        found = {}
+        for row, runs in enumerate(methods.values()):
+            mean = mean_and_deviation(_last(runs, score.name))
+            if mean is not None:
+                found[row] = mean[0]
+        if len(found) > 1:
+            best = (max if score.larger_is_better else min)(found.values())
+            # What reads the same is as good.
+            strong |= {
+                (row, column)
+                for row, mean in found.items()
+                if score.shown(mean) == score.shown(best)
+            }
     return (
         "<section class='wide dense'><h2>Test scores after the last epoch, "
         f"percent</h2>{table(header, rows, strong)}<p class=note>Mean ± sample "
@@ -332,13 +339,12 @@ def _trade_off(methods: dict[str, list[dict]], members: dict) -> str:
     )
 
 
-def _seeds(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
-    columns = _columns(groups)
+def _seeds(methods: dict[str, list[dict]], columns: Sequence[Score]) -> str:
     rows = [
         [
             name,
             text(record["seed"]),
-            *(spread([record], score) for score in columns),
+            *(spread([record], score.name) for score in columns),
             minutes([record]),
             text(record["train"]["resumed"]),
             text(record["environment"]["git_commit"])[:9],
@@ -346,7 +352,7 @@ def _seeds(methods: dict[str, list[dict]], groups: Sequence[str]) -> str:
         for name, runs in methods.items()
         for record in runs
     ]
-    header = ["method", "seed", *columns.values()]
+    header = ["method", "seed", *(score.label for score in columns)]
     header += ["minutes", "resumed", "commit"]
     return f"<div class=dense>{table(header, rows)}</div>"
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras_lt import files, plots
 from keras_lt.counts import shot_groups
 from keras_lt.messages import brief
-from keras_lt.metrics import GROUPS
+from keras_lt.metrics import GROUPS, known_scores
 from keras_lt.report.result import check
 
 
@@ -161,21 +161,18 @@ def _headline(record: dict) -> str:
         "few": f"fewer than {few:,} images",
         "unseen": "no training image",
     }
-    tiles = [
-        ("top1", "top-1", f"{last['num_images']:,} test images"),
-        ("balanced", "balanced", "mean over classes"),
-    ]
+    notes = {"top1": f"{last['num_images']:,} test images"}
     for group in GROUPS:
         size = int(groups[group].sum())
-        if size or group != "unseen":
-            classes = "class" if size == 1 else "classes"
-            tiles.append((group, group, f"{size:,} {classes}, {rule[group]}"))
-    tiles.append(("ece", "calibration error", "expected, 15 bins"))
+        classes = "class" if size == 1 else "classes"
+        notes[group] = f"{size:,} {classes}, {rule[group]}"
+    columns = known_scores(record["test"].values())
     shown = "".join(
-        f"<div class='tile {key}'><span class=label>{label}</span>"
-        f"<span class=value>{percent(last[key])}</span>"
-        f"<span class=note>{escape(note)}</span></div>"
-        for key, label, note in tiles
+        f"<div class='tile {score.name}'><span class=label>{score.label}</span>"
+        f"<span class=value>{score.shown(last.get(score.name))}</span>"
+        f"<span class=note>{escape(notes.get(score.name, score.meaning))}"
+        "</span></div>"
+        for score in columns
     )
     rows = []
     for which, scores in record["test"].items():
@@ -185,11 +182,11 @@ def _headline(record: dict) -> str:
                 f"{which} (epoch {text(scores['epoch'])}"
                 + (f", chosen by {chosen})" if chosen else ")")
             ]
-            + [percent(scores[key]) for key, _, _ in tiles]
+            + [score.shown(scores.get(score.name)) for score in columns]
         )
     weights = ""
     if len(rows) > 1:
-        weights = table(["weights", *(t[1] for t in tiles)], rows)
+        weights = table(["weights", *(s.label for s in columns)], rows)
     return (
         "<section class=wide><h2>Test accuracy, "
         f"epoch {text(last['epoch'])}</h2>"
