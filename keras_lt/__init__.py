@@ -7,7 +7,6 @@ __version__ = "0.1.0"
 from keras_lt import (
     backend,
     callbacks,
-    checkpoints,
     counts,
     datasets,
     distribute,
@@ -21,7 +20,6 @@ from keras_lt import (
     losses,
     metrics,
     models,
-    nonfinite,
     optimizers,
     plots,
     preprocessing,
@@ -32,14 +30,12 @@ from keras_lt import (
     specs,
     streams,
     subsets,
-    tensorboard,
 )
 
 __all__ = [
     "__version__",
     "backend",
     "callbacks",
-    "checkpoints",
     "counts",
     "datasets",
     "distribute",
@@ -53,7 +49,6 @@ __all__ = [
     "losses",
     "metrics",
     "models",
-    "nonfinite",
     "optimizers",
     "plots",
     "preprocessing",
@@ -64,5 +59,4 @@ __all__ = [
     "specs",
     "streams",
     "subsets",
-    "tensorboard",
 ]

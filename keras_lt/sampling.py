@@ -17,7 +17,7 @@ from keras_lt.counts import by_label, validate_class_counts
 from keras_lt.messages import brief
 from keras_lt.specs import Registry
 
-Draws = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+_Draws = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Members:
@@ -48,7 +48,7 @@ class Members:
         return len(self.labels)
 
     @functools.cached_property
-    def pick(self) -> Draws:
+    def pick(self) -> _Draws:
         """The function (keys (B,), classes (B,)) -> an example of each class.
 
         All examples of a class are equally likely.
@@ -117,7 +117,7 @@ class Sampler:
         weights = np.asarray(self.class_weights(counts), np.float64)
         return counts.sum() * weights / weights.sum()
 
-    def draws(self, members: Members, batch_size: int) -> Draws:
+    def draws(self, members: Members, batch_size: int) -> _Draws:
         """Returns the function (key, positions (B,)) -> indices (B,).
 
         Args:
@@ -150,7 +150,7 @@ class Random(Sampler):
     def expected_counts(self, class_counts: Any) -> np.ndarray:
         return validate_class_counts(class_counts).astype(np.float64)
 
-    def draws(self, members: Members, batch_size: int) -> Draws:
+    def draws(self, members: Members, batch_size: int) -> _Draws:
         return functools.partial(_permuted, size=len(members))
 
 
@@ -229,7 +229,7 @@ class Progressive(Sampler):
     def expected_counts(self, class_counts: Any) -> None:
         del class_counts  # they change with the step
 
-    def draws(self, members: Members, batch_size: int) -> Draws:
+    def draws(self, members: Members, batch_size: int) -> _Draws:
         counts, pick = members.class_counts, members.pick
         balanced, natural = _by_weight(counts > 0), _by_weight(counts)
 
@@ -261,7 +261,7 @@ class HalfBalanced(Sampler):
         halves = (Random(), ClassBalanced())
         return sum(half.expected_counts(class_counts) for half in halves) / 2
 
-    def draws(self, members: Members, batch_size: int) -> Draws:
+    def draws(self, members: Members, batch_size: int) -> _Draws:
         balanced = ClassBalanced().draws(members, batch_size)
         random = Random().draws(members, batch_size)
 
@@ -331,10 +331,10 @@ class Switched(Sampler):
         steps_per_epoch: Steps per epoch.
 
     Example:
-        >>> sampler = keras_lt.sampling.get(
-        ...     "switched(random, class_balanced, 160)", steps_per_epoch=97
+        >>> drs = keras_lt.sampling.Switched(
+        ...     "random", "class_balanced", 160, steps_per_epoch=97
         ... )
-        >>> sampler.step
+        >>> drs.step
         15520
     """
 
@@ -357,7 +357,7 @@ class Switched(Sampler):
         """Those of the second sampler, which a training ends with."""
         return self.after.expected_counts(class_counts)
 
-    def draws(self, members: Members, batch_size: int) -> Draws:
+    def draws(self, members: Members, batch_size: int) -> _Draws:
         before = self.before.draws(members, batch_size)
         after = self.after.draws(members, batch_size)
         position = self.step * batch_size

@@ -368,10 +368,10 @@ def make_callbacks(
         callbacks.Checkpointing(
             run.path / "checkpoints" / stage,
             monitor="val_balanced" if monitored else None,
-            every_epochs=FLAGS.checkpoint_epochs,
-            every_steps=FLAGS.checkpoint_steps,
-            every_minutes=FLAGS.checkpoint_minutes,
-            keep=FLAGS.keep_checkpoints,
+            save_freq_epochs=FLAGS.checkpoint_epochs,
+            save_freq_steps=FLAGS.checkpoint_steps,
+            save_freq_minutes=FLAGS.checkpoint_minutes,
+            max_to_keep=FLAGS.keep_checkpoints,
             settings={
                 "class_counts": train.class_counts.tolist(),
                 "class_names": train.class_names,

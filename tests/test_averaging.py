@@ -10,7 +10,8 @@ from test_nonfinite import compiled, fit, single
 from test_tensorboard import make_callback, make_model
 from test_tensorboard import read as read_events
 
-from keras_lt import callbacks, checkpoints, optimizers
+from keras_lt import callbacks, optimizers
+from keras_lt.callbacks import checkpointing as checkpoints
 
 MOMENTUM = 0.6  # the eighth step is the first one that has it
 
@@ -137,7 +138,7 @@ def start(directory, seed=0, values=None, steps=1000):
     """Trains from where the directory is."""
     model = small_model(seed)
     checkpointing = callbacks.Checkpointing(
-        directory, monitor="score" if values else None, every_steps=1
+        directory, monitor="score" if values else None, save_freq_steps=1
     )
     averages = callbacks.AveragedWeights(model, MOMENTUM, checkpointing)
     checkpointing.restore(model)

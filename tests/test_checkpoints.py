@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lt import callbacks, checkpoints, datasets, streams
+from keras_lt import callbacks, datasets, streams
+from keras_lt.callbacks import checkpointing as checkpoints
 from keras_lt.layers import FusedBatchNormalization
 from keras_lt.losses import ClassBalancedCrossentropy
 from keras_lt.metrics import PerClassAccuracy
@@ -61,12 +62,14 @@ def train(
     model=None,
     values=None,
     before=(),
-    keep=1,
+    max_to_keep=1,
     **arguments,
 ):
     """Trains a model, from where the directory is."""
     model = model or small_model()
-    checkpointing = callbacks.Checkpointing(directory, keep=keep, **arguments)
+    checkpointing = callbacks.Checkpointing(
+        directory, max_to_keep=max_to_keep, **arguments
+    )
     checkpointing.restore(model)
 
     def log(epoch, logs):
@@ -236,8 +239,8 @@ def test_goes_on_within_an_epoch(step, tmp_path):
     whole, whole_checkpointing = train(tmp_path / "whole", 3, model())
     path = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        train(path, 3, model(), before=[Cut(step)], every_steps=1)
-    other, checkpointing = train(path, 3, model(9), every_steps=1)
+        train(path, 3, model(), before=[Cut(step)], save_freq_steps=1)
+    other, checkpointing = train(path, 3, model(9), save_freq_steps=1)
     assert_same_state(other, whole)
     for name in ("loss", "accuracy", "learning_rate"):
         assert checkpointing.history[name] == whole_checkpointing.history[name]
@@ -275,10 +278,10 @@ def test_intervals(tmp_path, monkeypatch):
         save(model, path, **arguments)
 
     monkeypatch.setattr(keras.saving, "save_weights", record)
-    train(tmp_path / "epochs", 3, every_epochs=2)
+    train(tmp_path / "epochs", 3, save_freq_epochs=2)
     assert written == ["epoch-0002", "epoch-0003"]
     written.clear()
-    train(tmp_path / "steps", 2, every_steps=2)
+    train(tmp_path / "steps", 2, save_freq_steps=2)
     assert written == [
         "epoch-0000-step-000002",
         "epoch-0001",
@@ -294,12 +297,14 @@ def test_intervals(tmp_path, monkeypatch):
     pass_time = keras.callbacks.LambdaCallback(on_train_batch_begin=tick)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
-        train(tmp_path / "minutes", 1, before=[pass_time], every_minutes=1.5)
+        train(
+            tmp_path / "minutes", 1, before=[pass_time], save_freq_minutes=1.5
+        )
     assert written == ["epoch-0000-step-000002", "epoch-0001"]
 
 
 def test_keeps_as_many_as_asked_for(tmp_path):
-    train(tmp_path, 2, keep=3, every_steps=1)
+    train(tmp_path, 2, max_to_keep=3, save_freq_steps=1)
     assert files(tmp_path) == [
         "checkpoint.json",
         "epoch-0001-step-000001.metrics.npz",
@@ -317,10 +322,14 @@ def test_uses_the_one_before_a_damaged_one(how, end, tmp_path):
     path = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
         # After step 5 the latest is that of step 4.
-        train(path, 2, keep=2, every_steps=1, before=[Cut(STEPS + 2)])
+        train(
+            path, 2, max_to_keep=2, save_freq_steps=1, before=[Cut(STEPS + 2)]
+        )
     damage(path / f"epoch-0001-step-000001.{end}", how)
     with pytest.warns(UserWarning, match="the checkpoint before it is used"):
-        other, checkpointing = train(path, 2, small_model(seed=9), keep=2)
+        other, checkpointing = train(
+            path, 2, small_model(seed=9), max_to_keep=2
+        )
     assert_same_state(other, whole)
     assert len(checkpointing.history["loss"]) == 2
 
@@ -542,10 +551,10 @@ def test_never_keeps_weights_that_are_not_finite(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"every_epochs": 0},
-        {"every_steps": -1},
-        {"every_minutes": 0},
-        {"keep": 0},
+        {"save_freq_epochs": 0},
+        {"save_freq_steps": -1},
+        {"save_freq_minutes": 0},
+        {"max_to_keep": 0},
     ],
 )
 def test_refuses_intervals_that_are_not_positive(arguments):
@@ -751,7 +760,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
                 go_on.set()
 
     monkeypatch.setattr(keras.saving, "save_weights", wait)
-    train(tmp_path, 1, model, before=[Look()], every_steps=1, keep=3)
+    train(tmp_path, 1, model, before=[Look()], save_freq_steps=1, max_to_keep=3)
     for step in (1, 2):
         other = small_model(seed=9)
         other.optimizer.build(other.trainable_variables)
@@ -777,7 +786,7 @@ def test_an_error_of_the_thread_ends_the_training(step, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints.Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left on device"):
-        train(tmp_path, 1, before=[Look()], every_steps=step)
+        train(tmp_path, 1, before=[Look()], save_freq_steps=step)
     # It is seen after the step that follows, or when training ends.
     assert len(steps) == min(step + 1, STEPS)
     assert files(tmp_path) == []

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_lt import counts, datasets, losses, streams
-from keras_lt.checkpoints import _difference
+from keras_lt.callbacks.checkpointing import _difference
 from keras_lt.messages import brief, one_line
 
 

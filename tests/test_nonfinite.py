@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lt import checkpoints, nonfinite
+from keras_lt import callbacks
+from keras_lt.callbacks import checkpointing as checkpoints
 from keras_lt.layers import FusedBatchNormalization
 from keras_lt.losses import NTXent
 from keras_lt.models import ContrastivePretrainer, DualBranch, classifier
@@ -114,7 +115,7 @@ def assert_same_state(model, other):
 def skip_and_leave_out(poison=np.nan, make=single, **arguments):
     """The training that skips a step, and the one whose data lack it."""
     model, other = compiled(make, **arguments), compiled(make, **arguments)
-    skip = nonfinite.SkipNonFinite(model, 2)
+    skip = callbacks.SkipNonFinite(model, 2)
     with pytest.warns(UserWarning, match=r"4 of epoch 1.*[(]1 of at mo"):
         history = fit(model, batches(make, poison), skip)
     assert history.pop("skipped", [1.0]) == [1.0]
@@ -163,7 +164,7 @@ def test_a_loss_scale_that_is_too_large_is_no_skip():
         keras.config.set_dtype_policy(before)
     model.optimizer.build(model.trainable_variables)
     model.optimizer.dynamic_scale.assign(2.0**40)
-    skip = nonfinite.SkipNonFinite(model, 1)
+    skip = callbacks.SkipNonFinite(model, 1)
     fit(model, batches(), skip)
     assert skip.skipped == 0
     assert float(model.optimizer.dynamic_scale) < 2.0**40
@@ -175,7 +176,7 @@ def test_replicas_agree(make, two_replicas):
     with two_replicas.scope():
         model, other = compiled(make), compiled(make)
         other.optimizer.build(other.trainable_variables)
-    skip = nonfinite.SkipNonFinite(model, 1)
+    skip = callbacks.SkipNonFinite(model, 1)
     with pytest.warns(UserWarning, match="at step 4 of epoch 1"):
         history = fit(model, batches(make, np.nan), skip)
     want = fit(other, batches(make, leave_out=[POISONED]), Count())
@@ -206,7 +207,7 @@ def test_replicas_agree_on_a_loss_without_gradient(two_replicas):
     with two_replicas.scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.1), loss)
-    skip = nonfinite.SkipNonFinite(model, 1)
+    skip = callbacks.SkipNonFinite(model, 1)
     data = tf.data.Dataset.from_tensor_slices((np.ones_like(labels), labels))
     want = state(model)
     with pytest.warns(UserWarning, match="at step 1 of epoch 1"):
@@ -218,7 +219,7 @@ def test_replicas_agree_on_a_loss_without_gradient(two_replicas):
 
 def test_gives_up_past_the_limit():
     model = compiled()
-    skip = nonfinite.SkipNonFinite(model, 1)
+    skip = callbacks.SkipNonFinite(model, 1)
     data = batches(poison=np.nan).concatenate(batches(poison=np.nan))
     with (
         pytest.warns(UserWarning, match="skipped"),
@@ -234,8 +235,8 @@ def test_gives_up_past_the_limit():
 def test_the_number_survives_a_restart(tmp_path):
     def start(begin, steps):
         model = compiled()
-        checkpointing = checkpoints.Checkpointing(tmp_path, every_steps=1)
-        skip = nonfinite.SkipNonFinite(model, 1, checkpointing)
+        checkpointing = callbacks.Checkpointing(tmp_path, save_freq_steps=1)
+        skip = callbacks.SkipNonFinite(model, 1, checkpointing)
         checkpointing.restore(model)
         assert checkpointing.position == (0, begin)
         data = batches(poison=np.nan, start=begin).take(steps)
@@ -260,7 +261,7 @@ def test_the_number_survives_a_restart(tmp_path):
 
 def test_refuses_a_limit_of_none():
     with pytest.raises(ValueError, match=r"Expected limit .* limit=0"):
-        nonfinite.SkipNonFinite(compiled(), 0)
+        callbacks.SkipNonFinite(compiled(), 0)
 
 
 def test_stopping_names_the_parts_of_the_loss():
@@ -275,17 +276,17 @@ def test_stopping_names_the_parts_of_the_loss():
         match="Received: auxiliary_loss=nan, loss=nan, rotation_loss=nan at "
         "step 4 of epoch 1",
     ):
-        fit(model, data, nonfinite.StopOnNonFinite())
+        fit(model, data, callbacks.StopOnNonFinite())
 
 
 def test_stopping_counts_from_the_start_of_an_epoch_that_was_cut(tmp_path):
-    checkpointing = checkpoints.Checkpointing(tmp_path)
+    checkpointing = callbacks.Checkpointing(tmp_path)
     checkpointing._step = 2
     with pytest.raises(FloatingPointError, match="at step 4 of epoch 1"):
         fit(
             compiled(),
             batches(poison=np.nan, start=2),
-            nonfinite.StopOnNonFinite(checkpointing),
+            callbacks.StopOnNonFinite(checkpointing),
         )
 
 
@@ -309,12 +310,12 @@ def test_stops_on_a_loss_that_is_not_finite(value):
                 keras.callbacks.LambdaCallback(
                     on_train_batch_begin=lambda batch, logs: steps.append(1)
                 ),
-                nonfinite.StopOnNonFinite(),
+                callbacks.StopOnNonFinite(),
             ],
         )
     assert len(steps) == 4
 
 
 def test_goes_on_with_a_finite_loss():
-    history = fit(compiled(), batches(), nonfinite.StopOnNonFinite())
+    history = fit(compiled(), batches(), callbacks.StopOnNonFinite())
     assert len(history["loss"]) == 1

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_nonfinite import IMAGES, LABELS, contrastive, dual, fit, single
 
-from keras_lt import nonfinite, optimizers
+from keras_lt import callbacks, optimizers
 from keras_lt.losses import NTXent
 
 RATE, RHO = 0.1, 0.5
@@ -230,7 +230,7 @@ def test_replicas_of_several_branches_agree(two_replicas):
 def test_a_step_that_is_skipped_leaves_no_trace():
     model = compiled(single, RATE)
     optimizers.sharpness_aware(model, RHO)
-    skip = nonfinite.SkipNonFinite(model, 1)
+    skip = callbacks.SkipNonFinite(model, 1)
     start = model.get_weights()
     data = tf.data.Dataset.from_tensors((IMAGES[0] * np.nan, LABELS[0]))
     with pytest.warns(UserWarning, match="at step 1 of epoch 1"):

@@ -612,7 +612,7 @@ def checkpoint(rounds: int) -> dict:
         on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
     )
     with tempfile.TemporaryDirectory() as folder:
-        timed = Timed(folder, every_epochs=2, every_minutes=10)
+        timed = Timed(folder, save_freq_epochs=2, save_freq_minutes=10)
         run(97, epochs=2 * rounds + 2, callbacks=[clock, timed])
     # The epochs from the third on; the first checkpoint is after the second.
     seconds = np.diff(ends)[1:].reshape(rounds, 2)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_lt import distribute
 from keras_lt.arguments import real
-from keras_lt.checkpoints import Checkpointing
+from keras_lt.callbacks.checkpointing import Checkpointing
 
 
 class AveragedWeights(keras.callbacks.Callback):

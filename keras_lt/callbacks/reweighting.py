@@ -1,24 +1,11 @@
-"""Callbacks: re-weighting schedules, checkpoints, TensorBoard views."""
+"""`DeferredReweighting`: class weights from an epoch on."""
 
 from typing import Any
 
 import keras
 
 from keras_lt.arguments import integer
-from keras_lt.averaging import AveragedWeights
-from keras_lt.checkpoints import Checkpointing
 from keras_lt.models import DualBranch
-from keras_lt.nonfinite import SkipNonFinite, StopOnNonFinite
-from keras_lt.tensorboard import LongTailTensorBoard
-
-__all__ = [
-    "AveragedWeights",
-    "Checkpointing",
-    "DeferredReweighting",
-    "LongTailTensorBoard",
-    "SkipNonFinite",
-    "StopOnNonFinite",
-]
 
 
 class DeferredReweighting(keras.callbacks.Callback):

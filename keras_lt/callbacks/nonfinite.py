@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_lt import distribute
 from keras_lt.arguments import integer
-from keras_lt.checkpoints import Checkpointing
+from keras_lt.callbacks.checkpointing import Checkpointing
 
 
 class _Watch(keras.callbacks.Callback):

@@ -40,6 +40,11 @@ class Checkpointing(keras.callbacks.Callback):
     (`keras_lt.streams.stream(start_step=...)`) a training that was killed ends
     with the very weights of one that was not, if its ops are deterministic.
 
+    It is written by hand since Keras' `BackupAndRestore` begins an epoch that
+    was cut anew, `OrbaxCheckpoint` leaves the restart to its user, and neither
+    keeps the metrics of a part of an epoch, finds a damaged file by its digest,
+    or answers SIGTERM.
+
     Training waits only until the state is copied to the host's memory; a thread
     writes the copy. An error of that thread is raised at the end of the next
     step, a checkpoint that is due while another is being written waits for it,
@@ -55,12 +60,12 @@ class Checkpointing(keras.callbacks.Callback):
             it is deleted after that, the next checkpoint is an error.
         monitor: Name in the logs by which the best epoch is chosen, larger
             being better; None keeps no best one.
-        every_epochs: Epochs from one checkpoint to the next; the last epoch of
-            a `fit` has one too.
-        every_steps: Steps from one checkpoint to the next within an epoch.
-        every_minutes: Minutes from one checkpoint to the next within an epoch.
-        keep: How many checkpoints are kept, the best one aside. Of a damaged
-            one the one before is used.
+        save_freq_epochs: Epochs between checkpoints; the last epoch of a `fit`
+            has one too.
+        save_freq_steps: Steps between checkpoints within an epoch.
+        save_freq_minutes: Minutes between checkpoints within an epoch.
+        max_to_keep: How many checkpoints are kept, beside the best one. In the
+            place of a damaged one the one before it is used.
         settings: {name: value} of JSON that a training must share with the one
             that it goes on with, such as its class names.
         exit_on_sigterm: Whether SIGTERM, and SIGINT as of Ctrl+C, write a
@@ -82,7 +87,7 @@ class Checkpointing(keras.callbacks.Callback):
         KeyError: If the logs have no `monitor`.
         OSError: In training, if a checkpoint can't be written. The one before
             is what it was.
-        ValueError: If an interval or `keep` is not positive.
+        ValueError: If an interval or `max_to_keep` is not positive.
 
     Example:
         >>> checkpointing = keras_lt.callbacks.Checkpointing("checkpoints")
@@ -108,19 +113,19 @@ class Checkpointing(keras.callbacks.Callback):
         directory: str | os.PathLike,
         *,
         monitor: str | None = None,
-        every_epochs: int = 1,
-        every_steps: int | None = None,
-        every_minutes: float | None = None,
-        keep: int = 2,
+        save_freq_epochs: int = 1,
+        save_freq_steps: int | None = None,
+        save_freq_minutes: float | None = None,
+        max_to_keep: int = 2,
         settings: dict[str, Any] | None = None,
         exit_on_sigterm: bool = False,
     ):
         super().__init__()
         for name, value in (
-            ("every_epochs", every_epochs),
-            ("every_steps", every_steps),
-            ("every_minutes", every_minutes),
-            ("keep", keep),
+            ("save_freq_epochs", save_freq_epochs),
+            ("save_freq_steps", save_freq_steps),
+            ("save_freq_minutes", save_freq_minutes),
+            ("max_to_keep", max_to_keep),
         ):
             if value is not None and not value > 0:
                 raise ValueError(
@@ -128,10 +133,10 @@ class Checkpointing(keras.callbacks.Callback):
                 )
         self.directory = Path(directory)
         self.monitor = monitor
-        self.every_epochs = every_epochs
-        self.every_steps = every_steps or math.inf
-        self.every_seconds = 60 * (every_minutes or math.inf)
-        self.keep = keep
+        self.save_freq_epochs = save_freq_epochs
+        self.save_freq_steps = save_freq_steps or math.inf
+        self.save_freq_seconds = 60 * (save_freq_minutes or math.inf)
+        self.max_to_keep = max_to_keep
         self.settings = json.loads(json.dumps(settings or {}))
         self.counters: dict[str, keras.Variable] = {}
         self.averages: list[keras.Variable] | None = None
@@ -439,8 +444,8 @@ class Checkpointing(keras.callbacks.Callback):
         self._steps_since += batch - self._last_batch
         self._last_batch = batch
         is_due = (
-            self._steps_since >= self.every_steps
-            or now - self._saved_at >= self.every_seconds
+            self._steps_since >= self.save_freq_steps
+            or now - self._saved_at >= self.save_freq_seconds
         )
         # The end of the epoch writes its own.
         is_last = batch + 1 == self.params["steps"]
@@ -483,7 +488,7 @@ class Checkpointing(keras.callbacks.Callback):
                 "file": f"{self._stem()}.weights.h5",
             }
         is_over = self._signal is not None and self._is_chief()
-        if is_best or is_over or self._epoch % self.every_epochs == 0:
+        if is_best or is_over or self._epoch % self.save_freq_epochs == 0:
             self._save()
         self._exit_if_told()
 
@@ -594,7 +599,7 @@ class Checkpointing(keras.callbacks.Callback):
             for other in index["checkpoints"]
             if weights.name not in other["files"]
         ]
-        index["checkpoints"] = [checkpoint, *before][: self.keep]
+        index["checkpoints"] = [checkpoint, *before][: self.max_to_keep]
         best = index.get("best", {})
         if best.get("file") == weights.name:
             index["best"] = {

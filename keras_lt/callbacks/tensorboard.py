@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import distribute, plots
-from keras_lt.averaging import AveragedWeights
+from keras_lt.callbacks.averaging import AveragedWeights
 from keras_lt.counts import validate_class_counts
 from keras_lt.metrics import (
     evaluate,
