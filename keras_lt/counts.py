@@ -1,11 +1,13 @@
 """Class counts: long-tailed profiles, effective-number weights, shot groups."""
 
+import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_lt import classes
+from keras_lt import classes as names_of_classes
 from keras_lt.arguments import integer, real
 from keras_lt.messages import brief
 
@@ -125,11 +127,13 @@ def _label_ids(name: str, index: list, class_names) -> list[int]:
     """The label id of each entry of an index."""
     if all(isinstance(key, str) for key in index):
         where = f"the index of {name}"
-        known = classes.in_order(index, where)  # refuses repeated names
+        known = names_of_classes.in_order(
+            index, where
+        )  # refuses repeated names
         if class_names is not None:
-            known = [*classes.checked(class_names, "class_names")]
+            known = [*names_of_classes.checked(class_names, "class_names")]
         ids = {key: label for label, key in enumerate(known)}
-        found = [classes.clean(key, where) for key in index]
+        found = [names_of_classes.clean(key, where) for key in index]
         for key in found:
             if key not in ids:
                 raise ValueError(
@@ -406,3 +410,69 @@ def shot_groups(
         "few": (counts > 0) & (counts < few),
         "unseen": counts == 0,
     }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classes:
+    """What scores and figures need to know of the classes of a training.
+
+    Args:
+        counts: Training images per class, (C,), as `validate_class_counts`
+            takes them.
+        names: C names by label id; None takes the label ids.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+
+    Attributes:
+        counts: int64 (C,).
+        names: tuple of C texts.
+        many: The upper threshold.
+        few: The lower threshold.
+
+    Raises:
+        TypeError: As `validate_class_counts`, or if names have no order.
+        ValueError: As `validate_class_counts` and `shot_groups`, or if there
+            are not C names.
+
+    Example:
+        >>> classes = keras_lt.counts.Classes(
+        ...     [900, 300, 50], ["cat", "dog", "owl"], many=500, few=200
+        ... )
+        >>> classes.groups["medium"]
+        array([False,  True, False])
+        >>> len(classes)
+        3
+    """
+
+    counts: np.ndarray
+    names: Sequence[str] | None = None
+    many: float = 100
+    few: float = 20
+
+    def __post_init__(self):
+        counts = validate_class_counts(self.counts, self.names)
+        names = self.names
+        if names is None:
+            names = map(str, range(len(counts)))
+        names = names_of_classes.checked([*names], "class_names")
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "names", names)
+        shot_groups(counts, self.many, self.few)  # checks the thresholds
+
+    @classmethod
+    def of(cls, classes: Any) -> "Classes":
+        """Classes as they are, or those of class counts, else by default.
+
+        Example:
+            >>> keras_lt.counts.Classes.of([900, 300]).many
+            100
+        """
+        return classes if isinstance(classes, cls) else cls(classes)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """The mask (C,) of each shot group, as `shot_groups` gives them."""
+        return shot_groups(self.counts, self.many, self.few)

@@ -354,3 +354,30 @@ def test_the_largest_counts():
     assert counts.gini([1 << 61] * 3 + [1]) == pytest.approx(0.25)
     with pytest.raises(TypeError, match=r"hold integers\. .*\[0\]=True"):
         counts.validate_class_counts([True, 5])
+
+
+def test_classes_travel_as_one():
+    classes = counts.Classes([30, 300, 0], ["a", "b", "c"], many=200, few=50)
+    assert len(classes) == 3 and classes.names == ("a", "b", "c")
+    for name, mask in counts.shot_groups([30, 300, 0], 200, 50).items():
+        np.testing.assert_array_equal(classes.groups[name], mask)
+    assert counts.Classes.of(classes) is classes
+    plain = counts.Classes.of([30, 300])
+    assert plain.names == ("0", "1")
+    assert (plain.many, plain.few) == (100, 20)
+    by_name = counts.Classes({"b": 3, "a": 2}, ["b", "a"])
+    assert by_name.counts.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (([3, 2], ["a"]), "class_counts of 1 classes"),
+        (([3, 2], ["a", "a"]), "'a'"),
+        (([3, 2], None, 10, 20), "many=10, few=20"),
+        (([3, -2],), "-2"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        counts.Classes(*arguments)
