@@ -107,7 +107,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
         }
     if not run.is_chief:
         return
-    record = report.record(
+    record = report.Record(
         name=run.name,
         dataset=FLAGS.dataset,
         data={
@@ -144,7 +144,7 @@ def train_and_report(run: workdirs.Workdir) -> None:
     card = run.path / "saved_model" / "MODEL_CARD.md"
     report.write_model_card(card, record, logit_counts)
     report.write_html(run.path / "report.html", record)
-    report.write_record(run.path / "result.json", record)
+    record.write(run.path / "result.json")
 
 
 def evaluate_only() -> None:

@@ -66,7 +66,7 @@ def first_stage(run, data) -> Stage:
     )
     if FLAGS.stage1_workdir is not None:
         model, record = read_stage1(run, data.train)
-        history, facts = record["history"], record["train"]
+        history, facts = record.history, record.train
         rehearse(model, run, data)
     else:
         with run.strategy.scope():
@@ -160,7 +160,7 @@ def second_stage(first: Stage, run, data) -> Stage:
 def divide(run, data) -> Stage:
     """Divides the features of a finished run."""
     folder, train = Path(FLAGS.features_from), data.train
-    record = report.read_record(folder / "result.json")
+    record = report.Record.read(folder / "result.json")
     refuse_other_classes("features_from", folder, record, train)
     refuse_other_flags("features_from", folder, record, options.DATA)
     model = parts.load_model(folder / "model.keras")
@@ -208,10 +208,10 @@ def divide(run, data) -> Stage:
     divided = stack(model, dlsa)
     return Stage(
         divided,
-        record["train"]["epochs"],
-        record["history"],
+        record.train["epochs"],
+        record.history,
         {
-            **record["train"],
+            **record.train,
             "num_parameters": divided.count_params(),
             "stage2_seconds": seconds,
             "levels": levels,
@@ -427,7 +427,7 @@ def training_facts(model, train, steps: int, checkpointing) -> dict:
 def read_stage1(run: workdirs.Workdir, train) -> tuple:
     """Model and record of --stage1_workdir, if it is this run's first stage."""
     folder = Path(FLAGS.stage1_workdir)
-    record = report.read_record(folder / "result.json")
+    record = report.Record.read(folder / "result.json")
     found = refuse_other_flags(
         "stage1_workdir",
         folder,
@@ -454,11 +454,11 @@ def read_stage1(run: workdirs.Workdir, train) -> tuple:
 
 def refuse_other_classes(flag: str, folder: Path, record: dict, train) -> None:
     """Refuses a run with other classes, or another number of their images."""
-    refuse_other_names(flag, folder, record["data"]["class_names"], train)
-    if record["class_counts"] != train.class_counts.tolist():
+    refuse_other_names(flag, folder, record.data["class_names"], train)
+    if record.class_counts != train.class_counts.tolist():
         raise ValueError(
             f"Expected a --{flag} that was trained on as many images per "
-            f"class. Received: {folder} with {brief(record['class_counts'])}"
+            f"class. Received: {folder} with {brief(record.class_counts)}"
         )
 
 
@@ -474,7 +474,7 @@ def refuse_other_names(flag: str, path, class_names, train) -> None:
 
 def refuse_other_flags(flag: str, folder: Path, record: dict, names) -> dict:
     """Refuses a run with other values of some flags; returns all it has."""
-    found = {name: FLAGS[name].default for name in FLAGS} | record["flags"]
+    found = {name: FLAGS[name].default for name in FLAGS} | record.flags
     for name in names:
         value = FLAGS[name].value
         if found[name] != value:

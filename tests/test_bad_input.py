@@ -64,9 +64,9 @@ def folders(tmp_path_factory):
     (root / "boxes.json").write_text(json.dumps(boxes))
     (root / "broken" / "train" / "two\nlines").mkdir(parents=True)
     shutil.copytree(root / "run", root / "shuffled")
-    record = report.read_record(root / "run" / "result.json")
-    record["data"]["class_names"] = [*"0723456189"]
-    report.write_record(root / "shuffled" / "result.json", record)
+    record = report.Record.read(root / "run" / "result.json")
+    record.data["class_names"] = [*"0723456189"]
+    record.write(root / "shuffled" / "result.json")
     inputs = keras.Input((8, 8, 1))
     layer = keras.layers.Lambda(lambda x: x, output_shape=(8, 8, 1))
     keras.Model(inputs, layer(inputs)).save(root / "lambda.keras")

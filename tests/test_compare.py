@@ -19,8 +19,8 @@ RESULTS = recipe.REPO / "recipes" / "results"
 
 def make_run(name="a", seed=0, scores=(), **changes):
     record = make_record(name=name, seed=seed, **changes)
-    record["flags"]["seed"] = seed
-    record["test"]["last"].update(dict(scores))
+    record.flags["seed"] = seed
+    record.test["last"].update(dict(scores))
     return record
 
 
@@ -127,11 +127,11 @@ def test_what_differs_is_said(tmp_path):
     path = tmp_path / "compare.html"
     runs = [make_run("a", 0), make_run("b", 0), make_run("b", 1)]
     for run in runs[1:]:
-        run["train"].update(epochs=4, steps=16, images=16 * 256)
-        run["data"]["holdout"] = 0.0
-        del run["flags"]["note"]
-    runs[2]["flags"]["beta"] = 0.9
-    runs[2]["train"]["steps"] = 1600
+        run.train.update(epochs=4, steps=16, images=16 * 256)
+        run.data["holdout"] = 0.0
+        del run.flags["note"]
+    runs[2].flags["beta"] = 0.9
+    runs[2].train["steps"] = 1600
     report.write_comparison(path, runs)
     assert notes(path) == [
         "Not the same in all methods: epochs 2 (1), 4 (2); "
@@ -147,53 +147,64 @@ def test_what_differs_is_said(tmp_path):
     ]
 
 
+def put(data=(), **changes):
+    def change(record):
+        record.data.update(data)
+        for name, value in changes.items():
+            setattr(record, name, value)
+
+    return change
+
+
 def renamed(record):
-    record["data"]["class_names"] = ["cat", "dog", "eel", "fly"]
+    record.data["class_names"] = ["cat", "dog", "eel", "fly"]
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda r: r.update(dataset="mnist"), "dataset='mnist' .*'digits'$"),
+        (put(dataset="mnist"), "dataset='mnist' .*'digits'$"),
         (
-            lambda r: r.update(class_counts=[900, 50, 6, 0]),
+            put(class_counts=[900, 50, 6, 0]),
             r"class_counts\[2\]=6 where .* has 5$",
         ),
         (
-            lambda r: (
-                r.update(class_counts=[900, 50, 6, 0]),
-                r["data"].update(holdout=0.0),
-            ),
+            put({"holdout": 0.0}, class_counts=[900, 50, 6, 0]),
             r"has 5 \(hold-outs of 0 and 0.1\)$",
         ),
         (renamed, r"class_names\[1\]='dog' where .* has 'dog & <b>'$"),
         (
-            lambda r: r["shot_thresholds"].update(few=10),
+            lambda r: r.shot_thresholds.update(few=10),
             "shot_thresholds.few=10 where .* has 20$",
         ),
         (
-            lambda r: r["data"].update(num_test=13),
+            lambda r: r.data.update(num_test=13),
             "data.num_test=13 where .* has 12$",
         ),
         (
             lambda r: (
-                r["data"].update(num_classes=2, class_names=["cat", "dog"]),
-                r.update(class_counts=[9, 1]),
-                r["test"]["last"].update(per_class=[1.0, 0.0]),
+                put(
+                    {"num_classes": 2, "class_names": ["cat", "dog"]},
+                    class_counts=[9, 1],
+                )(r),
+                r.test["last"].update(per_class=[1.0, 0.0]),
             ),
             "data.num_classes=2 where .* has 4$",
         ),
         (
-            lambda r: r["flags"].update(augment="strong"),
+            lambda r: r.flags.update(augment="strong"),
             "augmentation='strong' where .* has 'standard'$",
         ),
         (
-            lambda r: r["data"].update(random_resized_crop=True),
+            lambda r: r.data.update(random_resized_crop=True),
             "augmentation='standard with random resized crops' where .* has "
             "'standard'$",
         ),
-        (lambda r: r.update(name="a", seed=1), "two with name='a', seed=1$"),
-        (lambda r: r.pop("flags"), r"records\[2\] without flags$"),
+        (put(name="a", seed=1), "two with name='a', seed=1$"),
+        (
+            lambda r: r.data.pop("profile"),
+            r"records\[2\] without data.profile$",
+        ),
     ],
 )
 def test_refuses_what_cannot_be_compared(tmp_path, change, message):
@@ -225,12 +236,12 @@ def test_runs_of_any_kind(tmp_path, monkeypatch, capsys):
     workdir, folder = tmp_path / "workdir", tmp_path / "records"
     workdir.mkdir()
     folder.mkdir()
-    report.write_record(workdir / "result.json", make_run("a"))
+    make_run("a").write(workdir / "result.json")
     for seed in (0, 1, 10):
-        report.write_record(folder / f"seed{seed}.json", make_run("b", seed))
+        make_run("b", seed).write(folder / f"seed{seed}.json")
     monkeypatch.chdir(tmp_path)
     single = tmp_path / "single.json"
-    report.write_record(single, make_run("c"))
+    make_run("c").write(single)
     assert compare(monkeypatch, workdir, folder, single) is None
     assert capsys.readouterr().out == "compare.html\n"
     shown = [row[:2] for row in rows(tmp_path / "compare.html")[1:4]]
@@ -243,7 +254,7 @@ def test_runs_of_any_kind(tmp_path, monkeypatch, capsys):
 
 def test_the_tool_refuses(tmp_path, monkeypatch):
     good, broken = tmp_path / "good.json", tmp_path / "broken.json"
-    report.write_record(good, make_run())
+    make_run().write(good)
     broken.write_text('{"schema_version":\n 1')
     thesis = tmp_path / "thesis.html"
     thesis.write_text("<!doctype html><p>years of work")
@@ -309,7 +320,7 @@ def test_the_tool_on_the_kept_records(tmp_path):
     ],
 )
 def test_edited_records_are_one_line(edit, tmp_path, monkeypatch):
-    record = make_run()
+    record = make_run().to_dict()
     edit(record)
     path = tmp_path / "result.json"
     path.write_text(json.dumps(record))

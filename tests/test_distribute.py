@@ -339,14 +339,14 @@ def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
     lines = output_of(both)
     assert not [line for line in lines if line.startswith("[worker 1]")]
     one, two = (
-        report.read_record(tmp_path / name / "result.json")
+        report.Record.read(tmp_path / name / "result.json")
         for name in ("one", "two")
     )
     for name in ("loss", "balanced", "val_balanced"):
         np.testing.assert_allclose(
-            two["history"][name], one["history"][name], rtol=1e-4
+            two.history[name], one.history[name], rtol=1e-4
         )
-    scores, expected = two["test"]["last"], one["test"]["last"]
+    scores, expected = two.test["last"], one.test["last"]
     assert scores["num_images"] == 450
     assert scores["top1"] == pytest.approx(expected["top1"], abs=5 / 450)
     assert {path.name for path in (tmp_path / "two").iterdir()} == {
@@ -383,9 +383,9 @@ def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
     assert "the same command resumes the run" in errors
     if worker == 1:
         output_of(launched(*arguments, "--epochs=3"))
-        record = report.read_record(tmp_path / "result.json")
-        assert record["train"]["resumed"] == 1
-        assert len(record["history"]["loss"]) == 3
+        record = report.Record.read(tmp_path / "result.json")
+        assert record.train["resumed"] == 1
+        assert len(record.history["loss"]) == 3
 
 
 def children(pid: int) -> list[int]:

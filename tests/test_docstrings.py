@@ -137,10 +137,8 @@ def folder(tmp_path_factory) -> Path:
         Image.fromarray(pixels).save(root / name)
     for run, seed in (("ce_0", 0), ("ce_1", 1), ("ce_drw_0", 0)):
         (root / "runs" / run).mkdir(parents=True)
-        keras_lt.report.write_record(
-            root / "runs" / run / "result.json",
-            make_record(name=run[:-2], seed=seed),
-        )
+        record = make_record(name=run[:-2], seed=seed)
+        record.write(root / "runs" / run / "result.json")
     (root / "runs" / "simclr").mkdir()
     make_models()["model"].save(root / "runs" / "simclr" / "model.keras")
     return root

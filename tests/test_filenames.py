@@ -161,10 +161,10 @@ def test_a_damaged_file_with_an_odd_name_ends_no_run(
     output.flush()
     said = output.buffer.getvalue().decode()
     assert said.count(r"dog/caf\xe9\xff.png") == 3  # two epochs, the end
-    record = report.read_record(run / "result.json")
-    (name,) = record["data"]["bad_images"]
+    record = report.Record.read(run / "result.json")
+    (name,) = record.data["bad_images"]
     assert name.endswith(r"d\xe4ta/train/dog/caf\xe9\xff.png")
-    assert record["dataset"].endswith(r"/d\xe4ta")
+    assert record.dataset.endswith(r"/d\xe4ta")
     assert r"d\xe4ta" in (run / "flags.cfg").read_text(encoding="utf-8")
     assert r"d\xe4ta" in (run / "report.html").read_text(encoding="utf-8")
     card = run / "saved_model" / "MODEL_CARD.md"
@@ -209,5 +209,5 @@ def test_a_locale_without_utf_8_ends_nothing(photos, tmp_path, script):
     if script == "inspect":
         assert r"  \xe4 c: 8 train, 1 test" in done.stdout
     else:
-        record = report.read_record(tmp_path / "run" / "result.json")
-        assert sorted(record["data"]["class_names"]) == ["dog", "ä c"]
+        record = report.Record.read(tmp_path / "run" / "result.json")
+        assert sorted(record.data["class_names"]) == ["dog", "ä c"]

@@ -66,15 +66,15 @@ def test_a_bad_image_is_named_and_can_be_replaced(
     assert "Bad images, for which the next of their class are taken: 3" in (
         output
     )
-    record = report.read_record(workdir / "result.json")
-    assert record["class_counts"] == [0, 5, 40, 9, 20]
-    assert record["data"]["num_test"] == 17
-    assert record["data"]["image_shape"] == [12, 12, 3]
+    record = report.Record.read(workdir / "result.json")
+    assert record.class_counts == [0, 5, 40, 9, 20]
+    assert record.data["num_test"] == 17
+    assert record.data["image_shape"] == [12, 12, 3]
     names = [f"{photos}/train/{bad}" for bad in BAD]
-    assert record["data"]["bad_images"] == names
-    assert record["test"]["last"]["num_images"] == 17
+    assert record.data["bad_images"] == names
+    assert record.test["last"]["num_images"] == 17
     regime = "standard with random resized crops"
-    assert report.augmentation(record) == regime
+    assert record.augmentation == regime
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_bad_image_is_named_and_can_be_replaced(
 def test_methods_take_files(arguments, photos, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     assert train(monkeypatch, photos, workdir, RATHER, *arguments) == 0
-    record = report.read_record(workdir / "result.json")
-    assert record["data"]["num_train"] + record["data"]["num_held_out"] == 74
+    record = report.Record.read(workdir / "result.json")
+    assert record.data["num_train"] + record.data["num_held_out"] == 74
     if "--method=bns_ipdpp" in arguments:
         assert (workdir / "selection.html").is_file()
 
@@ -205,8 +205,8 @@ def test_from_a_folder_to_predictions(photos, tmp_path):
     assert len(rows) == 74 + 17
     bad = {name for name, row in rows.items() if row["error"]}
     assert bad == {f"photos/train/{name}" for name in BAD}
-    record = report.read_record(tmp_path / "run" / "result.json")
-    names = record["data"]["class_names"]
+    record = report.Record.read(tmp_path / "run" / "result.json")
+    names = record.data["class_names"]
     assert names == ["five", "four", "one", "three", "two"]
     assert {rows[name]["class_1"] for name in rows.keys() - bad} <= {*names}
     # The model sees the test images as it did when it was scored.

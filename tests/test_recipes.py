@@ -57,38 +57,38 @@ def finished(tmp_path_factory):
 
 def test_run_goes_on(finished):
     folder, output = finished
-    record = report.read_record(folder / "result.json")
-    assert record["train"]["resumed"] == 1
-    assert record["train"]["epochs"] == 4
-    assert len(record["history"]["loss"]) == 4
+    record = report.Record.read(folder / "result.json")
+    assert record.train["resumed"] == 1
+    assert record.train["epochs"] == 4
+    assert len(record.history["loss"]) == 4
     assert "Epoch 1/4" not in output
     assert "Epoch 4/4" in output
 
 
 def test_record(finished):
-    record = report.read_record(finished[0] / "result.json")
+    record = report.Record.read(finished[0] / "result.json")
     train = datasets.long_tail(datasets.load("digits", split="train"), 20)
-    held_out = record["data"]["num_train"] - len(train)
-    counts = np.array(record["class_counts"])
+    held_out = record.data["num_train"] - len(train)
+    counts = np.array(record.class_counts)
     # round(0.15 * n) of each class are held out.
     expected = train.class_counts - np.floor(0.15 * train.class_counts + 0.5)
     assert (counts == expected).all() and held_out == counts.sum() - len(train)
-    assert record["name"] == "quickstart"
-    assert record["dataset"] == "digits"
-    assert record["flags"]["epochs"] == 4
-    assert record["train"]["steps"] == 4 * round(counts.sum() / 32)
-    assert record["shot_thresholds"] == {"many": 60, "few": 20}
+    assert record.name == "quickstart"
+    assert record.dataset == "digits"
+    assert record.flags["epochs"] == 4
+    assert record.train["steps"] == 4 * round(counts.sum() / 32)
+    assert record.shot_thresholds == {"many": 60, "few": 20}
     for which in ("last", "best"):
-        scores = record["test"][which]
+        scores = record.test[which]
         confusion = np.array(scores["confusion"])
         assert confusion.sum() == scores["num_images"] == 450
         per_class = np.diag(confusion) / confusion.sum(1)
         np.testing.assert_allclose(scores["per_class"], per_class)
         assert scores["top1"] == pytest.approx(np.trace(confusion) / 450)
         assert scores["many"] == pytest.approx(per_class[counts > 60].mean())
-    best = record["history"]["val_balanced"]
-    assert record["test"]["best"]["epoch"] == np.argmax(best) + 1
-    assert record["test"]["best"]["chosen_by"] == "val_balanced"
+    best = record.history["val_balanced"]
+    assert record.test["best"]["epoch"] == np.argmax(best) + 1
+    assert record.test["best"]["chosen_by"] == "val_balanced"
 
 
 def test_finished_run_is_left_alone(finished):
@@ -111,7 +111,7 @@ def test_finished_run_is_left_alone(finished):
 
 def test_models_give_the_recorded_accuracy(finished, monkeypatch, capsys):
     folder, _ = finished
-    record = report.read_record(folder / "result.json")
+    record = report.Record.read(folder / "result.json")
     test = datasets.load("digits", split="test")
     code = """
 import sys, numpy as np, tensorflow as tf
@@ -136,7 +136,7 @@ print(serve.structured_input_signature)
         check=True,
         cwd=folder,
     ).stdout.splitlines()
-    top1 = record["test"]["last"]["top1"]
+    top1 = record.test["last"]["top1"]
     assert float(lines[0]) == pytest.approx(top1)
     assert "uint8" in lines[1]
     model = keras.saving.load_model(folder / "model.keras")
@@ -150,9 +150,9 @@ print(serve.structured_input_signature)
 
 def test_card_and_labels_beside_the_saved_model(finished, monkeypatch, capsys):
     folder, _ = finished
-    record = report.read_record(folder / "result.json")
+    record = report.Record.read(folder / "result.json")
     labels = (folder / "saved_model" / "labels.txt").read_text().splitlines()
-    assert labels == record["data"]["class_names"]
+    assert labels == record.data["class_names"]
     card = (folder / "saved_model" / "MODEL_CARD.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(folder)
@@ -243,10 +243,10 @@ def test_tensorboard(finished):
     assert "test_best/confusion" in tags
     losses_ = events.Tensors("train/loss")
     assert [event.step for event in losses_] == [1, 2, 3, 4]
-    record = report.read_record(folder / "result.json")
+    record = report.Record.read(folder / "result.json")
     np.testing.assert_allclose(
         [float(tf.make_ndarray(event.tensor_proto)) for event in losses_],
-        record["history"]["loss"],
+        record.history["loss"],
         rtol=1e-6,
     )
 
@@ -258,8 +258,8 @@ def test_overwrite_starts_anew(tmp_path, monkeypatch):
     (tmp_path / "run" / "notes.txt").write_text("mine")
     assert recipe.run(monkeypatch, *arguments, "--seed=1") == 1
     assert not recipe.run(monkeypatch, *arguments, "--seed=1", "--overwrite")
-    record = report.read_record(tmp_path / "run" / "result.json")
-    assert record["seed"] == 1 and record["train"]["steps"] == 1
+    record = report.Record.read(tmp_path / "run" / "result.json")
+    assert record.seed == 1 and record.train["steps"] == 1
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
@@ -307,7 +307,7 @@ def test_second_stage_with_balanced_softmax(stage1, tmp_path, monkeypatch):
         f"--workdir={tmp_path / 'run'}",
     )
     _, loss = asked  # the first one was of the rehearsal
-    counts = report.read_record(stage1 / "result.json")["class_counts"]
+    counts = report.Record.read(stage1 / "result.json").class_counts
     assert isinstance(loss, losses.BalancedSoftmax)
     np.testing.assert_array_equal(loss.class_counts, counts)
 
@@ -322,12 +322,12 @@ def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
         f"--stage1_workdir={stage1}",
         f"--workdir={workdir}",
     )
-    first = report.read_record(stage1 / "result.json")
-    record = report.read_record(workdir / "result.json")
-    assert record["method"] == f"single, {stage2}"
-    assert record["history"] == first["history"]
-    scores = record["test"]["last"]
-    assert scores["confusion"] != first["test"]["last"]["confusion"]
+    first = report.Record.read(stage1 / "result.json")
+    record = report.Record.read(workdir / "result.json")
+    assert record.method == f"single, {stage2}"
+    assert record.history == first.history
+    scores = record.test["last"]
+    assert scores["confusion"] != first.test["last"]["confusion"]
     model = keras.saving.load_model(workdir / "model.keras")
     test = datasets.load("digits", split="test")
     predicted = np.argmax(model.predict(test.images, verbose=0), 1)
@@ -336,9 +336,9 @@ def test_second_stage(stage2, stage1, tmp_path, monkeypatch):
     if stage2 == "crt":  # both stages in one run: the same result
         workdir = tmp_path / "whole"
         assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
-        whole = report.read_record(workdir / "result.json")
-        assert whole["flags"] == record["flags"]
-        assert whole["test"] == record["test"]
+        whole = report.Record.read(workdir / "result.json")
+        assert whole.flags == record.flags
+        assert whole.test == record.test
 
 
 def test_checkpoints_of_other_classes(tmp_path, monkeypatch, capsys):
@@ -397,19 +397,19 @@ def test_division_of_features(stage1, tmp_path, monkeypatch, capsys):
         "--dlsa_classifier_epochs=2",
         "--dlsa_center_std=0.2",
     )
-    first = report.read_record(stage1 / "result.json")
-    record = report.read_record(workdir / "result.json")
-    assert record["method"] == "dlsa"
-    assert record["train"]["features_from"]["method"] == "single"
-    (level,) = record["train"]["levels"]
-    assert level["samples"] == sum(first["class_counts"])
+    first = report.Record.read(stage1 / "result.json")
+    record = report.Record.read(workdir / "result.json")
+    assert record.method == "dlsa"
+    assert record.train["features_from"]["method"] == "single"
+    (level,) = record.train["levels"]
+    assert level["samples"] == sum(first.class_counts)
     assert sum(level["kept_by_class"]) == level["kept"]
     model = keras.saving.load_model(workdir / "model.keras")
     test = datasets.load("digits", split="test")
     predicted = np.argmax(model.predict(test.images, verbose=0), 1)
     top1 = np.mean(predicted == test.labels)
-    assert top1 == pytest.approx(record["test"]["last"]["top1"])
-    assert record["train"]["test_levels"][0]["samples"] == len(test)
+    assert top1 == pytest.approx(record.test["last"]["top1"])
+    assert record.train["test_levels"][0]["samples"] == len(test)
     page = (workdir / "division.html").read_text()
     assert "DLSA on" in page and "training images" in page
     assert "test images" in (workdir / "division_test.html").read_text()
@@ -799,10 +799,10 @@ def test_mixed_training(mix, tmp_path, monkeypatch):
     arguments = (*TINY, f"--mix={mix}", f"--loss={loss}", "--augment=strong")
     workdir = tmp_path / "run"
     assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
-    record = report.read_record(workdir / "result.json")
-    assert np.isfinite(record["history"]["loss"]).all()
-    assert record["flags"]["mix"] == mix
-    assert {"top1", "balanced"} <= record["history"].keys()
+    record = report.Record.read(workdir / "result.json")
+    assert np.isfinite(record.history["loss"]).all()
+    assert record.flags["mix"] == mix
+    assert {"top1", "balanced"} <= record.history.keys()
 
 
 def test_auxiliary_schedules():
@@ -824,15 +824,15 @@ RECORDS = sorted((recipe.REPO / "recipes" / "results").glob("*/seed*.json"))
     "path", RECORDS, ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
 def test_kept_record_is_of_its_flag_file(path):
-    record = report.read_record(path)
-    assert record["name"] == path.parent.name
-    assert path.stem == f"seed{record['seed']}"
-    assert record["environment"]["git_commit"]
-    assert not record["environment"]["git_dirty"]
-    assert record["train"]["epochs"] == record["flags"]["epochs"]
+    record = report.Record.read(path)
+    assert record.name == path.parent.name
+    assert path.stem == f"seed{record.seed}"
+    assert record.environment["git_commit"]
+    assert not record.environment["git_dirty"]
+    assert record.train["epochs"] == record.flags["epochs"]
     with flagsaver.flagsaver():
-        values = effective(record["name"], f"--seed={record['seed']}")
-        for name, value in record["flags"].items():
+        values = effective(record.name, f"--seed={record.seed}")
+        for name, value in record.flags.items():
             # Of DLSA alone, and its default has changed since.
             if name == "llh_proportion" and values.method != "dlsa":
                 continue
@@ -852,10 +852,10 @@ def test_real_cifar_smoke(tmp_path, monkeypatch):
         "--max_steps=2",
     )
     record = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert record["class_counts"][0] == 5000
-    assert record["class_counts"][-1] == 50
-    assert record["test"]["last"]["num_images"] == 10_000
-    assert record["train"]["precision"] == hardware.precision()
+    assert record.class_counts[0] == 5000
+    assert record.class_counts[-1] == 50
+    assert record.test["last"]["num_images"] == 10_000
+    assert record.train["precision"] == hardware.precision()
     bias = keras.saving.load_model(tmp_path / "run" / "model.keras").layers[-1]
     # Two steps of a rate of 0.1 / 485 do not move it far from the prior.
     np.testing.assert_allclose(bias.bias, -np.log(9), atol=0.01)

@@ -81,17 +81,17 @@ def test_killed_run_goes_on(finished):
     assert list(after) == ["round-000", "round-001", "round-002"]
     for name, arrays in before.items():
         np.testing.assert_array_equal(after[name]["indices"], arrays["indices"])
-    record = report.read_record(folder / "result.json")
-    assert len(record["history"]["loss"]) == 2
-    assert len(record["history"]["stage2_top1"]) == 5
+    record = report.Record.read(folder / "result.json")
+    assert len(record.history["loss"]) == 2
+    assert len(record.history["stage2_top1"]) == 5
 
 
 def test_record(finished):
     folder = finished[0]
-    record = report.read_record(folder / "result.json")
-    assert record["class_counts"] == COUNTS
-    assert record["method"] == "bns, ip_dpp"
-    train = record["train"]
+    record = report.Record.read(folder / "result.json")
+    assert record.class_counts == COUNTS
+    assert record.method == "bns, ip_dpp"
+    train = record.train
     assert train["steps"] == 2 * 7 and train["images"] == 14 * 64 * 2
     assert train["stage2_epochs"] == 5
     assert train["stage2_steps"] == 5 * round(sum(SIZES) / 64)
@@ -99,17 +99,17 @@ def test_record(finished):
     for draw in train["draws"]:
         assert draw["class_sizes"] == SIZES
         assert 0 < draw["mean_p_drawn"] < 1 and draw["seconds"] > 0
-    assert record["test"]["last"]["epoch"] == 5
+    assert record.test["last"]["epoch"] == 5
     model = keras.saving.load_model(folder / "model.keras")
     test = datasets.load("digits", split="test")
     top1 = model.predict(test.images, verbose=0).argmax(1) == test.labels
-    assert top1.mean() == pytest.approx(record["test"]["last"]["top1"])
+    assert top1.mean() == pytest.approx(record.test["last"]["top1"])
     assert "Round 3 of IP-DPP" in (folder / "selection.html").read_text()
 
 
 def test_figures_of_draws(finished):
     folder = finished[0]
-    facts = report.read_record(folder / "result.json")["train"]["draws"]
+    facts = report.Record.read(folder / "result.json").train["draws"]
     last = drawn(folder)["round-002"]
     train = datasets.long_tail(datasets.load("digits", split="train"), 20)
     p, means = last["probabilities"], []
@@ -160,12 +160,12 @@ def test_other_second_stages(stage2, finished, tmp_path, monkeypatch):
         f"--stage1_workdir={finished[0]}",
         "--stage2_freeze",
     )
-    record = report.read_record(workdir / "result.json")
-    first = report.read_record(finished[0] / "result.json")
-    assert record["method"] == f"bns, {stage2}"
-    assert record["history"]["loss"] == first["history"]["loss"]
-    assert record["train"]["stage2_steps"] == first["train"]["stage2_steps"]
-    draws = record["train"]["draws"]
+    record = report.Record.read(workdir / "result.json")
+    first = report.Record.read(finished[0] / "result.json")
+    assert record.method == f"bns, {stage2}"
+    assert record.history["loss"] == first.history["loss"]
+    assert record.train["stage2_steps"] == first.train["stage2_steps"]
+    draws = record.train["draws"]
     balanced = stage2 == "random_balanced"
     assert [draw["class_sizes"] for draw in draws] == [SIZES] * 3 * balanced
     assert not any("mean_p_drawn" in draw for draw in draws)
@@ -189,11 +189,11 @@ def test_linear_probe(stage1, tmp_path, monkeypatch):
         "--holdout=0.1",
         "--temperature=0.3",
     )
-    record = report.read_record(workdir / "result.json")
+    record = report.Record.read(workdir / "result.json")
     first = "single" if stage1 == "ce" else stage1
-    assert record["method"] == f"{first}, linear_probe"
-    assert ("val_balanced" in record["history"]) == (stage1 == "ce")
-    assert "best" not in record["test"]
+    assert record.method == f"{first}, linear_probe"
+    assert ("val_balanced" in record.history) == (stage1 == "ce")
+    assert "best" not in record.test
     # Its features serve another second stage.
     other = tmp_path / "other"
     assert not run(
@@ -206,7 +206,7 @@ def test_linear_probe(stage1, tmp_path, monkeypatch):
         "--holdout=0.1",
         "--temperature=0.3",
     )
-    best = report.read_record(other / "result.json")["test"]["best"]
+    best = report.Record.read(other / "result.json").test["best"]
     assert best["chosen_by"] == "val_balanced"
 
 

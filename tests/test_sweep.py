@@ -63,14 +63,14 @@ def test_goes_on_where_it_was_cut(swept):
 def test_records_and_table(swept):
     folder, output, _ = swept
     records = [
-        report.read_record(folder / "runs" / f"good_{seed}" / "result.json")
+        report.Record.read(folder / "runs" / f"good_{seed}" / "result.json")
         for seed in range(2)
     ]
-    assert [record["seed"] for record in records] == [0, 1]
-    rates = [record["flags"]["learning_rate"] for record in records]
+    assert [record.seed for record in records] == [0, 1]
+    rates = [record.flags["learning_rate"] for record in records]
     assert rates == [0.01, 0.01]
     row = next(line for line in output.splitlines() if line.startswith("| [go"))
-    top1 = [100 * record["test"]["last"]["top1"] for record in records]
+    top1 = [100 * record.test["last"]["top1"] for record in records]
     assert f"| 2 | {sum(top1) / 2:.1f} ± " in row
     assert "bad" not in output.splitlines()[-1]
     assert (folder / "runs" / "good_1.log").stat().st_size > 0

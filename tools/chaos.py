@@ -120,7 +120,7 @@ def differences(one: Path, other: Path, workers: int) -> list[str]:
     if workers > 1:
         return found
     history, others = (
-        report.read_record(workdir / "result.json")["history"]
+        report.Record.read(workdir / "result.json").history
         for workdir in (one, other)
     )
     return found + [

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("compare.html"))
     arguments = parser.parse_args()
     records = [
-        report.read_record(path)
+        report.Record.read(path)
         for run in arguments.runs
         for path in paths(run)
     ]

@@ -47,7 +47,7 @@ def read() -> dict[str, list[dict]]:
     records = {}
     for path in sorted(RECORDS.glob("*/seed*.json")):
         records.setdefault(path.parent.name, []).append(
-            report.read_record(path)
+            report.Record.read(path)
         )
     return records
 
@@ -55,12 +55,12 @@ def read() -> dict[str, list[dict]]:
 def tables(records: dict[str, list[dict]]) -> str:
     """A table for what can't be in one column: augmentation, optimizer."""
     columns = metrics.known_scores(
-        run["test"]["last"] for runs in records.values() for run in runs
+        run.test["last"] for runs in records.values() for run in runs
     )
     parts = {}
     for name, runs in records.items():
-        optimizer = runs[0]["flags"].get("optimizer", "sgd")
-        kind = report.augmentation(runs[0]), optimizer
+        optimizer = runs[0].flags.get("optimizer", "sgd")
+        kind = runs[0].augmentation, optimizer
         parts.setdefault(kind, {})[name] = runs
     return "\n\n".join(
         f"Augmentation `{augment}`, optimizer `{optimizer}`:\n\n"
@@ -76,7 +76,7 @@ def table(records: dict[str, list[dict]], columns: list[metrics.Score]) -> str:
     header += ["epochs", "steps", "images per step", "minutes"]
     rows = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for name, runs in records.items():
-        train = runs[0]["train"]
+        train = runs[0].train
         cells = [
             f"[{name}](flags/{name}.cfg)",
             str(len(runs)),
@@ -99,7 +99,7 @@ def glance(records: dict[str, list[dict]]) -> str:
     ]
     for name, label in GLANCE.items():
         runs = records[name]
-        train = runs[0]["train"]
+        train = runs[0].train
         cells = [
             f"[{label}](recipes/flags/{name}.cfg)",
             str(len(runs)),
@@ -119,7 +119,7 @@ def result_line(runs: list[dict]) -> str:
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
     return (
         f"# Result: {scores} ({seeds}; {minutes(runs)} minutes on "
-        f"{runs[0]['environment']['cpu_count']} CPU cores)."
+        f"{runs[0].environment['cpu_count']} CPU cores)."
     )
 
 
@@ -187,18 +187,18 @@ def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
 
 
 def add(workdir: Path) -> None:
-    record = report.read_record(workdir / "result.json")
-    if record["name"] is None:
+    record = report.Record.read(workdir / "result.json")
+    if record.name is None:
         raise ValueError(
             "Expected a run that was started with --flagfile. "
             f"Received: {workdir}"
         )
-    if record["name"] != Path(record["name"]).name:
+    if record.name != Path(record.name).name:
         raise ValueError(
             "Expected the record of a flag file, with its name. "
-            f"Received: {workdir} with name={record['name']!r:.80}"
+            f"Received: {workdir} with name={record.name!r:.80}"
         )
-    path = RECORDS / record["name"] / f"seed{record['seed']}.json"
+    path = RECORDS / record.name / f"seed{record.seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(workdir / "result.json", path)
     print(path.relative_to(REPO))

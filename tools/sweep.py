@@ -156,7 +156,7 @@ def main() -> int:
     records = {}
     for flag_file, seed in wanted:
         if path := sweep.record(flag_file, seed):
-            record = report.read_record(path)
+            record = report.Record.read(path)
             records.setdefault(flag_file.stem, []).append(record)
     print(results.tables(records))
     return 1 if sweep.failed or sweep.stopped else 0

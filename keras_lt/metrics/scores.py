@@ -87,9 +87,14 @@ class Score:
             score that needs them.
 
     Example:
-        >>> score = keras_lt.metrics.SCORES["balanced"]
-        >>> score.label, score.shown(0.7314), score.shown(None)
-        ('balanced', '73.1%', 'n/a')
+        >>> score = keras_lt.metrics.Score(
+        ...     "highest_recall",
+        ...     "highest recall",
+        ...     "accuracy on the class with the highest",
+        ...     of=lambda tally: tally.recalls.max(-1),
+        ... )
+        >>> score.shown(0.7314), score.shown(None)
+        ('73.1%', 'n/a')
     """
 
     name: str

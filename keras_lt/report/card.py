@@ -9,8 +9,8 @@ import numpy as np
 from keras_lt import files
 from keras_lt.counts import shot_groups
 from keras_lt.metrics import GROUPS, known_scores
-from keras_lt.report.page import data_facts, percent, run_title, text
-from keras_lt.report.result import check
+from keras_lt.report.page import data_facts, percent, text
+from keras_lt.report.record import Record
 
 _NAMED = 10  # classes that a sentence names
 # What Markdown reads as more than a character: marks, entities, addresses.
@@ -20,7 +20,7 @@ _BULLET = re.compile(r"^(\d*)([-+.)])(?=\s|$)")  # starts a list
 
 def write_model_card(
     path: str | os.PathLike,
-    record: dict,
+    record: Record,
     logit_counts: Sequence[float] | None = None,
 ) -> None:
     """Write a model card in Markdown about the model of a record.
@@ -31,7 +31,7 @@ def write_model_card(
 
     Args:
         path: File to write; what is there is replaced.
-        record: What `record` or `read_record` gave.
+        record: The record of a run.
         logit_counts: What `keras_lt.export.save` got as `class_counts`.
 
     Raises:
@@ -40,10 +40,10 @@ def write_model_card(
 
     Example:
         >>> keras_lt.report.write_model_card(
-        ...     "MODEL_CARD.md", record, record["class_counts"]
+        ...     "MODEL_CARD.md", record, record.class_counts
         ... )
     """
-    check(record, "record")
+    record.check()
     parts = (
         _about(record),
         _scores(record),
@@ -56,16 +56,16 @@ def write_model_card(
         part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _about(record: dict) -> str:
-    data, train = record["data"], record["train"]
-    counts = record["class_counts"]
-    thresholds = record["shot_thresholds"]
+def _about(record: Record) -> str:
+    data, train = record.data, record.train
+    counts = record.class_counts
+    thresholds = record.shot_thresholds
     return "\n\n".join(
         [
-            f"# {_escape(run_title(record))}",
+            f"# {_escape(record.title)}",
             "An image classifier, trained by keras_lt "
-            f"{_escape(record['environment']['keras_lt'])} (method "
-            f"{_escape(record['method'])}, seed {record['seed']}).",
+            f"{_escape(record.environment['keras_lt'])} (method "
+            f"{_escape(record.method)}, seed {record.seed}).",
             "## Data",
             f"{_escape(', '.join(data_facts(record)))}. Training images a "
             f"class: from {min(counts):,} to {max(counts):,}. Height, width "
@@ -80,8 +80,8 @@ def _about(record: dict) -> str:
     )
 
 
-def _scores(record: dict) -> str:
-    last = record["test"]["last"]
+def _scores(record: Record) -> str:
+    last = record.test["last"]
     columns = known_scores([last])
     row = [score.shown(last.get(score.name)) for score in columns]
     return f"""## Scores
@@ -92,9 +92,9 @@ the expected calibration error.
 {_table([score.label for score in columns], [row])}"""
 
 
-def _limits(record: dict) -> str:
-    last, names = record["test"]["last"], record["data"]["class_names"]
-    groups = shot_groups(record["class_counts"], **record["shot_thresholds"])
+def _limits(record: Record) -> str:
+    last, names = record.test["last"], record.data["class_names"]
+    groups = shot_groups(record.class_counts, **record.shot_thresholds)
     lines = [
         f"It knows {len(names):,} classes, and gives any image to one of them.",
         "The scores are of test images that come from where its training "
@@ -127,13 +127,13 @@ def _named(labels: np.ndarray, names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _calls(record: dict, logit_counts: Sequence[float] | None) -> str:
-    shape = tuple(record["data"]["image_shape"])
+def _calls(record: Record, logit_counts: Sequence[float] | None) -> str:
+    shape = tuple(record.data["image_shape"])
     prior = "There is no `serve_prior`: the prior of the logits is not known."
     if logit_counts is not None:
         shares, trained = (
             np.asarray(values) / np.sum(values)
-            for values in (logit_counts, record["class_counts"])
+            for values in (logit_counts, record.class_counts)
         )
         own = "what the stream and the loss of its training made them"
         if np.allclose(shares, trained):
@@ -168,9 +168,9 @@ and empty names), `features` gives what the classifier sees.
 {prior}"""
 
 
-def _classes(record: dict) -> str:
-    data, last = record["data"], record["test"]["last"]
-    groups = shot_groups(record["class_counts"], **record["shot_thresholds"])
+def _classes(record: Record) -> str:
+    data, last = record.data, record.test["last"]
+    groups = shot_groups(record.class_counts, **record.shot_thresholds)
     rows = [
         [
             _escape(name),
@@ -181,7 +181,7 @@ def _classes(record: dict) -> str:
         for label, (name, count, accuracy) in enumerate(
             zip(
                 data["class_names"],
-                record["class_counts"],
+                record.class_counts,
                 last["per_class"],
                 strict=True,
             )
@@ -191,15 +191,15 @@ def _classes(record: dict) -> str:
     return f"## Classes\n\n{_table(header, rows)}"
 
 
-def _settings(record: dict) -> str:
-    environment = record["environment"]
+def _settings(record: Record) -> str:
+    environment = record.environment
     versions = ", ".join(
         f"{name} {environment[name]}"
         for name in ("python", "tensorflow", "keras", "numpy")
     )
     lines = [
         " ".join(f"--{name}={text(value).replace(', ', ',')}".split())
-        for name, value in record["flags"].items()
+        for name, value in record.flags.items()
         if value is not None
     ]
     # Longer than what flags hold, so that these end nothing.

@@ -16,34 +16,35 @@ from keras_lt.report.page import (
     details,
     escape,
     picture,
-    run_title,
     table,
     text,
     write_page,
 )
-from keras_lt.report.result import augmentation, check
+from keras_lt.report.record import Record
 
 
-def _images_per_step(record: dict) -> float:
-    return record["train"]["images"] / record["train"]["steps"]
+def _images_per_step(record: Record) -> float:
+    return record.train["images"] / record.train["steps"]
 
 
 # What may differ between records that are compared, and is said.
 _SAID = {
-    "epochs": lambda record: record["train"]["epochs"],
-    "steps": lambda record: record["train"]["steps"],
+    "epochs": lambda record: record.train["epochs"],
+    "steps": lambda record: record.train["steps"],
     "images/step": _images_per_step,
-    "hold-out": lambda record: record["data"]["holdout"],
-    "selection": lambda record: record["data"]["selection"],
-    "split seed": lambda record: record["data"]["split_seed"],
-    "precision": lambda record: record["train"]["precision"],
-    "parameters": lambda record: record["train"]["num_parameters"],
-    "CPU cores": lambda record: record["environment"]["cpu_count"],
-    "devices": lambda record: record["environment"]["devices"],
+    "hold-out": lambda record: record.data["holdout"],
+    "selection": lambda record: record.data["selection"],
+    "split seed": lambda record: record.data["split_seed"],
+    "precision": lambda record: record.train["precision"],
+    "parameters": lambda record: record.train["num_parameters"],
+    "CPU cores": lambda record: record.environment["cpu_count"],
+    "devices": lambda record: record.environment["devices"],
 }
 
 
-def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
+def write_comparison(
+    path: str | os.PathLike, records: Sequence[Record]
+) -> None:
     """Write a page that compares records, in one file that needs no network.
 
     Records of the same `name` are the seeds of one method. Scores are those
@@ -51,7 +52,7 @@ def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
 
     Args:
         path: File to write, new or a page of keras_lt.
-        records: What `record` or `read_record` gave, methods in the order in
+        records: The record of a run, methods in the order in
             which they shall be shown.
 
     Raises:
@@ -66,7 +67,7 @@ def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
         >>> keras_lt.report.write_comparison(
         ...     "compare.html",
         ...     [
-        ...         keras_lt.report.read_record(f"runs/{name}/result.json")
+        ...         keras_lt.report.Record.read(f"runs/{name}/result.json")
         ...         for name in ("ce_0", "ce_1", "ce_drw_0")
         ...     ],
         ... )
@@ -76,19 +77,19 @@ def write_comparison(path: str | os.PathLike, records: Sequence[dict]) -> None:
             f"Expected at least one record. Received: records={records!r}"
         )
     for number, record in enumerate(records):
-        check(record, f"records[{number}]")
+        record.check(f"records[{number}]")
         _refuse_incomparable(records[0], record)
     methods = _methods(records)
     first = records[0]
-    thresholds = first["shot_thresholds"]
+    thresholds = first.shot_thresholds
     write_page(
         path,
         "comparison",
         f"{len(methods)} method{'s' if len(methods) > 1 else ''} on "
-        f"{first['dataset']}",
+        f"{first.dataset}",
         [
             *data_facts(first)[1:],
-            f"{first['data']['num_test']:,} test images",
+            f"{first.data['num_test']:,} test images",
             f"many-shot above {thresholds['many']:,} images",
             f"few-shot below {thresholds['few']:,}",
         ],
@@ -108,7 +109,7 @@ def mean_and_deviation(
     return statistics.mean(values), deviation
 
 
-def spread(records: Sequence[dict], score: str) -> str:
+def spread(records: Sequence[Record], score: str) -> str:
     """A score of `test["last"]` over the seeds: `72.7 ± 0.5`, in percent where
     its unit is.
     """
@@ -123,22 +124,22 @@ def spread(records: Sequence[dict], score: str) -> str:
     return " ± ".join(shown)
 
 
-def minutes(records: Sequence[dict]) -> str:
+def minutes(records: Sequence[Record]) -> str:
     """Median wall time of the trainings."""
-    times = [record["train"]["wall_time_seconds"] / 60 for record in records]
+    times = [record.train["wall_time_seconds"] / 60 for record in records]
     return f"{statistics.median(times):.0f}"
 
 
-def _last(records: Sequence[dict], score: str) -> list:
-    return [record["test"]["last"].get(score) for record in records]
+def _last(records: Sequence[Record], score: str) -> list:
+    return [record.test["last"].get(score) for record in records]
 
 
-def _comparable(record: dict) -> dict:
+def _comparable(record: Record) -> dict:
     """What must agree."""
-    data, counts = record["data"], record["class_counts"]
-    thresholds = record["shot_thresholds"]
+    data, counts = record.data, record.class_counts
+    thresholds = record.shot_thresholds
     return {
-        "dataset": record["dataset"],
+        "dataset": record.dataset,
         "data.num_classes": data["num_classes"],
         **{
             f"data.class_names[{i}]": v
@@ -148,18 +149,18 @@ def _comparable(record: dict) -> dict:
         "shot_thresholds.many": thresholds["many"],
         "shot_thresholds.few": thresholds["few"],
         "data.num_test": data["num_test"],
-        "augmentation": augmentation(record),
+        "augmentation": record.augmentation,
     }
 
 
-def _refuse_incomparable(first: dict, record: dict) -> None:
+def _refuse_incomparable(first: Record, record: Record) -> None:
     found, expected = _comparable(record), _comparable(first)
     differing = [k for k in found if found[k] != expected.get(k)]
     if not differing:
         return
-    names = [r["data"]["class_names"] for r in (record, first)]
+    names = [r.data["class_names"] for r in (record, first)]
     key = differing[0]
-    holdouts = [r["data"]["holdout"] for r in (record, first)]
+    holdouts = [r.data["holdout"] for r in (record, first)]
     # What is held out is missing in class_counts.
     reason = (
         " (hold-outs of {} and {})".format(*map(text, holdouts))
@@ -178,22 +179,22 @@ def _refuse_incomparable(first: dict, record: dict) -> None:
     )
 
 
-def _who(record: dict) -> str:
-    return f"{run_title(record)!r} seed {record['seed']}"
+def _who(record: Record) -> str:
+    return f"{record.title!r} seed {record.seed}"
 
 
-def _methods(records: Sequence[dict]) -> dict[str, list[dict]]:
+def _methods(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Records by the label of their method, in order of seed."""
     methods = {}
     for record in records:
-        methods.setdefault(run_title(record), []).append(record)
+        methods.setdefault(record.title, []).append(record)
     for name, runs in methods.items():
-        runs.sort(key=lambda record: record["seed"])
+        runs.sort(key=lambda record: record.seed)
         for before, after in itertools.pairwise(runs):
-            if before["seed"] == after["seed"]:
+            if before.seed == after.seed:
                 raise ValueError(
                     "Expected one record of each name and seed. Received: two "
-                    f"with name={name!r}, seed={after['seed']}"
+                    f"with name={name!r}, seed={after.seed}"
                 )
     return {
         f"{number}.\N{NO-BREAK SPACE}{name}": runs
@@ -201,12 +202,12 @@ def _methods(records: Sequence[dict]) -> dict[str, list[dict]]:
     }
 
 
-def _parts(methods: dict[str, list[dict]]) -> list[str]:
+def _parts(methods: dict[str, list[Record]]) -> list[str]:
     first = next(iter(methods.values()))[0]
-    members = shot_groups(first["class_counts"], **first["shot_thresholds"])
+    members = shot_groups(first.class_counts, **first.shot_thresholds)
     groups = [g for g in GROUPS if g != "unseen" or members[g].any()]
     columns = known_scores(
-        record["test"]["last"] for runs in methods.values() for record in runs
+        record.test["last"] for runs in methods.values() for record in runs
     )
     bars = {
         name: {g: mean_and_deviation(_last(runs, g)) for g in groups}
@@ -230,9 +231,9 @@ def _parts(methods: dict[str, list[dict]]) -> list[str]:
             "Accuracy a class",
             plots.compare_per_class(
                 per_class,
-                first["class_counts"],
-                class_names=first["data"]["class_names"],
-                **first["shot_thresholds"],
+                first.class_counts,
+                class_names=first.data["class_names"],
+                **first.shot_thresholds,
             ),
             "Classes from most to fewest training images; mean over seeds. "
             "The strip at the bottom shows the shot groups.",
@@ -243,7 +244,7 @@ def _parts(methods: dict[str, list[dict]]) -> list[str]:
     ]
 
 
-def _notes(methods: dict[str, list[dict]]) -> list[str]:
+def _notes(methods: dict[str, list[Record]]) -> list[str]:
     notes = []
     for what, get in _SAID.items():
         by_value = {}
@@ -269,14 +270,14 @@ def _notes(methods: dict[str, list[dict]]) -> list[str]:
     return [f"<p class='said wide'>{escape(note)}</p>" for note in said]
 
 
-def _scores(methods: dict[str, list[dict]], columns: Sequence[Score]) -> str:
+def _scores(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
     rows = [
         [
             name,
             str(len(runs)),
             *(spread(runs, score.name) for score in columns),
-            _values(f"{record['train']['epochs']:,}" for record in runs),
-            _values(f"{record['train']['steps']:,}" for record in runs),
+            _values(f"{record.train['epochs']:,}" for record in runs),
+            _values(f"{record.train['steps']:,}" for record in runs),
             _values(f"{_images_per_step(record):.6g}" for record in runs),
             minutes(runs),
         ]
@@ -319,7 +320,7 @@ def _values(shown: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(shown))
 
 
-def _trade_off(methods: dict[str, list[dict]], members: dict) -> str:
+def _trade_off(methods: dict[str, list[Record]], members: dict) -> str:
     tail = next((g for g in ("few", "medium") if members[g].any()), "few")
     title = f"Many-shot against {tail}-shot accuracy"
     points = {
@@ -339,15 +340,15 @@ def _trade_off(methods: dict[str, list[dict]], members: dict) -> str:
     )
 
 
-def _seeds(methods: dict[str, list[dict]], columns: Sequence[Score]) -> str:
+def _seeds(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
     rows = [
         [
             name,
-            text(record["seed"]),
+            text(record.seed),
             *(spread([record], score.name) for score in columns),
             minutes([record]),
-            text(record["train"]["resumed"]),
-            text(record["environment"]["git_commit"])[:9],
+            text(record.train["resumed"]),
+            text(record.environment["git_commit"])[:9],
         ]
         for name, runs in methods.items()
         for record in runs
@@ -357,9 +358,9 @@ def _seeds(methods: dict[str, list[dict]], columns: Sequence[Score]) -> str:
     return f"<div class=dense>{table(header, rows)}</div>"
 
 
-def _differing(records: Sequence[dict]) -> list[str]:
+def _differing(records: Sequence[Record]) -> list[str]:
     """Flags but the seed that are not the same in all records."""
-    keys = dict.fromkeys(key for record in records for key in record["flags"])
+    keys = dict.fromkeys(key for record in records for key in record.flags)
     return [
         key
         for key in keys
@@ -367,11 +368,11 @@ def _differing(records: Sequence[dict]) -> list[str]:
     ]
 
 
-def _flag(record: dict, key: str) -> str:
-    return text(record["flags"][key]) if key in record["flags"] else "absent"
+def _flag(record: Record, key: str) -> str:
+    return text(record.flags[key]) if key in record.flags else "absent"
 
 
-def _flags(methods: dict[str, list[dict]]) -> str:
+def _flags(methods: dict[str, list[Record]]) -> str:
     numbers = map(str, range(1, len(methods) + 1))
     records = [record for runs in methods.values() for record in runs]
     rows = [

@@ -11,15 +11,15 @@ from keras_lt import files, plots
 from keras_lt.counts import shot_groups
 from keras_lt.messages import brief
 from keras_lt.metrics import GROUPS, known_scores
-from keras_lt.report.result import check
+from keras_lt.report.record import Record
 
 
-def write_html(path: str | os.PathLike, record: dict) -> None:
+def write_html(path: str | os.PathLike, record: Record) -> None:
     """Write a page about a record, in one file that needs no network.
 
     Args:
         path: File to write, new or a page of keras_lt.
-        record: What `record` or `read_record` gave.
+        record: The record of a run.
 
     Raises:
         ValueError: If a required key is missing, or `path` holds something
@@ -29,17 +29,15 @@ def write_html(path: str | os.PathLike, record: dict) -> None:
     Example:
         >>> keras_lt.report.write_html("report.html", record)
     """
-    check(record, "record")
-    confusion = record["test"]["last"]["confusion"]
-    num_classes = record["data"]["num_classes"]
+    record.check()
+    confusion = record.test["last"]["confusion"]
+    num_classes = record.data["num_classes"]
     if confusion is not None and len(confusion) != num_classes:
         raise ValueError(
             f"Expected {num_classes} rows (data.num_classes) in "
             f"test.last.confusion. Received: record with {len(confusion)}"
         )
-    write_page(
-        path, "report", run_title(record), _facts(record), _parts(record)
-    )
+    write_page(path, "report", record.title, _facts(record), _parts(record))
 
 
 def write_page(
@@ -77,16 +75,11 @@ def _is_page(path: Path) -> bool:
     return content.startswith(_DOCTYPE.encode()) and _MARK.encode() in content
 
 
-def run_title(record: dict) -> str:
-    """Name of the run's flag file, or what it was."""
-    return record["name"] or f"{record['method']} on {record['dataset']}"
-
-
-def data_facts(record: dict) -> list[str]:
+def data_facts(record: Record) -> list[str]:
     """What the run was trained on, in words."""
-    data = record["data"]
+    data = record.data
     return [
-        record["dataset"],
+        record.dataset,
         f"{data['num_classes']:,} classes",
         f"{data['num_train']:,} training images",
         f"imbalance factor {text(data['imbalance_factor'])}"
@@ -95,14 +88,14 @@ def data_facts(record: dict) -> list[str]:
     ]
 
 
-def _facts(record: dict) -> list[str]:
-    return [*data_facts(record), record["method"], f"seed {record['seed']}"]
+def _facts(record: Record) -> list[str]:
+    return [*data_facts(record), record.method, f"seed {record.seed}"]
 
 
-def _parts(record: dict) -> list[str]:
-    data, train, last = record["data"], record["train"], record["test"]["last"]
-    counts, names = record["class_counts"], data["class_names"]
-    thresholds = record["shot_thresholds"]
+def _parts(record: Record) -> list[str]:
+    data, train, last = record.data, record.train, record.test["last"]
+    counts, names = record.class_counts, data["class_names"]
+    thresholds = record.shot_thresholds
     wide = len(counts) > plots.MAX_NAMED
     parts = [
         _headline(record),
@@ -134,7 +127,7 @@ def _parts(record: dict) -> list[str]:
         )
     second = "stage2_"
     histories = {"Training": {}, "Second stage": {}}
-    for name, values in record["history"].items():
+    for name, values in record.history.items():
         stage = "Second stage" if name.startswith(second) else "Training"
         histories[stage][name.removeprefix(second)] = values
     parts += [
@@ -146,15 +139,15 @@ def _parts(record: dict) -> list[str]:
         *parts,
         details("Every class", _class_table(record)),
         details("Training and data", _pairs({**train, **data})),
-        details("Flags in effect", _pairs(record["flags"])),
-        details("Environment", _pairs(record["environment"])),
+        details("Flags in effect", _pairs(record.flags)),
+        details("Environment", _pairs(record.environment)),
     ]
 
 
-def _headline(record: dict) -> str:
-    last = record["test"]["last"]
-    many, few = (record["shot_thresholds"][key] for key in ("many", "few"))
-    groups = shot_groups(record["class_counts"], many=many, few=few)
+def _headline(record: Record) -> str:
+    last = record.test["last"]
+    many, few = (record.shot_thresholds[key] for key in ("many", "few"))
+    groups = shot_groups(record.class_counts, many=many, few=few)
     rule = {
         "many": f"more than {many:,} images",
         "medium": f"{few:,} to {many:,} images",
@@ -166,7 +159,7 @@ def _headline(record: dict) -> str:
         size = int(groups[group].sum())
         classes = "class" if size == 1 else "classes"
         notes[group] = f"{size:,} {classes}, {rule[group]}"
-    columns = known_scores(record["test"].values())
+    columns = known_scores(record.test.values())
     shown = "".join(
         f"<div class='tile {score.name}'><span class=label>{score.label}</span>"
         f"<span class=value>{score.shown(last.get(score.name))}</span>"
@@ -175,7 +168,7 @@ def _headline(record: dict) -> str:
         for score in columns
     )
     rows = []
-    for which, scores in record["test"].items():
+    for which, scores in record.test.items():
         chosen = scores.get("chosen_by")
         rows.append(
             [
@@ -194,10 +187,10 @@ def _headline(record: dict) -> str:
     )
 
 
-def _class_table(record: dict) -> str:
-    last, counts = record["test"]["last"], record["class_counts"]
-    names = record["data"]["class_names"]
-    groups = shot_groups(counts, **record["shot_thresholds"])
+def _class_table(record: Record) -> str:
+    last, counts = record.test["last"], record.class_counts
+    names = record.data["class_names"]
+    groups = shot_groups(counts, **record.shot_thresholds)
     header = ["class", "group", "training images", "accuracy"]
     if last["confusion"] is not None:
         header += ["test images", "most often taken for"]
