@@ -24,6 +24,16 @@ def blocks(language: str) -> list[str]:
     ]
 
 
+def commands() -> list[str]:
+    """The commands of all documents that run Python, each once."""
+    lines = [
+        line
+        for block in blocks("bash")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    return list(dict.fromkeys(line for line in lines if line[:7] == "python "))
+
+
 def table(document: str, first_header: str) -> list[list[str]]:
     """Cells of the rows of the table that starts with a header cell."""
     lines = TEXTS[document].splitlines()

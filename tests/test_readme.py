@@ -11,7 +11,7 @@ from pathlib import Path
 import documents
 import pytest
 import recipe
-from data import tfds_dir
+from data import write_cifar10
 from pictures import COUNTS, write_folder
 from PIL import Image
 
@@ -26,13 +26,7 @@ def test_python_snippets_run(tmp_path, monkeypatch):
 
 
 def test_commands_run(tmp_path, monkeypatch):
-    """Commands in their order, those of the recipe with two steps."""
-    commands = dict.fromkeys(
-        line
-        for block in documents.blocks("bash")
-        for line in block.splitlines()
-        if line.startswith(("python recipes/", "python tools/"))
-    )
+    """Commands in their order, of the recipes with a small network."""
     monkeypatch.chdir(tmp_path)
     for folder in ("recipes", "tools"):
         (tmp_path / folder).symlink_to(recipe.REPO / folder)
@@ -42,16 +36,19 @@ def test_commands_run(tmp_path, monkeypatch):
     # The commands are for an environment that is active.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     active = {**os.environ, "PATH": path}
-    for command in commands:
+    small = [
+        f"--data_dir={write_cifar10(tmp_path / 'tfds')}",
+        "--backbone=cifar_resnet20",
+        "--max_steps=2",
+    ]
+    for command in documents.commands():
         _, script, *arguments = shlex.split(command)
         if script.startswith("tools/"):
             subprocess.run(
                 [sys.executable, script, *arguments], env=active, check=True
             )
             continue
-        assert not recipe.run(
-            monkeypatch, *arguments, f"--data_dir={tfds_dir()}", "--max_steps=2"
-        )
+        assert not recipe.run(monkeypatch, *arguments, *small), command
     assert "more_photos/grey.jpg" in (tmp_path / "classes.csv").read_text()
     check_predictions(tmp_path)
 
