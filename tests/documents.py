@@ -15,12 +15,15 @@ PATHS = [
 TEXTS = {path.relative_to(REPO).as_posix(): path.read_text() for path in PATHS}
 
 
+def blocks_of(text: str, language: str) -> list[str]:
+    """The blocks of code of a document in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
 def blocks(language: str) -> list[str]:
     """The blocks of code of all documents in a language."""
     return [
-        block
-        for text in TEXTS.values()
-        for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        block for text in TEXTS.values() for block in blocks_of(text, language)
     ]
 
 

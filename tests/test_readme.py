@@ -19,9 +19,12 @@ import keras_lt
 
 
 def test_python_snippets_run(tmp_path, monkeypatch):
+    """Snippets of a document continue one another."""
     monkeypatch.chdir(tmp_path)
-    for snippet in documents.blocks("python"):
-        exec(snippet, {})
+    for text in documents.TEXTS.values():
+        namespace = {}
+        for snippet in documents.blocks_of(text, "python"):
+            exec(snippet, namespace)
     assert (tmp_path / "saved_model").is_dir()
 
 
@@ -149,3 +152,10 @@ def test_quoted_results_are_those_of_the_records():
         [sys.executable, recipe.REPO / "tools" / "results.py", "--check"],
         check=True,
     )
+
+
+def test_each_fault_is_proved_by_a_test():
+    sources = [path.read_text() for path in recipe.REPO.glob("tests/*.py")]
+    for row in documents.table("tests/faults.md", "| fault"):
+        for name in re.findall(r"\w+", row[-1]):
+            assert any(f"def {name}(" in source for source in sources), row
