@@ -20,6 +20,7 @@ from options import FLAGS
 from keras_lt import (
     callbacks,
     classes,
+    counts,
     distribute,
     division,
     export,
@@ -75,6 +76,7 @@ def first_stage(run, data) -> Stage:
         others = [
             run.callback(),
             make_watch(model, checkpointing),
+            tensorboard.evaluation,
             tensorboard,
             reporting_bad_images(data),
         ]
@@ -239,6 +241,7 @@ def subset_stage(first: Stage, run, data) -> Stage:
     others = [
         run.callback(),
         make_watch(model, checkpointing),
+        tensorboard.evaluation,
         tensorboard,
         reporting_bad_images(data),
     ]
@@ -364,6 +367,20 @@ def make_callbacks(
         "test_curve": FLAGS.test_curve and data.test,
     }
     monitored = data.held_out and classifies
+    classes_ = counts.Classes(
+        train.class_counts,
+        train.class_names,
+        many=FLAGS.many_shot,
+        few=FLAGS.few_shot,
+    )
+    evaluation = callbacks.Evaluation(
+        {
+            name: parts.evaluation(dataset)
+            for name, dataset in scored.items()
+            if dataset and classifies
+        },
+        classes_,
+    )
     return (
         callbacks.Checkpointing(
             run.path / "checkpoints" / stage,
@@ -381,15 +398,8 @@ def make_callbacks(
         ),
         callbacks.LongTailTensorBoard(
             run.path / "tensorboard" / stage,
-            train.class_counts,
-            evaluations={
-                name: parts.evaluation(dataset)
-                for name, dataset in scored.items()
-                if dataset and classifies
-            },
-            class_names=train.class_names,
-            many=FLAGS.many_shot,
-            few=FLAGS.few_shot,
+            classes_,
+            evaluation=evaluation,
             flags=run.flags,
             hparams=run.flags,
         ),

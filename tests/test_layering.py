@@ -94,6 +94,7 @@ ROOMS = (
     "keras_lt.plots",
     "keras_lt.callbacks.checkpointing",
     "keras_lt.callbacks.averaging",
+    "keras_lt.callbacks.evaluation",
     "keras_lt.callbacks.tensorboard",
     "keras_lt.callbacks.nonfinite",
     "keras_lt.callbacks.reweighting",

@@ -7,13 +7,15 @@ comes before `Checkpointing`:
     [
         DeferredReweighting(160),      # sets the weights of an epoch
         StopOnNonFinite(),             # before a checkpoint could keep a NaN
-        LongTailTensorBoard(...),      # writes "val_balanced" into `logs`
-        Checkpointing(monitor="val_balanced", ...),  # reads it; may exit
+        Evaluation({"val": ...}, ...),  # writes "val_balanced" into `logs`
+        LongTailTensorBoard(...),      # reads `logs`
+        Checkpointing(monitor="val_balanced", ...),  # reads them; may exit
     ]
 """
 
 from keras_lt.callbacks.averaging import AveragedWeights
 from keras_lt.callbacks.checkpointing import Checkpointing
+from keras_lt.callbacks.evaluation import Evaluation
 from keras_lt.callbacks.nonfinite import SkipNonFinite, StopOnNonFinite
 from keras_lt.callbacks.reweighting import DeferredReweighting
 from keras_lt.callbacks.tensorboard import LongTailTensorBoard
@@ -22,6 +24,7 @@ __all__ = [
     "AveragedWeights",
     "Checkpointing",
     "DeferredReweighting",
+    "Evaluation",
     "LongTailTensorBoard",
     "SkipNonFinite",
     "StopOnNonFinite",

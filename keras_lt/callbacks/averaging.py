@@ -24,7 +24,7 @@ class AveragedWeights(keras.callbacks.Callback):
     as `tf.train.ExponentialMovingAverage(num_updates=t)` has it; t is
     `optimizer.iterations`, so a training that goes on averages as one that was
     not cut. Training itself is not changed by a bit. The validation of `fit`
-    scores the averages, and so does `LongTailTensorBoard(averages=...)`; at all
+    scores the averages, and so does `Evaluation(averages=...)`; at all
     other times the model holds the weights that are trained, until `apply()`
     gives it the averages after the training, for tests, saving and export.
 

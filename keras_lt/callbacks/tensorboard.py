@@ -1,22 +1,17 @@
 """`LongTailTensorBoard`: scalars, class-wise pictures, flags and HParams."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_lt import distribute, plots
-from keras_lt.callbacks.averaging import AveragedWeights
-from keras_lt.counts import validate_class_counts
-from keras_lt.metrics import (
-    evaluate,
-    headline_scores,
-    predict,
-    prediction_step,
-)
+from keras_lt.arguments import integer
+from keras_lt.callbacks.evaluation import Evaluation
+from keras_lt.counts import Classes
+from keras_lt.metrics import headline_scores
 
 
 class LongTailTensorBoard(keras.callbacks.Callback):
@@ -24,12 +19,9 @@ class LongTailTensorBoard(keras.callbacks.Callback):
 
     After each epoch: every number in `logs` as `train/...` or `val/...`, with
     the learning rate and the part of the loss that weights add; and for each
-    of `evaluations` what `keras_lt.metrics.evaluate` gives on it: scalars,
-    per-class accuracy as a histogram and as bars ordered by class count, and
-    the confusion matrix.
-    The scalars enter `logs` too, as "NAME_balanced" and so on, where callbacks
-    that follow can monitor them (with `mode`: Keras knows the direction of
-    compiled metrics alone) and `fit` keeps them in its history.
+    data set of `evaluation` its scores, per-class accuracy as a histogram and
+    as bars ordered by class count, and the confusion matrix. Nothing is scored
+    here: `evaluation` comes before this callback in the list that `fit` gets.
     Once: the class distribution, `flags` as a table, and `hparams`, so that
     the HParams tab compares runs by any of the scalars. A step is the number
     of epochs that are over, so a second `fit` with `initial_epoch`, or a
@@ -37,34 +29,32 @@ class LongTailTensorBoard(keras.callbacks.Callback):
 
     Args:
         log_dir: Folder for the event file.
-        class_counts: Training images a class, integers (C,).
-        evaluations: {name: finite `tf.data.Dataset` of (images, int labels),
-            each image once}, such as a hold-out, or a function that
-            `keras_lt.metrics.predict` takes; None writes no class-wise
-            figures. A name is the first part of its tags.
-        class_names: C names, label ids by default.
-        many: A class with more training images is many-shot.
-        few: A class with fewer training images is few-shot.
+        classes: `keras_lt.counts.Classes`, or training images per class (C,).
+        evaluation: The callback that scores data sets in this training, or
+            None. The name of a data set is the first part of its tags.
         flags: {name: value} to show as text.
         hparams: {name: value} for the HParams tab. None is written as "none"
             and a list as text.
-        picture_every: Epochs from one set of pictures to the next; `fit`
-            ends with one.
-        averages: What averages the model's weights in this training; then
-            `evaluations` are of the averages.
+        picture_freq: Epochs between sets of pictures; `fit` ends with one.
 
     Raises:
-        ValueError: If `class_counts` are no counts, the number of names
-            differs, or `picture_every` is not positive.
+        TypeError: As `keras_lt.counts.Classes`.
+        ValueError: As `keras_lt.counts.Classes`, or if `picture_freq` is not
+            positive.
 
     Example:
+        >>> classes = keras_lt.counts.Classes(class_counts, class_names)
+        >>> evaluation = keras_lt.callbacks.Evaluation(
+        ...     {"val": keras_lt.streams.evaluation(held_out, 100)}, classes
+        ... )
         >>> callback = keras_lt.callbacks.LongTailTensorBoard(
-        ...     "logs",
-        ...     class_counts,
-        ...     evaluations={"val": keras_lt.streams.evaluation(held_out, 100)},
+        ...     "logs", classes, evaluation=evaluation
         ... )
         >>> history = model.fit(
-        ...     batches, steps_per_epoch=2, shuffle=False, callbacks=[callback]
+        ...     batches,
+        ...     steps_per_epoch=2,
+        ...     shuffle=False,
+        ...     callbacks=[evaluation, callback],
         ... )
         >>> logits, labels = keras_lt.metrics.predict(
         ...     model, keras_lt.streams.evaluation(test, 100)
@@ -77,57 +67,39 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     def __init__(
         self,
         log_dir: str | os.PathLike,
-        class_counts: Sequence[int],
+        classes: Classes | Sequence[int],
         *,
-        evaluations: Mapping[str, tf.data.Dataset | Callable] | None = None,
-        class_names: Sequence[str] | None = None,
-        many: int = 100,
-        few: int = 20,
+        evaluation: Evaluation | None = None,
         flags: dict | None = None,
         hparams: dict | None = None,
-        picture_every: int = 10,
-        averages: AveragedWeights | None = None,
+        picture_freq: int = 10,
     ):
         super().__init__()
-        if picture_every < 1:
-            raise ValueError(
-                "Expected `picture_every` of at least 1. "
-                f"Received: picture_every={picture_every}"
-            )
-        num_classes = len(validate_class_counts(class_counts))
-        if class_names is not None and len(class_names) != num_classes:
-            raise ValueError(
-                f"Expected {num_classes} class names. "
-                f"Received: len(class_names)={len(class_names)}"
-            )
         self.log_dir = log_dir
-        self.class_counts = class_counts
-        self.evaluations = evaluations
-        self.class_names = class_names
-        self.many = many
-        self.few = few
+        self.classes = Classes.of(classes)
+        self.evaluation = evaluation
         self.flags = flags
         self.hparams = hparams
-        self.picture_every = picture_every
-        self.averages = averages
+        self.picture_freq = integer("picture_freq", picture_freq, 1)
         self._writer = None
-        self._step = None
         self._epochs = 0
         self._undrawn = {}
-
-    def set_model(self, model):
-        if self.model is not model:
-            self._step = prediction_step(model)
-        super().set_model(model)
 
     def on_train_begin(self, logs=None):
         self._open()
 
     def on_epoch_end(self, epoch, logs=None):
         self._epochs = epoch + 1
-        logs = {} if logs is None else logs
+        results = self._results(epoch)
+        scores = {
+            f"{name}_{score.name}"
+            for name in results
+            for score in headline_scores()
+        }  # written below, under the names of their data sets
         figures = {
-            key: value for key, value in logs.items() if np.ndim(value) == 0
+            key: value
+            for key, value in (logs or {}).items()
+            if np.ndim(value) == 0 and key not in scores
         }
         figures.setdefault(
             "learning_rate",
@@ -140,10 +112,22 @@ class LongTailTensorBoard(keras.callbacks.Callback):
                 name = key.removeprefix("val_")
                 part = "train" if name == key else "val"
                 tf.summary.scalar(f"{part}/{name}", float(value))
-            for name, dataset in (self.evaluations or {}).items():
-                for key, value in self._evaluate(name, dataset).items():
-                    logs[f"{name}_{key}"] = value
+            for name, result in results.items():
+                self._write(name, result)
+                self._undrawn[name] = result
+                if self._epochs % self.picture_freq == 0:
+                    self._draw(name, self._undrawn.pop(name))
         self._writer.flush()
+
+    def _results(self, epoch: int) -> dict[str, dict]:
+        if self.evaluation is None:
+            return {}
+        if self.evaluation.epoch != epoch:
+            raise ValueError(
+                "Expected the Evaluation before LongTailTensorBoard in the "
+                "list of callbacks. Received: it after it, or not at all"
+            )
+        return self.evaluation.results
 
     def on_train_end(self, logs=None):
         with self._writer.as_default(step=self._epochs):
@@ -190,10 +174,10 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         _image(
             "data/class_distribution",
             plots.class_distribution(
-                self.class_counts,
-                class_names=self.class_names,
-                many=self.many,
-                few=self.few,
+                self.classes.counts,
+                class_names=self.classes.names,
+                many=self.classes.many,
+                few=self.classes.few,
             ),
         )
         if self.flags:
@@ -204,19 +188,6 @@ class LongTailTensorBoard(keras.callbacks.Callback):
             hp.hparams(
                 {key: _hparam(value) for key, value in self.hparams.items()}
             )
-
-    def _evaluate(self, name, dataset) -> dict:
-        """Writes what there is to say of a data set; returns its scalars."""
-        with self.averages.applied() if self.averages else nullcontext():
-            logits, labels = predict(self.model, dataset, self._step)
-        result = evaluate(
-            logits, labels, self.class_counts, many=self.many, few=self.few
-        )
-        self._write(name, result)
-        self._undrawn[name] = result
-        if self._epochs % self.picture_every == 0:
-            self._draw(name, self._undrawn.pop(name))
-        return _scalars(result)
 
     def _write(self, name, result):
         for key, value in _scalars(result).items():
@@ -229,10 +200,10 @@ class LongTailTensorBoard(keras.callbacks.Callback):
             f"{name}/accuracy_by_class_count",
             plots.per_class_accuracy(
                 result["per_class"],
-                self.class_counts,
-                class_names=self.class_names,
-                many=self.many,
-                few=self.few,
+                self.classes.counts,
+                class_names=self.classes.names,
+                many=self.classes.many,
+                few=self.classes.few,
             ),
         )
         if result["confusion"] is not None:
@@ -240,8 +211,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
                 f"{name}/confusion",
                 plots.confusion_matrix(
                     result["confusion"],
-                    self.class_counts,
-                    class_names=self.class_names,
+                    self.classes.counts,
+                    class_names=self.classes.names,
                 ),
             )
 
