@@ -46,9 +46,7 @@ def score(model, test, class_counts) -> dict:
     return metrics.evaluate(
         logits,
         labels,
-        class_counts,
-        many=FLAGS.many_shot,
-        few=FLAGS.few_shot,
+        counts.Classes(class_counts, many=FLAGS.many_shot, few=FLAGS.few_shot),
     )
 
 

@@ -201,10 +201,12 @@ def divide(run, data) -> Stage:
         report.write_division(
             run.path / name,
             *found[what],
-            train.class_counts,
-            train.class_names,
-            many=FLAGS.many_shot,
-            few=FLAGS.few_shot,
+            counts.Classes(
+                train.class_counts,
+                train.class_names,
+                FLAGS.many_shot,
+                FLAGS.few_shot,
+            ),
             title=f"DLSA on {folder.name}, {what} images",
         )
     divided = stack(model, dlsa)

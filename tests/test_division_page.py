@@ -9,10 +9,12 @@ from test_report import read_page
 from test_selection import pictures, texts
 
 from keras_lt import plots, report
+from keras_lt.counts import Classes
 from keras_lt.division import Level, describe
 
 COUNTS = [5, 900, 0, 50]
 NAMES = ["rare", "common & <b>", "never", "middle"]
+CLASSES = Classes(COUNTS, NAMES)
 LABELS = [1, 1, 1, 1, 1, 3, 3, 3, 0, 0]
 # Level 1 keeps samples 0 to 3 and 5. Of the others, level 2 keeps 6, 8, 9.
 LEVELS = [
@@ -37,7 +39,7 @@ def joined(path):
 
 def test_page(tmp_path):
     path = tmp_path / "division.html"
-    report.write_division(path, LEVELS, LABELS, COUNTS, NAMES, title="<i>")
+    report.write_division(path, LEVELS, LABELS, CLASSES, title="<i>")
     page = read_page(path)
     assert "4 classes, 10 samples, 2 levels" in page.text
     assert "<i>" in page.text and "i" not in page.tags
@@ -88,7 +90,9 @@ def test_agrees_with_describe(tmp_path):
         for _ in range(3)
     ]
     counts = np.bincount(labels)
-    report.write_division(path, levels, labels, counts, NAMES, many=120)
+    report.write_division(
+        path, levels, labels, Classes(counts, NAMES, many=120)
+    )
     shown = rows(path)
     assert "unseen kept" not in shown[0]
     by_class = {row[0]: row for row in shown[6:]}
@@ -117,9 +121,7 @@ def test_likelihoods_are_cut_at_their_percentiles(tmp_path, monkeypatch):
     labels = np.where(likelihood < 200, 0, 1)
     for threshold, limits in ((50, (1, 199)), (-3, (-3, 199)), (250, (1, 250))):
         level = Level(likelihood, np.zeros(201, int), 1, threshold)
-        report.write_division(
-            tmp_path / "a.html", [level], labels, [200, 1], ["a", "b"]
-        )
+        report.write_division(tmp_path / "a.html", [level], labels, [200, 1])
         assert found["limits"] == limits
         assert found["threshold"] == threshold
         values = found["values"]
@@ -135,7 +137,7 @@ def test_likelihoods_are_cut_at_their_percentiles(tmp_path, monkeypatch):
 
 def test_nothing_was_divided(tmp_path):
     path = tmp_path / "division.html"
-    report.write_division(path, [], LABELS, COUNTS, NAMES)
+    report.write_division(path, [], LABELS, CLASSES)
     assert notes(path) == ["Nothing was divided."]
     assert "4 classes, 10 samples, 0 levels" in read_page(path).text
     assert read_page(path).tags.count("svg") == 0
@@ -145,7 +147,7 @@ def test_nothing_was_divided(tmp_path):
 def test_levels_that_no_sample_comes_to(tmp_path):
     path = tmp_path / "division.html"
     levels = [LEVELS[0]._replace(threshold=0.0), LEVELS[1]]
-    report.write_division(path, levels, LABELS, COUNTS, NAMES)
+    report.write_division(path, levels, LABELS, CLASSES)
     assert notes(path) == ["No sample came to level 2."]
     assert joined(path)[2] == (
         "level 2 | 0 | 0 | 0.0% | 0.0% | 0.0% | n/a | n/a | n/a | n/a | "
@@ -153,7 +155,7 @@ def test_levels_that_no_sample_comes_to(tmp_path):
     )
     assert read_page(path).tags.count("svg") == 3
     empty = [Level([], [], 2, 0.5)]
-    report.write_division(path, empty, [], [7], ["a"])
+    report.write_division(path, empty, [], [7])
     assert notes(path) == ["No sample came to level 1."]
     assert joined(path)[1].startswith("level 1 | 0 | 0 | n/a")
     assert "1 class, 0 samples, 1 level" in read_page(path).text
@@ -162,14 +164,13 @@ def test_levels_that_no_sample_comes_to(tmp_path):
 def test_likelihoods_all_the_same(tmp_path):
     path = tmp_path / "division.html"
     level = LEVELS[0]._replace(log_likelihood=[2.0] * 10)
-    report.write_division(path, [level], LABELS, COUNTS, NAMES)
+    report.write_division(path, [level], LABELS, CLASSES)
     assert joined(path)[2].startswith("left | 0 | 0 | 0.0% | 0.0%")
 
 
 def test_many_classes_fold(tmp_path):
     path = tmp_path / "division.html"
-    names = [f"class {i}" for i in range(100)]
-    report.write_division(path, LEVELS, LABELS, [1] * 100, names)
+    report.write_division(path, LEVELS, LABELS, [1] * 100)
     assert len(rows(path)) == 4 + 101
     assert read_page(path).tags.count("details") == 1
 
@@ -178,11 +179,11 @@ def test_only_pages_are_replaced(tmp_path):
     path = tmp_path / "division.html"
     path.write_text("mine")
     with pytest.raises(ValueError, match="neither"):
-        report.write_division(path, LEVELS, LABELS, COUNTS, NAMES)
+        report.write_division(path, LEVELS, LABELS, CLASSES)
     assert path.read_text() == "mine"
     path.unlink()
-    report.write_division(path, LEVELS, LABELS, COUNTS, NAMES)
-    report.write_division(path, LEVELS[:1], LABELS, COUNTS, NAMES)
+    report.write_division(path, LEVELS, LABELS, CLASSES)
+    report.write_division(path, LEVELS[:1], LABELS, CLASSES)
     assert "4 classes, 10 samples, 1 level" in read_page(path).text
 
 
@@ -200,9 +201,7 @@ def changed(number, **fields):
         ({"labels": [*LABELS[:9], -1]}, r"from 0 to 3\. Received: labels="),
         ({"labels": np.array(LABELS, float)}, "integers.*labels="),
         ({"labels": [LABELS]}, r"integers \(N,\).*labels="),
-        ({"class_names": NAMES[:3]}, r"4 class names.*=3"),
-        ({"class_counts": [5, 900, -1, 50]}, r"class_counts\[2\]=-1"),
-        ({"few": 200}, "many=100, few=200"),
+        ({"classes": [5, 900, -1, 50]}, r"class_counts\[2\]=-1"),
         (
             changed(1, log_likelihood=[0.0] * 11),
             r"of 10 labels.*\(11,\), \(10,\) in levels\[1\]",
@@ -226,13 +225,12 @@ def changed(number, **fields):
 def test_rejects(tmp_path, change, message, exists):
     path = tmp_path / "a.html"
     if exists:
-        report.write_division(path, [], LABELS, COUNTS, NAMES)
+        report.write_division(path, [], LABELS, CLASSES)
     before = path.read_text() if exists else None
     arguments = {
         "levels": LEVELS,
         "labels": LABELS,
-        "class_counts": COUNTS,
-        "class_names": NAMES,
+        "classes": CLASSES,
     }
     with pytest.raises(ValueError, match="Expected") as error:
         report.write_division(path, **(arguments | change))

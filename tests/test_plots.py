@@ -9,10 +9,12 @@ import tensorflow as tf
 from matplotlib.text import Text
 
 from keras_lt import plots
+from keras_lt.counts import Classes
 
 COUNTS = [5, 900, 0, 50]
 NAMES = ["rare", "common", "never", "middle & <b>"]
 ORDERED = ["common", "middle & <b>", "rare", "never"]
+CLASSES = Classes(COUNTS, NAMES)
 
 
 def heights(figure):
@@ -36,7 +38,7 @@ def legend(figure):
 
 
 def test_class_distribution():
-    figure = plots.class_distribution(COUNTS, class_names=NAMES)
+    figure = plots.class_distribution(CLASSES)
     assert tick_labels(figure.axes[0].xaxis) == ORDERED
     # On the logarithmic axis a class without images lies on the floor.
     assert heights(figure) == [900, 50, 5, 0.5]
@@ -54,7 +56,7 @@ def test_class_distribution():
 
 def test_per_class_accuracy():
     figure = plots.per_class_accuracy(
-        [0.25, 0.5, None, 0.75], COUNTS, class_names=NAMES, many=40, few=10
+        [0.25, 0.5, None, 0.75], Classes(COUNTS, NAMES, many=40, few=10)
     )
     assert heights(figure) == [0.5, 0.75, 0.25, 0]
     assert legend(figure) == ["many (2)", "few (1)", "unseen (1)"]
@@ -70,7 +72,7 @@ def test_confusion_matrix():
     confusion = np.array(
         [[1, 1, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 3, 0, 1]]
     )
-    figure = plots.confusion_matrix(confusion, COUNTS, class_names=NAMES)
+    figure = plots.confusion_matrix(confusion, CLASSES)
     axes = figure.axes[0]
     assert tick_labels(axes.xaxis) == tick_labels(axes.yaxis) == ORDERED
     cells = {
@@ -132,10 +134,7 @@ def test_grouped_bars():
 def test_compare_per_class():
     figure = plots.compare_per_class(
         {"a": [0.25, 0.5, None, 0.75], "b": [0, 1, 0.1, 0.2]},
-        COUNTS,
-        class_names=NAMES,
-        many=40,
-        few=10,
+        Classes(COUNTS, NAMES, many=40, few=10),
     )
     axes = figure.axes[0]
     assert tick_labels(axes.xaxis) == ORDERED
@@ -296,8 +295,7 @@ def test_share_histogram_of_other_limits():
 def test_level_shares():
     figure = plots.level_shares(
         {"1": [1, 30, 0, 9], "2": [1, 60, 0, 0], "left": [2, 10, 0, 3]},
-        COUNTS,
-        class_names=NAMES,
+        CLASSES,
     )
     axes = figure.axes[0]
     assert tick_labels(axes.xaxis) == ORDERED
@@ -371,26 +369,27 @@ def test_cluster_purity_has_a_tick_at_any_size(size):
 def test_files_of_any_number_of_classes(num_classes):
     counts = np.arange(num_classes) + 1
     names = [f"class & <{i}> $x$ {'long ' * 9}" for i in range(num_classes)]
+    classes = Classes(counts, names)
     figures = [
-        plots.class_distribution(counts, class_names=names),
+        plots.class_distribution(classes),
         plots.per_class_accuracy(
-            np.linspace(0, 1, num_classes), counts, class_names=names
+            np.linspace(0, 1, num_classes),
+            classes,
         ),
         plots.compare_per_class(
             {name: np.linspace(0, 1, num_classes) for name in ("$a", "b")},
-            counts,
-            class_names=names,
+            classes,
         ),
         plots.level_shares(
             {"$a": np.arange(num_classes), "b": counts % 7},
-            counts,
-            class_names=names,
+            classes,
         ),
     ]
     if num_classes <= 100:
         figures.append(
             plots.confusion_matrix(
-                np.eye(num_classes, dtype=int), counts, class_names=names
+                np.eye(num_classes, dtype=int),
+                classes,
             )
         )
     before = dict(matplotlib.rcParams)
@@ -413,8 +412,8 @@ def test_files_of_any_number_of_classes(num_classes):
     [
         (lambda: plots.class_distribution([5, -1]), "class_counts"),
         (
-            lambda: plots.class_distribution([5, 1], class_names=["a"]),
-            "2 class names",
+            lambda: plots.class_distribution(Classes([5, 1], ["a"])),
+            "of 1 classes, as class_names",
         ),
         (lambda: plots.per_class_accuracy([0.5], [5, 1]), "2 values"),
         (lambda: plots.confusion_matrix([[1]], [5, 1]), r"\(2, 2\)"),

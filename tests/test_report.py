@@ -225,7 +225,8 @@ def test_foreign_names_are_no_markdown(tmp_path):
     """Every text of a record is shown as it is, and none ends its place."""
     evil = "[x](http://evil)<img src=x>\n# Heading\n```\n| a | &lt;b&gt;"
     record = make_record(name=evil, dataset=evil, method=evil)
-    record.data["class_names"] = [evil] * 4
+    names = [f"{number} {evil}".replace("\n", " ") for number in range(4)]
+    record.data["class_names"] = names
     record.environment = {
         **record.environment,
         **dict.fromkeys(("python", "keras_lt", "git_commit"), evil),

@@ -280,12 +280,10 @@ def main() -> None:
     say_duplicates(parts, found)
     reasons = failures(parts, found, arguments.on_bad_image == "replace")
     train = parts["train"]
-    figure = plots.class_distribution(
-        train.class_counts,
-        class_names=train.class_names,
-        many=arguments.many,
-        few=arguments.few,
+    classes = counts.Classes(
+        train.class_counts, train.class_names, arguments.many, arguments.few
     )
+    figure = plots.class_distribution(classes)
     arguments.picture.write_bytes(plots.to_png(figure))
     print(f"Picture: {arguments.picture}")
     if reasons:

@@ -82,13 +82,7 @@ class Evaluation(keras.callbacks.Callback):
         for name, dataset in self.datasets.items():
             with self.averages.applied() if self.averages else nullcontext():
                 logits, labels = predict(self.model, dataset, self._step)
-            result = evaluate(
-                logits,
-                labels,
-                self.classes.counts,
-                many=self.classes.many,
-                few=self.classes.few,
-            )
+            result = evaluate(logits, labels, self.classes)
             self.results[name] = result
             for score in headline_scores():
                 if logs is not None and result[score.name] is not None:

@@ -173,12 +173,7 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     def _write_once(self):
         _image(
             "data/class_distribution",
-            plots.class_distribution(
-                self.classes.counts,
-                class_names=self.classes.names,
-                many=self.classes.many,
-                few=self.classes.few,
-            ),
+            plots.class_distribution(self.classes),
         )
         if self.flags:
             tf.summary.text("flags", _markdown(self.flags))
@@ -198,22 +193,12 @@ class LongTailTensorBoard(keras.callbacks.Callback):
     def _draw(self, name, result):
         _image(
             f"{name}/accuracy_by_class_count",
-            plots.per_class_accuracy(
-                result["per_class"],
-                self.classes.counts,
-                class_names=self.classes.names,
-                many=self.classes.many,
-                few=self.classes.few,
-            ),
+            plots.per_class_accuracy(result["per_class"], self.classes),
         )
         if result["confusion"] is not None:
             _image(
                 f"{name}/confusion",
-                plots.confusion_matrix(
-                    result["confusion"],
-                    self.classes.counts,
-                    class_names=self.classes.names,
-                ),
+                plots.confusion_matrix(result["confusion"], self.classes),
             )
 
 

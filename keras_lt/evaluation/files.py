@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_lt.counts import Classes
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.messages import brief
 
@@ -79,13 +80,13 @@ def read(
             arrays["class_counts"] = class_counts
         _check_keys(arrays)
         outputs = arrays.get("predictions", arrays.get("logits"))
-        counts = arrays["class_counts"]
-        test = Predictions(outputs, arrays["labels"], counts, many, few)
+        classes = Classes(arrays["class_counts"], many=many, few=few)
+        test = Predictions(outputs, arrays["labels"], classes)
         holdout = None
         if "holdout_logits" in arrays:
             try:
                 holdout = Predictions(
-                    *(arrays[name] for name in _HOLDOUT), counts, many, few
+                    *(arrays[name] for name in _HOLDOUT), classes
                 )
                 if holdout.logits is None:
                     raise ValueError(

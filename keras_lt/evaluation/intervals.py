@@ -141,7 +141,7 @@ def bootstrap(
         >>> predictions = keras_lt.evaluation.Predictions(
         ...     np.repeat([0, 1, 0], [80, 60, 60]),
         ...     np.repeat([0, 1], [100, 100]),
-        ...     class_counts=[500, 5],
+        ...     classes=[500, 5],
         ... )
         >>> low, high = keras_lt.evaluation.bootstrap(predictions)["top1"]
         >>> round(low, 1), round(high, 1)

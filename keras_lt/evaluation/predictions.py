@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.counts import Classes
 from keras_lt.metrics import check_scored
 
 _ELEMENTS = 1 << 19  # logits in a chunk: what is made of them stays in caches
@@ -21,9 +21,8 @@ class Predictions:
         outputs: Logits (N, C), kept as they are, or predicted class ids,
             integers (N,), with -1 where a model refused to answer: a miss.
         labels: Class ids (N,) or (N, 1).
-        class_counts: Training images per class, integers (C,).
-        many: A class with more training images is many-shot.
-        few: A class with fewer training images is few-shot.
+        classes: `keras_lt.counts.Classes`, or training images per class,
+            integers (C,).
 
     Attributes:
         logits: (N, C), None where there are only predicted classes.
@@ -40,7 +39,7 @@ class Predictions:
 
     Example:
         >>> predictions = keras_lt.evaluation.Predictions(
-        ...     [[2.0, 0.0], [2.0, 0.0]], labels=[0, 1], class_counts=[500, 5]
+        ...     [[2.0, 0.0], [2.0, 0.0]], labels=[0, 1], classes=[500, 5]
         ... )
         >>> predictions.predicted
         array([0, 0])
@@ -50,13 +49,12 @@ class Predictions:
         self,
         outputs: np.ndarray,
         labels: np.ndarray,
-        class_counts: Sequence[int],
-        many: int = 100,
-        few: int = 20,
+        classes: Classes | Sequence[int],
     ):
         outputs = np.asarray(outputs)
-        self.class_counts = validate_class_counts(class_counts)
-        self.groups = shot_groups(self.class_counts, many=many, few=few)
+        classes = Classes.of(classes)
+        self.class_counts = classes.counts
+        self.groups = classes.groups
         self.predicted, self.labels = check_scored(
             outputs, labels, self.num_classes
         )

@@ -164,7 +164,7 @@ def estimate_prior_bbse(
         >>> held_out = keras_lt.evaluation.Predictions(
         ...     np.repeat([0, 1, 0, 1], [90, 10, 20, 80]),
         ...     np.repeat([0, 1], [100, 100]),
-        ...     class_counts=[500, 5],
+        ...     classes=[500, 5],
         ... )
         >>> prior = keras_lt.evaluation.estimate_prior_bbse(
         ...     np.repeat([0, 1], [41, 59]), held_out

@@ -75,7 +75,7 @@ def evaluate(
 
     Example:
         >>> predictions = keras_lt.evaluation.Predictions(
-        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], class_counts=[500, 5]
+        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], classes=[500, 5]
         ... )
         >>> found = keras_lt.evaluation.evaluate(predictions)
         >>> found["top1"], found["harmonic_mean"], found["temperature"]

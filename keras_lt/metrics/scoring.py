@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.counts import Classes
 from keras_lt.metrics.checks import check_scored
 from keras_lt.metrics.scores import Tally, headline_scores
 
@@ -14,10 +14,7 @@ MAX_CONFUSION_CLASSES = 1000
 def evaluate(
     logits: np.ndarray,
     labels: np.ndarray,
-    class_counts: Sequence[int],
-    *,
-    many: int = 100,
-    few: int = 20,
+    classes: Classes | Sequence[int],
 ) -> dict:
     """All figures of one scoring of a data set, ready for JSON.
 
@@ -25,9 +22,8 @@ def evaluate(
         logits: Scores (N, C), or predicted class ids, integers (N,), with -1
             for none: a miss, in no column of the confusion matrix.
         labels: Class ids (N,) or (N, 1).
-        class_counts: Training images per class, integers (C,).
-        many: A class with more training images is many-shot.
-        few: A class with fewer training images is few-shot.
+        classes: `keras_lt.counts.Classes`, or training images per class,
+            integers (C,).
 
     Returns:
         The headline scores of `keras_lt.metrics.SCORES` as fractions: `top1`,
@@ -43,16 +39,15 @@ def evaluate(
 
     Example:
         >>> scores = keras_lt.metrics.evaluate(
-        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], class_counts=[500, 5]
+        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], [500, 5]
         ... )
         >>> scores["few"]
         0.0
     """
-    class_counts = validate_class_counts(class_counts)
-    groups = shot_groups(class_counts, many=many, few=few)
+    classes = Classes.of(classes)
     logits = np.asarray(logits)
-    predicted, labels = check_scored(logits, labels, len(class_counts))
-    tally = tally_of(predicted, labels, groups)
+    predicted, labels = check_scored(logits, labels, len(classes))
+    tally = tally_of(predicted, labels, classes.groups)
     found = {}
     for score in headline_scores():
         value = None
@@ -67,7 +62,7 @@ def evaluate(
             float(value) if present else None
             for value, present in zip(per_class, tally.present, strict=True)
         ],
-        "confusion": _confusion(predicted, labels, len(class_counts)),
+        "confusion": _confusion(predicted, labels, len(classes)),
         "num_images": len(labels),
     }
 

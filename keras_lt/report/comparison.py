@@ -229,12 +229,7 @@ def _parts(methods: dict[str, list[Record]]) -> list[str]:
         _trade_off(methods, members),
         picture(
             "Accuracy a class",
-            plots.compare_per_class(
-                per_class,
-                first.class_counts,
-                class_names=first.data["class_names"],
-                **first.shot_thresholds,
-            ),
+            plots.compare_per_class(per_class, first.classes),
             "Classes from most to fewest training images; mean over seeds. "
             "The strip at the bottom shows the shot groups.",
             wide=True,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lt import division, plots
-from keras_lt.counts import shot_groups, validate_class_counts
+from keras_lt.counts import Classes
 from keras_lt.metrics import GROUPS
 from keras_lt.report.page import (
     checked_ids,
@@ -27,11 +27,8 @@ def write_division(
     path: str | os.PathLike,
     levels: Sequence[division.Level],
     labels: Sequence[int],
-    class_counts: Sequence[int],
-    class_names: Sequence[str],
+    classes: Classes | Sequence[int],
     *,
-    many: int = 100,
-    few: int = 20,
     title: str = "division",
 ) -> None:
     """Write a page about a division, in one file that needs no network.
@@ -46,10 +43,8 @@ def write_division(
             them.
         labels: Label ids of the samples that the levels were shown, be they
             of training or not, integers (N,).
-        class_counts: Training images a class, integers (C,).
-        class_names: One name a class, by label id.
-        many: A class with more training images is many-shot.
-        few: A class with fewer training images is few-shot.
+        classes: `keras_lt.counts.Classes`, or training images per class,
+            integers (C,).
         title: Heading of the page.
 
     Raises:
@@ -64,18 +59,11 @@ def write_division(
         ...     "division.html",
         ...     dlsa.inspect(features),
         ...     labels,
-        ...     class_counts,
-        ...     class_names,
+        ...     keras_lt.counts.Classes(class_counts, class_names),
         ... )
     """
-    counts = validate_class_counts(class_counts)
-    num_classes = len(counts)
-    if len(class_names) != num_classes:
-        raise ValueError(
-            f"Expected {num_classes} class names. "
-            f"Received: len(class_names)={len(class_names)}"
-        )
-    groups = shot_groups(counts, many=many, few=few)
+    classes = Classes.of(classes)
+    num_classes, groups = len(classes), classes.groups
     labels = checked_ids(labels, num_classes, "labels")
     levels = [
         _checked_level(level, len(labels), f"levels[{number}]")
@@ -88,14 +76,11 @@ def write_division(
             name: np.bincount(labels[found == number], minlength=num_classes)
             for number, name in enumerate(names)
         }
-        thresholds = {"many": many, "few": few}
         parts = [
             _levels(levels, found, labels, samples, groups),
             picture(
                 "Which classes go to which level",
-                plots.level_shares(
-                    samples, counts, class_names=class_names, **thresholds
-                ),
+                plots.level_shares(samples, classes),
                 "Classes from most to fewest training images, with their shot "
                 "groups below. Left: what no level keeps.",
                 wide=True,
@@ -103,10 +88,8 @@ def write_division(
         ]
         for number, level in enumerate(levels):
             came = found >= number
-            parts += _pictures(
-                names[number], level, labels, came, counts, groups, thresholds
-            )
-        parts.append(_classes(counts, groups, samples, class_names))
+            parts += _pictures(names[number], level, labels, came, classes)
+        parts.append(_classes(classes, samples))
     else:
         parts = ["<p class='said wide'>Nothing was divided.</p>"]
     write_page(
@@ -230,15 +213,14 @@ def _pictures(
     level: division.Level,
     labels: np.ndarray,
     came: np.ndarray,
-    counts: np.ndarray,
-    groups: dict[str, np.ndarray],
-    thresholds: dict[str, int],
+    classes: Classes,
 ) -> list[str]:
     if not came.any():
         return [f"<p class='said wide'>No sample came to {name}.</p>"]
     labels, likelihood = labels[came], level.log_likelihood[came].astype(float)
     ends = np.percentile(likelihood, [_TRIMMED, 100 - _TRIMMED])
     likelihood = likelihood.clip(*ends)
+    groups = classes.groups
     sets, colors = {}, []
     for group in GROUPS:
         members = likelihood[groups[group][labels]]
@@ -246,12 +228,12 @@ def _pictures(
             sets[f"{group} ({len(members):,})"] = members
             colors.append(plots.COLORS[group])
     frequencies, sizes = division.class_frequencies(
-        level.clusters[came], labels, level.num_clusters, len(counts)
+        level.clusters[came], labels, level.num_clusters, len(classes)
     )
     return [
         picture(
             f"Clusters at {name}",
-            plots.cluster_purity(frequencies, sizes, counts, **thresholds),
+            plots.cluster_purity(frequencies, sizes, classes),
             "A dot is a cluster, of the colour of its largest class' shot "
             "group. Dashed: the purity that one cluster of all samples that "
             "come would have.",
@@ -277,20 +259,16 @@ def _pictures(
     ]
 
 
-def _classes(
-    counts: np.ndarray,
-    groups: dict[str, np.ndarray],
-    samples: dict[str, np.ndarray],
-    class_names: Sequence[str],
-) -> str:
+def _classes(classes: Classes, samples: dict[str, np.ndarray]) -> str:
+    groups = classes.groups
     rows = [
         [
-            class_names[label],
+            classes.names[label],
             next(group for group in GROUPS if groups[group][label]),
-            f"{counts[label]:,}",
+            f"{classes.counts[label]:,}",
             *(f"{by_class[label]:,}" for by_class in samples.values()),
         ]
-        for label in np.argsort(-counts, kind="stable")
+        for label in np.argsort(-classes.counts, kind="stable")
     ]
     body = table(["class", "group", "training images", *samples], rows)
     if len(rows) > plots.MAX_NAMED:

@@ -94,21 +94,17 @@ def _facts(record: Record) -> list[str]:
 
 def _parts(record: Record) -> list[str]:
     data, train, last = record.data, record.train, record.test["last"]
-    counts, names = record.class_counts, data["class_names"]
-    thresholds = record.shot_thresholds
-    wide = len(counts) > plots.MAX_NAMED
+    wide = len(record.class_counts) > plots.MAX_NAMED
     parts = [
         _headline(record),
         picture(
             "Training images a class",
-            plots.class_distribution(counts, class_names=names, **thresholds),
+            plots.class_distribution(record.classes),
             wide=wide,
         ),
         picture(
             "Accuracy a class",
-            plots.per_class_accuracy(
-                last["per_class"], counts, class_names=names, **thresholds
-            ),
+            plots.per_class_accuracy(last["per_class"], record.classes),
             "Classes from most to fewest training images. Dashed: mean of "
             "the shot group.",
             wide=wide,
@@ -118,9 +114,7 @@ def _parts(record: Record) -> list[str]:
         parts.append(
             picture(
                 "Confusion matrix",
-                plots.confusion_matrix(
-                    last["confusion"], counts, class_names=names
-                ),
+                plots.confusion_matrix(last["confusion"], record.classes),
                 "Share of each true class' test images, in percent. Mass left "
                 "of the diagonal went to classes with more training images.",
             )

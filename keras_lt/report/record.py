@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import filenames, files
+from keras_lt.counts import Classes
 from keras_lt.messages import brief
 from keras_lt.metrics import SCORES
 from keras_lt.report.schema import MAX_DEPTH, Field, check_values, is_deeper
@@ -299,6 +300,20 @@ class Record:
         text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
         with files.replacing(path) as part:
             part.write_text(_flat_lists(text) + "\n", encoding="utf-8")
+
+    @property
+    def classes(self) -> Classes:
+        """Counts, names and shot thresholds of the classes.
+
+        Raises:
+            ValueError: If a name is not that of a class.
+
+        Example:
+            >>> record.classes.groups["few"]
+            array([False, False,  True, False])
+        """
+        names, thresholds = self.data["class_names"], self.shot_thresholds
+        return Classes(self.class_counts, names, **thresholds)
 
     @property
     def title(self) -> str:
