@@ -1,6 +1,7 @@
 """Features of a trained model: extract, write and read them."""
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from keras_lt import files, streams
 from keras_lt.datasets import Dataset
+from keras_lt.messages import brief
 from keras_lt.metrics import predict
 from keras_lt.structure import (
     classifier_of,
@@ -133,7 +135,7 @@ def stream(
     Args:
         features: What `extract` gave.
         num_classes: C.
-        **arguments: Those of `keras_lt.streams.stream` but `transform`.
+        **arguments: Those of `keras_lt.streams.stream`.
 
     Returns:
         An endless `tf.data.Dataset` of (features (B, D), labels (B,)).
@@ -149,14 +151,7 @@ def stream(
         >>> batch.shape
         TensorShape([128, 8])
     """
-
-    def squeeze(images, labels, indices, seeds):
-        del indices, seeds
-        return images[:, 0, 0], labels
-
-    return streams.stream(
-        _dataset(features, num_classes), transform=squeeze, **arguments
-    )
+    return streams.stream(Examples(features, num_classes), **arguments)
 
 
 def pairs(
@@ -184,19 +179,68 @@ def pairs(
         >>> bool(tf.reduce_any(labels == other_labels))
         False
     """
-    drawn = streams.pairs(_dataset(features, num_classes), **arguments)
-    return drawn.map(
-        lambda *pair: tuple(
-            (images[:, 0, 0], labels) for images, labels in pair
-        )
-    )
+    return streams.pairs(Examples(features, num_classes), **arguments)
 
 
-def _dataset(features: Features, num_classes: int) -> Dataset:
-    """Features as images of one pixel."""
-    return Dataset(
-        features.features[:, None, None], features.labels, range(num_classes)
-    )
+class Examples:
+    """Features as `keras_lt.streams` reads data sets.
+
+    Args:
+        features: What `extract` gave.
+        num_classes: C.
+
+    Attributes:
+        labels: int64 (N,).
+        num_classes: C.
+        class_counts: Features per class, int64 (C,).
+
+    Raises:
+        ValueError: If there is no feature, one is not finite, or a label is out
+            of range.
+
+    Example:
+        >>> examples = keras_lt.features.Examples(features, 10)
+        >>> read = examples.batch_reader()
+        >>> read(tf.constant([3, 1])).shape
+        TensorShape([2, 8])
+    """
+
+    def __init__(self, features: Features, num_classes: int):
+        self.features = np.asarray(features.features, np.float32)
+        self.labels = np.asarray(features.labels).astype(np.int64)
+        self.num_classes = num_classes
+        labels = self.labels
+        if self.features.ndim != 2 or labels.shape != self.features.shape[:1]:
+            raise ValueError(
+                "Expected features (N, D) and labels (N,). Received: "
+                f"features.shape={self.features.shape}, "
+                f"labels.shape={labels.shape}"
+            )
+        if not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
+            raise ValueError(
+                f"Expected labels from 0 to {num_classes - 1}. "
+                f"Received: labels={brief(labels)}"
+            )
+        if not np.isfinite(self.features).all():
+            raise ValueError(
+                "Expected finite features. Received: features with "
+                f"{np.count_nonzero(~np.isfinite(self.features))} NaN or "
+                "infinite values"
+            )
+        self.class_counts = np.bincount(labels, minlength=num_classes)
+
+    def batch_reader(
+        self, random_resized_crop: bool = False
+    ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
+        """Returns the function (indices (B,), seeds) -> features (B, D)."""
+        if random_resized_crop:
+            raise ValueError(
+                "Expected a data set of files with random_resized_crop. "
+                "Received: features"
+            )
+        with tf.init_scope(), tf.device("CPU:0"):
+            features = tf.constant(self.features)
+        return lambda indices, seeds=None: tf.gather(features, indices)
 
 
 def write(path: str | os.PathLike, features: Features) -> None:

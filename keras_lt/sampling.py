@@ -5,6 +5,7 @@ stream can start at any step. `keras_lt.streams` reads what it draws.
 """
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -410,6 +411,111 @@ def _permuted(key: tf.Tensor, positions: tf.Tensor, size: int) -> tf.Tensor:
         past = shuffled(tf.fill(tf.shape(positions), tf.cast(size, tf.int64)))
         indices = tf.where(indices == size, past, indices)
     return indices
+
+
+def pair_draws(members: Members) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Returns the function (key, positions (B,)) -> two indices (B,) each.
+
+    The two are of different classes: all ordered pairs of classes that have
+    examples are equally likely, and so are the examples of a class.
+
+    Raises:
+        ValueError: If fewer than two classes have examples.
+
+    Example:
+        >>> members = keras_lt.sampling.Members([0, 1, 1], [1, 2])
+        >>> draw = keras_lt.sampling.pair_draws(members)
+        >>> key = keras_lt.seeding.key_from_seed(0, "pairs")
+        >>> first, second = draw(key, tf.range(4, dtype=tf.int64))
+        >>> bool(tf.reduce_all((first == 0) != (second == 0)))
+        True
+    """
+    present = np.flatnonzero(members.class_counts)
+    if len(present) < 2:
+        raise ValueError(
+            "Expected samples of two classes or more. "
+            f"Received: class_counts={brief(members.class_counts)}"
+        )
+    classes, pick = tf.constant(present), members.pick
+
+    def drawn(
+        key: tf.Tensor, positions: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        keys = seeding.fold_in(key, positions)
+        first = seeding.integers(seeding.fold_in(keys, 2), len(present))
+        shift = seeding.integers(seeding.fold_in(keys, 3), len(present) - 1)
+        second = (first + 1 + shift) % len(present)
+        return tuple(
+            pick(seeding.fold_in(keys, 4 + i), tf.gather(classes, which))
+            for i, which in enumerate((first, second))
+        )
+
+    return drawn
+
+
+def batches(
+    draw: Callable,
+    read: Callable,
+    *,
+    batch_size: int,
+    key: tf.Tensor,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches of what is drawn, each a function of key and step.
+
+    Args:
+        draw: What `Sampler.draws` or `pair_draws` gave.
+        read: A function of what `draw` returns.
+        batch_size: Positions per step.
+        key: Of the random numbers, as `keras_lt.seeding.key_from_seed` makes
+            it.
+        start_step: The first step.
+
+    Example:
+        >>> members = keras_lt.sampling.Members([0, 1, 1], [1, 2])
+        >>> batches = keras_lt.sampling.batches(
+        ...     keras_lt.sampling.Random().draws(members, batch_size=3),
+        ...     lambda indices: tf.gather(["a", "b", "c"], indices),
+        ...     batch_size=3,
+        ...     key=keras_lt.seeding.key_from_seed(0, "letters"),
+        ... )
+        >>> sorted(next(iter(batches)).numpy().tolist())
+        [b'a', b'b', b'c']
+    """
+
+    def batch(step: tf.Tensor) -> Any:
+        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        return read(draw(key, positions))
+
+    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
+    return mapped(steps, batch)
+
+
+def mapped(steps: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    """Maps steps to batches, ahead of their use.
+
+    Example:
+        >>> squares = keras_lt.sampling.mapped(
+        ...     tf.data.Dataset.range(3), lambda step: step**2
+        ... )
+        >>> [int(square) for square in squares]
+        [0, 1, 4]
+    """
+    options = tf.data.Options()
+    # A shard is cut already, tf.distribute is not to cut it again.
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
+    # Its thread sleeps for longer and longer (2.56 s, 5.12 s, ... 60 s), and
+    # the end of `fit` waits until it wakes.
+    options.autotune.enabled = False
+    # It has nothing to improve here, and copies all images to look for it.
+    options.experimental_optimization.apply_default_optimizations = False
+    return (
+        steps.map(batch, num_parallel_calls=os.cpu_count())
+        .prefetch(2)
+        .with_options(options)
+    )
 
 
 def get(identifier: Any, **context: Any) -> Sampler:

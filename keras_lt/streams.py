@@ -2,23 +2,60 @@
 
 import inspect
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from keras_lt import seeding
 from keras_lt.arguments import function, integer
-from keras_lt.datasets import Dataset
-from keras_lt.messages import brief
-from keras_lt.sampling import Members, Sampler
+from keras_lt.sampling import Members, Sampler, batches, mapped, pair_draws
 from keras_lt.sampling import get as get_sampler
 
 
+class Examples(Protocol):
+    """What streams read: images of `keras_lt.datasets`, features, one's own.
+
+    Attributes:
+        labels: int64 (N,).
+        num_classes: C.
+        class_counts: Examples per class, int64 (C,).
+
+    Example:
+        A data set of arrays of any shape, decoded by nobody:
+
+        >>> class Signals(keras_lt.streams.Examples):
+        ...     labels = np.array([0, 1, 1])
+        ...     num_classes, class_counts = 2, np.array([1, 2])
+        ...
+        ...     def batch_reader(self, random_resized_crop=False):
+        ...         signals = tf.ones((3, 500))
+        ...         return lambda indices, seeds=None: tf.gather(
+        ...             signals, indices
+        ...         )
+        >>> batches = keras_lt.streams.stream(
+        ...     Signals(), sampling="class_balanced", batch_size=4, seed=0
+        ... )
+        >>> next(iter(batches))[0].shape
+        TensorShape([4, 500])
+    """
+
+    labels: np.ndarray
+    num_classes: int
+    class_counts: np.ndarray
+
+    def batch_reader(
+        self, random_resized_crop: bool = False
+    ) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
+        """Returns the function (indices (B,), seeds (B,)) -> examples (B, ...).
+
+        Seeds are of random crops; where nothing is random they may be None.
+        """
+
+
 def stream(
-    dataset: Dataset,
+    dataset: Examples,
     *,
     sampling: str | Sequence[float] | Sampler,
     batch_size: int,
@@ -130,11 +167,11 @@ def stream(
     if mix is not None:
         names.append(f"{name}/partners/indices")
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return _with_origin(_pipeline(steps, batch), dataset, seed, names)
+    return _with_origin(mapped(steps, batch), dataset, seed, names)
 
 
 def _check_dataset(dataset: Any) -> None:
-    if not isinstance(dataset, Dataset):
+    if not callable(getattr(dataset, "batch_reader", None)):
         raise TypeError(
             "Expected a data set of keras_lt.datasets, such as "
             "from_arrays(images, labels, class_names) gives. "
@@ -204,7 +241,7 @@ class _Origin(NamedTuple):
 
 
 def _with_origin(
-    stream: tf.data.Dataset, dataset: Dataset, seed: int, names: list[str]
+    stream: tf.data.Dataset, dataset: Examples, seed: int, names: list[str]
 ) -> tf.data.Dataset:
     stream.keras_lt_origin = _Origin(dataset.labels, seed, frozenset(names))
     return stream
@@ -219,27 +256,8 @@ def _origins(stream: tf.data.Dataset) -> Iterator[_Origin]:
         yield from _origins(source)
 
 
-def _pipeline(steps: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
-    """Maps steps to batches, ahead of their use."""
-    options = tf.data.Options()
-    # A shard is cut already, tf.distribute is not to cut it again.
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.OFF
-    )
-    # Its thread sleeps for longer and longer (2.56 s, 5.12 s, ... 60 s), and
-    # the end of `fit` waits until it wakes.
-    options.autotune.enabled = False
-    # It has nothing to improve here, and copies all images to look for it.
-    options.experimental_optimization.apply_default_optimizations = False
-    return (
-        steps.map(batch, num_parallel_calls=os.cpu_count())
-        .prefetch(2)
-        .with_options(options)
-    )
-
-
 def pairs(
-    dataset: Dataset,
+    dataset: Examples,
     *,
     batch_size: int,
     seed: int,
@@ -277,32 +295,21 @@ def pairs(
     start_step = integer("start_step", start_step, 0)
     _check_name(name)
     members = Members(dataset.labels, dataset.class_counts)
-    present = np.flatnonzero(members.class_counts)
-    if len(present) < 2:
-        raise ValueError(
-            "Expected samples of two classes or more. "
-            f"Received: class_counts={brief(members.class_counts)}"
-        )
     read, labels = dataset.batch_reader(), tf.constant(dataset.labels)
-    classes, pick = tf.constant(present), members.pick
-    key = seeding.key_from_seed(seed, name)
 
-    def batch(step: tf.Tensor) -> Any:
-        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-        keys = seeding.fold_in(key, positions)
-        first = seeding.integers(seeding.fold_in(keys, 2), len(present))
-        shift = seeding.integers(seeding.fold_in(keys, 3), len(present) - 1)
-        second = (first + 1 + shift) % len(present)
-        drawn = [
-            pick(seeding.fold_in(keys, 4 + i), tf.gather(classes, which))
-            for i, which in enumerate((first, second))
-        ]
+    def both(drawn: tuple[tf.Tensor, tf.Tensor]) -> Any:
         return tuple(
             (read(indices), tf.gather(labels, indices)) for indices in drawn
         )
 
-    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return _with_origin(_pipeline(steps, batch), dataset, seed, [name])
+    drawn = batches(
+        pair_draws(members),
+        both,
+        batch_size=batch_size,
+        key=seeding.key_from_seed(seed, name),
+        start_step=start_step,
+    )
+    return _with_origin(drawn, dataset, seed, [name])
 
 
 def zipped(streams: Mapping[str, tf.data.Dataset]) -> tf.data.Dataset:
@@ -417,7 +424,7 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def evaluation(
-    dataset: Dataset,
+    dataset: Examples,
     batch_size: int,
     transform: Callable | None = None,
     seed: int = 0,
@@ -465,4 +472,4 @@ def evaluation(
             return batch
         return transform(*batch, indices, seeding.fold_in(key, indices))
 
-    return _pipeline(tf.data.Dataset.range(begin, end).batch(batch_size), batch)
+    return mapped(tf.data.Dataset.range(begin, end).batch(batch_size), batch)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lt import datasets, features
+from keras_lt import datasets, features, streams
 from keras_lt.models import DualBranch, classifier
 
 RNG = np.random.default_rng(0)
@@ -72,3 +72,43 @@ def test_files_of_something_else(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"Expected a file .* Received: "):
             features.read(path)
+
+
+def test_features_are_streamed_as_images_are():
+    generator = np.random.default_rng(0)
+    extracted = features.Features(
+        generator.normal(size=(30, 3)).astype("float32"), np.arange(30) % 3
+    )
+    images = datasets.from_arrays(
+        extracted.features[:, None, None], extracted.labels, "abc"
+    )
+    arguments = {"sampling": "class_balanced", "batch_size": 8, "seed": 3}
+    for (got, labels), (image, wanted) in zip(
+        features.stream(extracted, 3, **arguments).take(2),
+        streams.stream(images, **arguments).take(2),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, image[:, 0, 0])
+        np.testing.assert_array_equal(labels, wanted)
+    for got, wanted in zip(
+        features.pairs(extracted, 3, batch_size=8, seed=3).take(2),
+        streams.pairs(images, batch_size=8, seed=3).take(2),
+        strict=True,
+    ):
+        for (rows, labels), (image, ids) in zip(got, wanted, strict=True):
+            np.testing.assert_array_equal(rows, image[:, 0, 0])
+            np.testing.assert_array_equal(labels, ids)
+
+
+@pytest.mark.parametrize(
+    "rows, labels, message",
+    [
+        (np.ones((2, 3)), [0, 3], "from 0 to 2"),
+        (np.ones((0, 3)), [], "from 0 to 2"),
+        (np.full((2, 3), np.nan), [0, 1], "6 NaN"),
+        (np.ones((2, 3)), [0], r"labels.shape=\(1,\)"),
+    ],
+)
+def test_features_that_can_not_be_streamed(rows, labels, message):
+    with pytest.raises(ValueError, match=message):
+        features.Examples(features.Features(rows, np.array(labels)), 3)
