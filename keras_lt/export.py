@@ -55,7 +55,7 @@ def save(
 
     All but the last give `logits` and `probabilities`, float32 (B, C), and
     `classes`, strings (B, min(5, C)), names from the most probable class on.
-    With a prior q, normalised to sum 1, logits are
+    With a prior q, normalized to sum 1, logits are
 
         x_c + log q_c - log(n_c + 1e-6),
 

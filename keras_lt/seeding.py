@@ -2,7 +2,7 @@
 
 A stateful generator must be replayed to be resumed, and gives other numbers
 when the batch is cut differently. Here the number for a sample is a hash of
-(key, position), vectorised over positions.
+(key, position), vectorized over positions.
 """
 
 import zlib
@@ -32,7 +32,7 @@ def fold_in(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     """Derives keys from a key and integers.
 
     One step of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) from the state
-    that `key` and `data` select, so neighbouring integers give unrelated keys.
+    that `key` and `data` select, so neighboring integers give unrelated keys.
 
     Args:
         key: uint64 keys, of a shape that broadcasts with `data`.

@@ -25,14 +25,14 @@ COUNTS = {"one": 40, "two": 20, "three": 9, "four": 5}
 
 
 def convert(levels: np.ndarray, mode: str) -> Image.Image:
-    """A picture of grey levels (H, W) uint8 in a mode of PIL."""
+    """A picture of gray levels (H, W) uint8 in a mode of PIL."""
     if mode == "I;16":
         return Image.fromarray(levels.astype(np.uint16) * 257)
     return Image.fromarray(levels).convert(mode)
 
 
 def digits_of(label: int, count: int, side: int = 24) -> list[np.ndarray]:
-    """Grey levels (H, W) of so many digits; heights and widths differ."""
+    """Gray levels (H, W) of so many digits; heights and widths differ."""
     data = load_digits()
     images = data.images[data.target == label][:count]
     return [

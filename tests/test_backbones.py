@@ -24,7 +24,7 @@ def size_of(variables):
 
 
 def expected_parameters(depth, width=1, channels=3):
-    """Kernels 9 * in * out, and scale and shift of each normalisation."""
+    """Kernels 9 * in * out, and scale and shift of each normalization."""
     w = 16 * width
     total = 9 * channels * w + 2 * w
     before = w
@@ -336,7 +336,7 @@ def test_application_in_mixed_precision(policy):
         keras.config.set_dtype_policy("float32")
     first = model.get_layer("block1_conv1")
     assert first.input.dtype == "float32"
-    assert first.input.shape == (None, 32, 32, 3)  # grey images, repeated
+    assert first.input.shape == (None, 32, 32, 3)  # gray images, repeated
     assert model.output.dtype == "bfloat16"
 
 

@@ -16,8 +16,8 @@ def sample(counts, spread, seed):
     """Points around a corner of a cube for each class."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
-    centres = 4.0 * np.eye(len(counts), 6)
-    points = centres[labels] + spread * rng.normal(size=(len(labels), 6))
+    centers = 4.0 * np.eye(len(counts), 6)
+    points = centers[labels] + spread * rng.normal(size=(len(labels), 6))
     return features.Features(points.astype("float32"), labels)
 
 

@@ -211,18 +211,18 @@ def test_floats_are_rounded_for_models_of_integers_alone(model, tmp_path):
 
 
 def test_bytes_of_several_sizes_and_modes(tmp_path):
-    """Grey and JPEG files of other sizes, for a model of two channels none."""
+    """Gray and JPEG files of other sizes, for a model of two channels none."""
     model = float_model(1)
-    export.save(model, tmp_path / "grey", images()[..., :1])
-    loaded = tf.saved_model.load(tmp_path / "grey").signatures
+    export.save(model, tmp_path / "gray", images()[..., :1])
+    loaded = tf.saved_model.load(tmp_path / "gray").signatures
     encoded = [
         tf.io.encode_png(images()[0, ..., :1]).numpy(),
         tf.io.encode_jpeg(np.full((24, 9, 3), 77, "uint8")).numpy(),
         tf.io.encode_png(np.full((6, 7, 1), 77, "uint8")).numpy(),
     ]
     served = loaded["serve_bytes"](images=tf.constant(encoded))["logits"]
-    grey = np.full((2, 8, 8, 1), 77, "uint8")
-    seen = np.concatenate([images(1)[..., :1], grey])
+    gray = np.full((2, 8, 8, 1), 77, "uint8")
+    seen = np.concatenate([images(1)[..., :1], gray])
     close(served, model(seen))
     export.save(float_model(2), tmp_path / "two", images()[..., :2])
     loaded = tf.saved_model.load(tmp_path / "two").signatures

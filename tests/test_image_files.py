@@ -24,7 +24,7 @@ def encode(image, kind, **arguments):
 
 
 def photograph(height=60, width=90):
-    """A smooth picture whose place can be told from its colours."""
+    """A smooth picture whose place can be told from its colors."""
     y, x = np.mgrid[:height, :width]
     levels = [255 * y / height, 255 * x / width, 255 * (x + y) / (x + y).max()]
     return Image.fromarray(np.stack(levels, -1).astype(np.uint8))
@@ -353,7 +353,7 @@ def test_views_are_crops_of_their_own_of_the_file(clean, monkeypatch):
                     file.read(), 16, draw.reshape(CROP_DRAWS), 0.6
                 )
             np.testing.assert_array_equal(image, want)
-    # Nobody decodes the centres, which no view shows.
+    # Nobody decodes the centers, which no view shows.
     assert len(decoded) >= 32 and all(decoded)
 
 

@@ -247,7 +247,7 @@ def test_inspection_finds_what_is_wrong(photos):
         "train: 74 images",
         "test: 21 images",
         "Classes: 5, 4 with images",
-        "Imbalance factor: 8 (40 to 5 images a class)",
+        "Imbalance factor: 8 (40 to 5 images per class)",
         "Classes by shot group: many 0, medium 2, few 2, unseen 1",
         "  one: 40 train, 6 test",
         "  five: 0 train, 0 test",

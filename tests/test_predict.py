@@ -18,7 +18,7 @@ from PIL import Image
 from keras_lt import export
 
 TOOL = recipe.REPO / "tools" / "predict.py"
-NAMES = ["dark", "mid, grey", "bright"]
+NAMES = ["dark", "mid, gray", "bright"]
 COUNTS = [6, 3, 1]
 
 
@@ -43,13 +43,13 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     (folder / "run").mkdir()
     save(folder / "run" / "saved_model", class_counts=COUNTS)
-    save(folder / "grey", channels=1)
+    save(folder / "gray", channels=1)
     pictures = folder / "pictures"
     (pictures / "inner").mkdir(parents=True)
     dark = np.full((8, 8, 3), 10, "uint8")
     Image.fromarray(dark).save(pictures / "a dark.png")
     Image.fromarray(dark[:, :, 0]).resize((30, 20)).save(
-        pictures / "b grey.JPG"
+        pictures / "b gray.JPG"
     )
     bright = Image.new("RGB", (20, 9), (250, 250, 250))
     bright.convert("CMYK").save(pictures / "c cmyk.jpg", quality=100)
@@ -113,12 +113,12 @@ def test_files_of_many_kinds_as_csv(folder, predict, tmp_path):
     }
     assert found == {
         "a dark.png": "dark",
-        "b grey.JPG": "dark",
+        "b gray.JPG": "dark",
         "c cmyk.jpg": "bright",
         "d rgba.png": "bright",
         "e 16 bits.png": "bright",
         "f palette.gif": "dark",
-        "inner/g.png": "mid, grey",
+        "inner/g.png": "mid, gray",
     }
     # m = 10: logits 8 - 1.25, 0 and 1.25 - 24.
     row = rows[str(pictures / "a dark.png")]
@@ -190,17 +190,17 @@ def test_prior_and_json_lines(folder, predict, tmp_path):
         (row,) = map(json.loads, output.read_text().splitlines())
         # 0 + log(1/4) - log 3 against -22.75 + log(3/4) - log 1.
         difference = 22.75 - np.log(9)
-        assert row["classes"] == ["mid, grey", "bright", "dark"]
+        assert row["classes"] == ["mid, gray", "bright", "dark"]
         np.testing.assert_allclose(
             row["probabilities"], [1, np.exp(-difference), 0], 1e-3, 1e-30
         )
         assert row["image"] == str(image) and "error" not in row
 
 
-def test_grey_model_writes_to_stdout(folder, predict):
+def test_gray_model_writes_to_stdout(folder, predict):
     pictures = folder / "pictures"
     code, output, error = predict(
-        folder / "grey", pictures / "d rgba.png", pictures / "y empty.webp"
+        folder / "gray", pictures / "d rgba.png", pictures / "y empty.webp"
     )
     assert code == 0, error
     header, good, bad = csv.reader(output.splitlines())
@@ -225,7 +225,7 @@ def test_nothing_that_can_be_read(folder, predict, tmp_path):
         ("run", ["."], "Expected images. Received: . with no"),
         ("run", ["x.png", "--prior=1,2"], "Expected a prior of 3 shares"),
         ("run", ["x.png", "--prior=1,a,2"], "Expected --prior to be a file"),
-        ("grey", ["x.png", "--prior=1,1,2"], "exported with class_counts"),
+        ("gray", ["x.png", "--prior=1,1,2"], "exported with class_counts"),
         ("run", ["x.png", "--output=x.txt"], "must end in .csv or .jsonl"),
         ("run", ["x.png", "--top_k=0"], "--top_k must be at least 1"),
     ],
@@ -289,7 +289,7 @@ def test_help_says_what_a_saved_model_can_do():
 )
 def test_labels_of_another_model(folder, predict, tmp_path, labels, message):
     model = tmp_path / "model"
-    shutil.copytree(folder / "grey", model)
+    shutil.copytree(folder / "gray", model)
     (model / "labels.txt").write_bytes(labels)
     code, output, error = predict(model, folder / "pictures" / "a dark.png")
     assert (code, output) == (1, "")

@@ -122,8 +122,8 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 def simclr_reference(image, draws, min_area, strength, blur=0.0):
     """One image, by np.interp, colorsys and scipy."""
-    *draws, jittered, grey, blurred, deviation = draws
-    area, ratio, top, left, mirror, *colours = draws
+    *draws, jittered, gray, blurred, deviation = draws
+    area, ratio, top, left, mirror, *colors = draws
     sizes = [1.0, 1.0]
     if min_area is not None:
         area = min_area + area * (1 - min_area)
@@ -141,7 +141,7 @@ def simclr_reference(image, draws, min_area, strength, blur=0.0):
     if mirror < 0.5:
         image = image[:, ::-1]
     if jittered < 0.8:
-        factors = 1 + 0.8 * strength * (2 * np.array(colours[:3]) - 1)
+        factors = 1 + 0.8 * strength * (2 * np.array(colors[:3]) - 1)
         image = np.clip(image * factors[0], 0, 255)
         mean = (image @ GREY).mean()
         image = np.clip(mean + factors[1] * (image - mean), 0, 255)
@@ -149,9 +149,9 @@ def simclr_reference(image, draws, min_area, strength, blur=0.0):
         image = np.clip(luma + factors[2] * (image - luma), 0, 255)
         for pixel in np.ndindex(image.shape[:2]):
             hue, saturation, value = colorsys.rgb_to_hsv(*image[pixel])
-            hue = (hue + 0.2 * strength * (2 * colours[3] - 1)) % 1
+            hue = (hue + 0.2 * strength * (2 * colors[3] - 1)) % 1
             image[pixel] = colorsys.hsv_to_rgb(hue, saturation, value)
-    if grey < 0.2:
+    if gray < 0.2:
         image = np.repeat((image @ GREY)[..., None], 3, axis=-1)
     if blurred < blur:
         deviation = 0.1 + 1.9 * deviation
@@ -193,10 +193,10 @@ def test_simclr_rounds_to_uint8():
     np.testing.assert_array_equal(got, np.rint(want))
 
 
-def test_simclr_of_grey_images_jitters_brightness_and_contrast():
-    grey = pictures(20, (8, 8, 1), np.float32)
-    got = preprocessing.simclr()(grey, seeds(20))
-    wide = preprocessing.simclr()(np.repeat(grey, 3, -1), seeds(20))
+def test_simclr_of_gray_images_jitters_brightness_and_contrast():
+    gray = pictures(20, (8, 8, 1), np.float32)
+    got = preprocessing.simclr()(gray, seeds(20))
+    wide = preprocessing.simclr()(np.repeat(gray, 3, -1), seeds(20))
     np.testing.assert_allclose(got, wide[..., :1], atol=0.02)
 
 
@@ -360,9 +360,9 @@ def test_cutout_by_hand():
 def distorted(image, strength):
     """What each operation of rand_augment gives, by PIL."""
     height, width = image.shape[:2]
-    grey = (128,) * image.shape[-1]
+    gray = (128,) * image.shape[-1]
     image = Image.fromarray(image.squeeze())
-    fill = grey if len(grey) > 1 else grey[0]
+    fill = gray if len(gray) > 1 else gray[0]
     positive = abs(strength)
 
     def affine(*matrix):
@@ -380,7 +380,7 @@ def distorted(image, strength):
         "translate_y": affine(1, 0, 0, 0, 1, shift * height),
         "rotate": image.rotate(30 * strength, fillcolor=fill),
         "brightness": ImageEnhance.Brightness(image).enhance(factor),
-        "colour": ImageEnhance.Color(image).enhance(factor),
+        "color": ImageEnhance.Color(image).enhance(factor),
         "contrast": ImageEnhance.Contrast(image).enhance(factor),
         "sharpness": ImageEnhance.Sharpness(image).enhance(factor),
         "posterize": ImageOps.posterize(image, 8 - round(4 * positive)),
@@ -396,7 +396,7 @@ def test_rand_augment_is_pil(shape):
     # Smooth in part, and not over the whole range, for the histograms.
     images = 20 + pictures(count, shape) // 3
     images[:, :6, :4] = 77
-    images[7] = 55  # one colour
+    images[7] = 55  # one color
     got, _ = preprocessing.rand_augment(1, magnitude)(
         tf.constant(images), None, None, seeds(count)
     )
@@ -487,7 +487,7 @@ NAMES = {
     "ShearY": "shear_y",
     "TranslateX": "translate_x",
     "TranslateY": "translate_y",
-    "Color": "colour",
+    "Color": "color",
     "AutoContrast": "auto_contrast",
 }
 
@@ -550,7 +550,7 @@ def test_auto_augment_is_the_published_table_by_pil(policy, shape):
 
 
 ENHANCEMENTS = (
-    *("brightness", "colour", "contrast", "sharpness", "auto_contrast"),
+    *("brightness", "color", "contrast", "sharpness", "auto_contrast"),
 )
 AMPLIFIERS = ("equalize", "auto_contrast", "solarize", "sharpness")
 
@@ -628,7 +628,7 @@ def test_mixing_errors(make):
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_resize_and_crop_is_the_centre_of_a_resized_image(
+def test_resize_and_crop_is_the_center_of_a_resized_image(
     shape, size, channels
 ):
     rng = np.random.default_rng(0)

@@ -35,7 +35,7 @@ def test_commands_run(tmp_path, monkeypatch):
         (tmp_path / folder).symlink_to(recipe.REPO / folder)
     write_folder(tmp_path / "photos")
     (tmp_path / "more_photos").mkdir()
-    Image.new("L", (90, 60)).save(tmp_path / "more_photos" / "grey.jpg")
+    Image.new("L", (90, 60)).save(tmp_path / "more_photos" / "gray.jpg")
     # The commands are for an environment that is active.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     active = {**os.environ, "PATH": path}
@@ -52,7 +52,7 @@ def test_commands_run(tmp_path, monkeypatch):
             )
             continue
         assert not recipe.run(monkeypatch, *arguments, *small), command
-    assert "more_photos/grey.jpg" in (tmp_path / "classes.csv").read_text()
+    assert "more_photos/gray.jpg" in (tmp_path / "classes.csv").read_text()
     check_predictions(tmp_path)
 
 

@@ -142,7 +142,7 @@ def say_counts(
     print(f"Classes: {train.num_classes:,}, {len(present):,} with images")
     print(
         f"Imbalance factor: {present.max() / present.min():,.4g} "
-        f"({present.max():,} to {present.min():,} images a class)"
+        f"({present.max():,} to {present.min():,} images per class)"
     )
     print(f"Gini coefficient: {counts.gini(class_counts):.3f}")
     print(f"Classes by shot group: {', '.join(sizes)}")

@@ -7,7 +7,7 @@
 MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it. Of
 a folder all images with a known ending are taken, at any depth, but for names
 that start with a dot. Output is CSV, or JSON lines in a file that ends in
-.jsonl: a row an image, with its most probable classes or, where it can't be
+.jsonl: a row per image, with its most probable classes or, where it can't be
 read, with the error. In CSV, names that a spreadsheet would take for a formula
 have a ' before them.
 
@@ -192,7 +192,7 @@ def write_rows(
     class_names: list[str],
     top_k: int,
 ) -> int:
-    """Writes a row an image; returns how many could be read."""
+    """Writes a row per image; returns how many could be read."""
     count = 0
     writer = csv.writer(file, lineterminator="\n")
     if not json_lines:

@@ -2,7 +2,7 @@
 
     python tools/serve_check.py saved_model --requests=10000 --threads=4
 
-First latency and images a second by batch size, one request after the other.
+First latency and images per second by batch size, one request after the other.
 Then requests of one image each, from several threads of one process, each
 answer compared with what the image got alone. Exit code 1 if a request failed
 or got another answer. `--output` writes the figures as JSON; as

@@ -64,7 +64,7 @@ def draw(
         axes.set_title(title, loc="left")
         axes.set_aspect("equal", "datalim")
     axes.scatter(
-        *mixture.means.numpy().T, marker="x", color="black", label="centres"
+        *mixture.means.numpy().T, marker="x", color="black", label="centers"
     )
     axes.legend(frameon=False)
     return figure, purity

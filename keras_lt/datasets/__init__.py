@@ -1,4 +1,4 @@
-"""Labelled images: in memory or in files, subsets, hold-out."""
+"""Labeled images: in memory or in files, subsets, hold-out."""
 
 from keras_lt.datasets.base import Dataset, from_arrays, holdout, long_tail
 from keras_lt.datasets.decoding import (

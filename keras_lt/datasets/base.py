@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the subsets that studies use."""
+"""Labeled images in memory, and the subsets that studies use."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -51,7 +51,7 @@ class Dataset:
             )
         if images.ndim != 4:
             raise ValueError(
-                "Expected images of shape (N, H, W, C); grey images have "
+                "Expected images of shape (N, H, W, C); gray images have "
                 f"C = 1. Received: images.shape={images.shape}"
             )
         if len(images) == 0:

@@ -60,13 +60,13 @@ def read_image(
 ) -> np.ndarray:
     """Decodes an image file at the size that it has.
 
-    The image is turned as its EXIF data says. Grey images become RGB and the
+    The image is turned as its EXIF data says. Gray images become RGB and the
     other way round, transparency is dropped (but for 4 channels), of 16 bits
     the high byte stays, and of an animation the first picture.
 
     Args:
         content: The file: JPEG, PNG, BMP, GIF, WebP, TIFF.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        channels: 1 (gray), 3 (RGB) or 4 (RGBA).
         max_pixels: Images of more pixels are not decoded.
 
     Returns:
@@ -139,7 +139,7 @@ def decode(
         elif upright == (size, size):
             box = (0, 0, size, size)
         else:
-            box = centre_box(*upright)
+            box = center_box(*upright)
         if is_jpeg:
             # Decoding at 1/2, 1/4 or 1/8 of the size, where that is enough.
             enough = size / min(box[2] - box[0], box[3] - box[1])
@@ -220,7 +220,7 @@ def _upright(image, mode: str):
     return image if turn is None else image.transpose(turn)
 
 
-def centre_box(width: int, height: int) -> tuple[float, ...]:
+def center_box(width: int, height: int) -> tuple[float, ...]:
     """Left, top, right, bottom of the square that evaluation crops."""
     side = min(width, height) * _CENTRE
     left, top = (width - side) / 2, (height - side) / 2

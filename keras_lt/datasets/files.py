@@ -1,4 +1,4 @@
-"""Labelled images that stay in their files until they are asked for."""
+"""Labeled images that stay in their files until they are asked for."""
 
 import functools
 import os
@@ -88,7 +88,7 @@ class Paths:
 
 
 class FileDataset(Dataset):
-    """Labelled images in files, decoded by index when they are asked for.
+    """Labeled images in files, decoded by index when they are asked for.
 
     Memory holds where the images are and their labels, whatever their number.
     Any size and mode is decoded to RGB of one size, as `decode` describes it:
@@ -98,9 +98,9 @@ class FileDataset(Dataset):
     Args:
         source: Where the encoded images are, such as `Paths`.
         labels: (N,), integers from 0 to `len(class_names) - 1`.
-        class_names: One name a class, by label id.
+        class_names: One name per class, by label id.
         image_size: Side of the decoded images, S.
-        on_bad_image: What becomes of an image that can't be decoded. "fail"
+        on_bad_image: What to do about an image that can't be decoded. "fail"
             raises an error that names it; "replace" takes the next image of
             its class, always the same one, and counts it in `replaced`. A file
             that can't be read at all is an error in either case.
@@ -194,7 +194,7 @@ class FileDataset(Dataset):
 
         Args:
             random_resized_crop: Whether images are cropped at random, a pure
-                function of their seeds, and not in the centre.
+                function of their seeds, and not in the center.
             min_area: Of a random crop, a part of the image in (0, 1].
 
         Returns:

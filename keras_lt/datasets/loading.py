@@ -27,7 +27,7 @@ def load(
     Args:
         name: What to load:
 
-            - "digits": 8x8 grey, comes with scikit-learn; three quarters for
+            - "digits": 8x8 gray, comes with scikit-learn; three quarters for
               training, stratified, always the same.
             - "folder:PATH": images in PATH/train/CLASS, and in PATH/val/CLASS
               and PATH/test/CLASS if these are there; or in PATH/CLASS. Classes

@@ -53,7 +53,7 @@ class Index(NamedTuple):
     Attributes:
         paths: Where they are.
         labels: int64 (N,).
-        class_names: One name a class, by label id.
+        class_names: One name per class, by label id.
     """
 
     paths: Paths

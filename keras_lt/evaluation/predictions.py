@@ -1,4 +1,4 @@
-"""What a model gave for labelled images: checked once, scored many times."""
+"""What a model gave for labeled images: checked once, scored many times."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ _ELEMENTS = 1 << 19  # logits in a chunk: what is made of them stays in caches
 
 
 class Predictions:
-    """Logits or predicted classes of labelled images, checked.
+    """Logits or predicted classes of labeled images, checked.
 
     Args:
         outputs: Logits (N, C), kept as they are, or predicted class ids,

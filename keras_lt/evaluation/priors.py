@@ -1,4 +1,4 @@
-"""How frequent the classes of unlabelled images are."""
+"""How frequent the classes of unlabeled images are."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -45,7 +45,7 @@ def estimate_prior_em(
     tolerance: float = 1e-6,
     iterations: int = 1000,
 ) -> Prior:
-    """Class frequencies of unlabelled images by expectation-maximization.
+    """Class frequencies of unlabeled images by expectation-maximization.
 
     With p the softmax of the logits and s their prior, in turns `r_nc ~ q_c /
     s_c p_nc`, of sum 1 over classes, and `q_c = mean_n r_nc` (Saerens et al.,
@@ -55,7 +55,7 @@ def estimate_prior_em(
     (Alexandari et al., ICML 2020), as by `fit_temperature`.
 
     Args:
-        logits: (N, C), of the unlabelled images.
+        logits: (N, C), of the unlabeled images.
         source: s, images per class or shares (C,), that the logits have as
             their prior: those of the training set for a plain loss, ones where
             a loss or a sampler balanced the classes.
@@ -136,7 +136,7 @@ def estimate_prior_bbse(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Prior:
-    """Class frequencies of unlabelled images by what they are taken for.
+    """Class frequencies of unlabeled images by what they are taken for.
 
     The shares m of predicted classes are `m = P q`, P the share of the images
     of each class (column) that are taken for a class (row), known from the
@@ -146,7 +146,7 @@ def estimate_prior_bbse(
     frequencies.
 
     Args:
-        predicted: Predicted class ids of the unlabelled images, (N,), -1 for
+        predicted: Predicted class ids of the unlabeled images, (N,), -1 for
             the refused.
         holdout: Images that the model was not trained on, some of each class.
         draws: Bootstrap draws of images and of the hold-out, 0 for none.
@@ -194,7 +194,7 @@ def shift_test(
     draws: int = 999,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Tests if classes of unlabelled images are as frequent as in training.
+    """Tests if classes of unlabeled images are as frequent as in training.
 
     If they are, the shares of predicted classes are `P s`, P as in
     `estimate_prior_bbse` and s the shares of the training set. Their distance

@@ -52,7 +52,7 @@ def mixup(num_classes: int, alpha: float = 1.0) -> Callable:
 def remix(
     class_counts, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5
 ) -> Callable:
-    """Mixup whose labels favour the smaller class (Chou et al., ECCV 2020).
+    """Mixup whose labels favor the smaller class (Chou et al., ECCV 2020).
 
     With n_i and n_j images in the classes of the example and its partner, the
     label's share (equation 8) is 0 where n_i / n_j >= kappa and l < tau, 1
@@ -116,7 +116,7 @@ def cutmix(num_classes: int, alpha: float = 1.0) -> Callable:
     """Pastes a box of the partner into each image (Yun et al., ICCV 2019).
 
     The box has sides sqrt(1 - l) of the image's, l from Beta(alpha, alpha), and
-    a centre uniform over the pixels; what of it is inside the image is
+    a center uniform over the pixels; what of it is inside the image is
     replaced, and labels are mixed by areas.
 
     Args:

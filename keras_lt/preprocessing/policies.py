@@ -19,7 +19,7 @@ _OPERATIONS = (
     "translate_y",
     "rotate",
     "brightness",
-    "colour",
+    "color",
     "contrast",
     "sharpness",
     "posterize",
@@ -38,20 +38,20 @@ _POLICIES = {
         (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
         (("auto_contrast", 0.5, 8), ("equalize", 0.9, 2)),
         (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
-        (("colour", 0.4, 3), ("brightness", 0.6, 7)),
+        (("color", 0.4, 3), ("brightness", 0.6, 7)),
         (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
         (("equalize", 0.6, 5), ("equalize", 0.5, 1)),
         (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
-        (("colour", 0.7, 7), ("translate_x", 0.5, 8)),
+        (("color", 0.7, 7), ("translate_x", 0.5, 8)),
         (("equalize", 0.3, 7), ("auto_contrast", 0.4, 8)),
         (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
-        (("brightness", 0.9, 6), ("colour", 0.2, 8)),
+        (("brightness", 0.9, 6), ("color", 0.2, 8)),
         (("solarize", 0.5, 2), ("invert", 0.0, 3)),
         (("equalize", 0.2, 0), ("auto_contrast", 0.6, 0)),
         (("equalize", 0.2, 8), ("equalize", 0.6, 4)),
-        (("colour", 0.9, 9), ("equalize", 0.6, 6)),
+        (("color", 0.9, 9), ("equalize", 0.6, 6)),
         (("auto_contrast", 0.8, 4), ("solarize", 0.2, 8)),
-        (("brightness", 0.1, 3), ("colour", 0.7, 0)),
+        (("brightness", 0.1, 3), ("color", 0.7, 0)),
         (("solarize", 0.4, 5), ("auto_contrast", 0.9, 3)),
         (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
         (("auto_contrast", 0.9, 2), ("solarize", 0.8, 3)),
@@ -69,20 +69,20 @@ _POLICIES = {
         (("posterize", 0.8, 5), ("equalize", 1.0, 2)),
         (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
         (("equalize", 0.6, 8), ("posterize", 0.4, 6)),
-        (("rotate", 0.8, 8), ("colour", 0.4, 0)),
+        (("rotate", 0.8, 8), ("color", 0.4, 0)),
         (("rotate", 0.4, 9), ("equalize", 0.6, 2)),
         (("equalize", 0.0, 7), ("equalize", 0.8, 8)),
         (("invert", 0.6, 4), ("equalize", 1.0, 8)),
-        (("colour", 0.6, 4), ("contrast", 1.0, 8)),
-        (("rotate", 0.8, 8), ("colour", 1.0, 2)),
-        (("colour", 0.8, 8), ("solarize", 0.8, 7)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("rotate", 0.8, 8), ("color", 1.0, 2)),
+        (("color", 0.8, 8), ("solarize", 0.8, 7)),
         (("sharpness", 0.4, 7), ("invert", 0.6, 8)),
         (("shear_x", 0.6, 5), ("equalize", 1.0, 9)),
-        (("colour", 0.4, 0), ("equalize", 0.6, 3)),
+        (("color", 0.4, 0), ("equalize", 0.6, 3)),
         (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
         (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
         (("invert", 0.6, 4), ("equalize", 1.0, 8)),
-        (("colour", 0.6, 4), ("contrast", 1.0, 8)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
         (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
     ),
 }
@@ -102,7 +102,7 @@ def auto_augment(policy: str = "cifar10") -> Callable:
 
     Returns:
         A transform (see the module) of images with values from 0 to 255 and 3
-        channels or 1 (then colour is the identity).
+        channels or 1 (then color is the identity).
 
     Raises:
         ValueError: If there is no such policy, or the images have another
@@ -167,10 +167,10 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
     For each image, and `num_operations` times, one of 14 operations is drawn
     with equal probability, and a sign. With m = magnitude / 30 they are, as in
     torchvision: identity; shear by 0.3 m and translation by 150/331 m of the
-    side, each along x or y; rotation by 30 m degrees; brightness, colour,
+    side, each along x or y; rotation by 30 m degrees; brightness, color,
     contrast and sharpness by a factor of 1 + 0.9 m or 1 - 0.9 m;
     posterisation to 8 - round(4 m) bits; solarisation from 255 (1 - m) on;
-    auto-contrast; histogram equalisation. Pixels from outside are grey (128).
+    auto-contrast; histogram equalization. Pixels from outside are gray (128).
 
     Args:
         num_operations: Operations per image, from 1 to 14.
@@ -178,7 +178,7 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
 
     Returns:
         A transform (see the module) of images with values from 0 to 255 and 3
-        channels or 1 (then colour is the identity).
+        channels or 1 (then color is the identity).
 
     Raises:
         ValueError: If an argument is out of its range, or the images have
@@ -245,13 +245,13 @@ def _operate(images, operations, signs, strength, names=_OPERATIONS):
         translate_y=amount("translate_y", 150 / 331),
         angle=amount("rotate", math.radians(30)),
     )
-    grey = _grey(images)
-    mean = tf.reduce_mean(grey, axis=(1, 2, 3), keepdims=True)
+    gray = _gray(images)
+    mean = tf.reduce_mean(gray, axis=(1, 2, 3), keepdims=True)
     bits = tf.cast(tf.round(4.0 * strength), tf.int32)
     step = of_each(tf.gather([1.0, 2.0, 4.0, 8.0, 16.0], bits))
     results = {
         "brightness": _blended(images, 0.0, 0.9 * strength * signs),
-        "colour": _blended(images, grey, 0.9 * strength * signs),
+        "color": _blended(images, gray, 0.9 * strength * signs),
         "contrast": _blended(images, tf.round(mean), 0.9 * strength * signs),
         "sharpness": _blended(images, _smooth(images), 0.9 * strength * signs),
         "posterize": tf.floor(images / step) * step,
@@ -270,9 +270,9 @@ def _operate(images, operations, signs, strength, names=_OPERATIONS):
 
 
 def _affine(images, shear_x, shear_y, translate_x, translate_y, angle):
-    """Each image sheared (at its corner), shifted and turned, grey outside."""
+    """Each image sheared (at its corner), shifted and turned, gray outside."""
     height, width = images.shape[1:3]
-    x, y = (width - 1) / 2, (height - 1) / 2  # the centre
+    x, y = (width - 1) / 2, (height - 1) / 2  # the center
     cosine, sine = tf.cos(angle), tf.sin(angle)
     zeros = tf.zeros_like(angle)
     matrices = [
@@ -339,9 +339,9 @@ def simclr(
     """SimCLR's augmentation for small images (Chen et al., ICML 2020, B.9).
 
     A crop of random size and place, resized to the image's, the mirror image
-    with probability 1/2, with probability 0.8 other colours, with probability
-    0.2 grey, and with probability `blur` blurred. In units of `jitter` s the
-    colours are: brightness and contrast by factors from 1 - 0.8 s to 1 + 0.8 s,
+    with probability 1/2, with probability 0.8 other colors, with probability
+    0.2 gray, and with probability `blur` blurred. In units of `jitter` s the
+    colors are: brightness and contrast by factors from 1 - 0.8 s to 1 + 0.8 s,
     saturation likewise, hue by a shift of up to 0.2 s of the circle. The blur
     is Gaussian, its kernel a tenth of the image wide (3 pixels at least), its
     standard deviation uniform from 0.1 to 2 pixels. All is drawn for each
@@ -357,7 +357,7 @@ def simclr(
 
     Returns:
         A function of images (B, H, W, C), values from 0 to 255, C of 3 or (no
-        saturation, hue and grey) 1, and seeds uint64 (B,) that returns images
+        saturation, hue and gray) 1, and seeds uint64 (B,) that returns images
         of the same shape and dtype.
 
     Raises:
@@ -395,8 +395,8 @@ def simclr(
             images = _resized_crop(images, min_area, *draws[:5])
         jittered = _jitter(images, jitter, *draws[5:9])
         images = tf.where(per_image(draws[9] < 0.8), jittered, images)
-        grey = _grey(images)
-        images = tf.where(per_image(draws[10] < 0.2), grey, images)
+        gray = _gray(images)
+        images = tf.where(per_image(draws[10] < 0.2), gray, images)
         if blur:
             deviations = 0.1 + 1.9 * draws[12]
             blurred = _gaussian_blur(images, deviations)
@@ -491,11 +491,11 @@ def _jitter(images, strength, brightness, contrast, saturation, hue):
         return _blended(images, other, 0.8 * strength * (2.0 * draws - 1.0))
 
     images = blended(images, 0.0, brightness)
-    mean = tf.reduce_mean(_grey(images), axis=(1, 2, 3), keepdims=True)
+    mean = tf.reduce_mean(_gray(images), axis=(1, 2, 3), keepdims=True)
     images = blended(images, mean, contrast)
     if images.shape[-1] == 1:
         return images
-    images = blended(images, _grey(images), saturation)
+    images = blended(images, _gray(images), saturation)
     hsv = tf.image.rgb_to_hsv(images / 255.0)
     shift = per_image(0.2 * strength * (2.0 * hue - 1.0))
     turned = tf.math.floormod(hsv[..., :1] + shift, 1.0)
@@ -522,7 +522,7 @@ def _gaussian_blur(images, deviations):
     return images
 
 
-def _grey(images: tf.Tensor) -> tf.Tensor:
+def _gray(images: tf.Tensor) -> tf.Tensor:
     """Luma (ITU-R BT.601) in every channel."""
     if images.shape[-1] == 1:
         return images

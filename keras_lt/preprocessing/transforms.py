@@ -11,7 +11,7 @@ from keras_lt.arguments import function, integer
 def pad_crop_flip(padding: int = 4, flip: bool = True) -> Callable:
     """The standard CIFAR augmentation: zero padding, random crop, flip.
 
-    Each image is padded with zeros (black, before any normalisation) on all
+    Each image is padded with zeros (black, before any normalization) on all
     sides, cut to its old size at an offset uniform over the
     (2 * padding + 1)^2 possible ones, and mirrored with probability 1/2. One
     gather does it for the whole batch.
@@ -63,8 +63,8 @@ def _crop(
 def cutout(size: int) -> Callable:
     """Blacks out a square of each image (DeVries and Taylor, 2017).
 
-    Its centre is uniform over the pixels, so at the borders less is lost. As in
-    the authors' code a side is `size // 2` to both sides of the centre.
+    Its center is uniform over the pixels, so at the borders less is lost. As in
+    the authors' code a side is `size // 2` to both sides of the center.
 
     Args:
         size: Side of the square in pixels, at least 2 and at most that of the
@@ -193,7 +193,7 @@ def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Brings images to one size, as ImageNet models are evaluated.
 
     An image (h, w) is enlarged by the factor 256 / 224 * max(H / h, W / w) and
-    its centre cut out, in one: a pixel is the mean of those that it covers,
+    its center cut out, in one: a pixel is the mean of those that it covers,
     weighted by a triangle (bilinear, anti-aliased). An image that has the size
     is left as it is, bit for bit. `keras_lt.datasets.decode` does the same to
     files.
