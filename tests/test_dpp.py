@@ -72,17 +72,36 @@ def test_probabilities_are_those_of_the_kernel(p, scale):
         )
 
 
-@pytest.mark.parametrize("scale", dpp.SCALES)
-@pytest.mark.parametrize("p", EIGHT.values(), ids=EIGHT.keys())
-def test_draws_are_those_of_the_kernel(p, scale):
+@pytest.mark.parametrize(
+    "name, scale, count, tells_from_uniform",
+    [
+        ("spread", "n", 2_000, True),
+        ("extreme", "n", 2_000, True),
+        ("learned", "n", 2_000, True),
+        # The published scale is so close to uniform draws that one case of many
+        # draws tells them apart; 123,000 would be needed with "learned".
+        ("extreme", "n2", 27_000, True),
+        ("spread", "n2", 2_000, False),
+        ("learned", "n2", 2_000, False),
+    ],
+)
+def test_draws_are_those_of_the_kernel(name, scale, count, tells_from_uniform):
+    p = EIGHT[name]
     subsets, probabilities = enumerated(dpp.information_kernel(p, scale), 3)
-    count = 200_000
     observed = frequencies(
         (dpp.sample(p, 3, seed=seed, scale=scale) for seed in range(count)),
         subsets,
     )
     statistic = chi_square(observed, count * probabilities)
     assert statistic < chi_square_limit(len(subsets) - 1)
+    # The statistic with the most power against a sampler that p doesn't reach:
+    # the mean log-likelihood ratio of the kernel and of uniform draws.
+    ratios = np.log(probabilities * len(subsets))
+    expected = probabilities @ ratios
+    error = (probabilities @ (ratios - expected) ** 2 / count) ** 0.5
+    assert abs(observed @ ratios / count - expected) < 3.5 * error
+    if tells_from_uniform:
+        assert expected - ratios.mean() > 7 * error
 
 
 def two_hundred():
@@ -100,7 +119,7 @@ def deviation(draws, p, expected):
     return abs(sums.mean() - p @ expected) / error
 
 
-@pytest.mark.parametrize("scale, count", [("n2", 300_000), ("n", 20_000)])
+@pytest.mark.parametrize("scale, count", [("n2", 4_000), ("n", 2_000)])
 def test_inclusion_of_two_hundred(scale, count):
     p = two_hundred()
     expected = dpp.inclusion_probabilities(p, 50, scale=scale)
@@ -116,7 +135,8 @@ def test_inclusion_of_two_hundred(scale, count):
     # A sampler that p does not reach is found out.
     uniform = np.random.default_rng(1).random((count, 200), np.float32)
     uniform = np.argpartition(uniform, 50, axis=1)[:, :50]
-    assert deviation(uniform, p, expected) > 3.5
+    if scale == "n":  # with "n2" it takes 500,000 draws
+        assert deviation(uniform, p, expected) > 3.5
 
 
 def test_larger_inclusions_by_the_recursion_of_elementary_symmetric_sums():
@@ -198,9 +218,9 @@ def test_all_of_them_learned_is_uniform():
     log = dpp.log_probability([1, 4], ones, scale="n")
     np.testing.assert_allclose(np.exp(log), 1 / 15)
     subsets = list(itertools.combinations(range(6), 2))
-    draws = (dpp.sample(ones, 2, seed=s, scale="n") for s in range(3_000))
+    draws = (dpp.sample(ones, 2, seed=s, scale="n") for s in range(1_500))
     observed = frequencies(draws, subsets)
-    assert chi_square(observed, 3_000 / 15) < chi_square_limit(14)
+    assert chi_square(observed, 1_500 / 15) < chi_square_limit(14)
 
 
 @pytest.mark.parametrize("scale", dpp.SCALES)
@@ -254,10 +274,10 @@ def test_balanced_subset_without_scores_is_uniform():
     labels = np.repeat([0, 1], [5, 2])
     pairs = list(itertools.combinations(range(5), 2))
     draws = (
-        dpp.balanced_subset(labels, 2, seed=seed)[:2] for seed in range(5_000)
+        dpp.balanced_subset(labels, 2, seed=seed)[:2] for seed in range(2_000)
     )
     observed = frequencies(draws, pairs)
-    assert chi_square(observed, 500) < chi_square_limit(9)
+    assert chi_square(observed, 200) < chi_square_limit(9)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +333,7 @@ def test_draws_of_features_are_those_of_their_kernel(k):
     kernel = np.outer(quality, quality) * (rows @ rows.T)
     subsets, probabilities = enumerated(kernel, k)
     probabilities = np.maximum(probabilities, 0.0)
-    count = 20_000
+    count = 4_000
     observed = frequencies(
         (
             dpp.sample_features(rows, k, seed=seed, quality=quality)
