@@ -6,7 +6,7 @@
     python tools/results.py --check          # fails if they are not up to date
 
 Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run, and
-recipes/results/benchmark_SUBJECT.json, what `tools/benchmark.py SUBJECT --json`
+recipes/results/benchmark_NAME.json, what `tools/benchmark.py NAME --json`
 printed (of serve_check what `tools/serve_check.py --output` wrote).
 """
 

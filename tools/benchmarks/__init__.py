@@ -1,0 +1,1 @@
+"""Benchmarks, one a module: `measure(rounds)` returns figures by name."""
