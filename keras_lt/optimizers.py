@@ -291,7 +291,8 @@ def _keras_optimizers() -> dict[str, type[keras.optimizers.Optimizer]]:
 
 OPTIMIZERS = Registry(
     "optimizer",
-    {**_keras_optimizers(), "sgd": SGD},
+    # Keras' SGD is not the published one, but some records are of it.
+    {"keras_sgd": keras.optimizers.SGD, **_keras_optimizers(), "sgd": SGD},
     makes=keras.optimizers.Optimizer,
     nested={"learning_rate": schedules.get},
 )
@@ -314,7 +315,8 @@ def get(
 
     Args:
         identifier: A spec (see `keras_lt.specs`): "sgd(momentum=0.9)" of `SGD`
-            above, another name of an optimizer of Keras, or one of yours
+            above, "keras_sgd(momentum=0.9)" of `keras.optimizers.SGD`, another
+            name of an optimizer of Keras, or one of yours
             ("package.module:Name(alpha=2)"); else what `keras.optimizers.get`
             takes: an optimizer or its configuration.
         learning_rate: The learning rate of a spec that has none: what

@@ -1,235 +1,419 @@
-r"""Trains a classifier on long-tailed images, from a flag file to a report.
+r"""Trains a classifier on long-tailed images, with one branch or two.
 
-    python recipes/cifar_lt.py --flagfile=recipes/flags/quickstart.cfg \
-        --workdir=runs/quickstart
+    python recipes/cifar_lt.py --workdir=runs/quickstart \
+        --flagfile=recipes/flags/quickstart.cfg
 
-The workdir receives the flags in effect (flags.cfg), TensorBoard events,
+The folder receives the flags in effect (flags.cfg), TensorBoard events,
 checkpoints, model.keras, a SavedModel with its model card, result.json and
-report.html. The same command goes on where a run was cut, and leaves a
-finished run as it is.
+report.html. The same command goes on where a run was cut, and leaves a finished
+run as it is.
+
+With --auxiliary there is a second branch ("To Balance or Not to Balance", Zhang
+et al., arXiv:1912.04486): the classifier learns from images that are drawn by
+--sampling, an auxiliary task on the same backbone from others.
 """
 
+import command
+import flag_groups
+
+FLAGS = flag_groups.declare(
+    "data",
+    "augmentation",
+    "mixing",
+    "model",
+    "loss",
+    "auxiliary",
+    "optimization",
+    "steps",
+    "seed",
+    "scores",
+    "curves",
+    "running",
+    "fitting",
+    "devices",
+    "evaluation",
+)
+if __name__ == "__main__":  # before the imports below, which take seconds
+    command.parse(FLAGS, __doc__)
+
+import functools
 import os
-import signal
-import sys
+from typing import Any, NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-if __name__ == "__main__":  # no traceback of the imports
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
+import inputs
 import keras
-import options
-import parts
-import stages
+import numpy as np
+import outcome
+import run as runs
 import tensorflow as tf
-import workdir as workdirs
-from absl import flags
-from options import FLAGS
+import training
 
 from keras_lt import (
-    counts,
-    distribute,
-    export,
-    filenames,
-    hardware,
+    callbacks,
+    datasets,
+    layers,
+    losses,
     metrics,
+    preprocessing,
     report,
+    streams,
 )
-from keras_lt.messages import brief
+from keras_lt.models import DualBranch, auxiliary, classifier, linear_head
 
-flags.adopt_module_key_flags(options)
-
-
-def score(model, test, class_counts) -> dict:
-    logits, labels = metrics.predict(model, parts.evaluation(test))
-    return metrics.evaluate(
-        logits,
-        labels,
-        counts.Classes(class_counts, many=FLAGS.many_shot, few=FLAGS.few_shot),
-    )
+# --- What the flags ask for --------------------------------------------------
 
 
-def undistributed(model, run: workdirs.Workdir) -> keras.Model:
-    """A model that is not bound to the devices it was trained on."""
-    if run.strategy.num_replicas_in_sync == 1:
-        return model
-    return parts.load_model(run.path / "model.keras")
+class Method(NamedTuple):
+    """A way to train; each attribute is the flag of its name."""
+
+    loss: str
+    sampling: str
+    drw_epoch: int | None
+    mix: str | None
+    auxiliary: str | None
+    auxiliary_sampling: str | None
+    joint_forward: bool
+
+    @property
+    def name(self) -> str:
+        return "dual_branch" if self.auxiliary else "single"
+
+    def check(self) -> None:
+        """Refuses flags that nothing would use, before anything is loaded."""
+        for name in ("auxiliary_sampling", "joint_forward"):
+            if self.auxiliary is None and getattr(self, name):
+                raise ValueError(
+                    f"Expected --auxiliary with --{name}. "
+                    f"Received: --{name}={getattr(self, name)}"
+                )
+        if self.auxiliary is not None and self.mix is not None:
+            raise ValueError(
+                "Expected --mix without --auxiliary, whose tasks take images "
+                f"as they are. Received: --mix={self.mix} "
+                f"--auxiliary={self.auxiliary}"
+            )
 
 
-def train_and_report(run: workdirs.Workdir) -> None:
-    environment = report.environment()
-    data = parts.load_data()
-    parts.say_left_out()
-    train, held_out, test = data
-    class_counts = train.class_counts
-    print(f"{len(train)} training images, by class: {brief(class_counts)}")
-    groups = counts.shot_groups(class_counts, FLAGS.many_shot, FLAGS.few_shot)
-    sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
-    print(f"Classes by shot group: {', '.join(sizes)}")
-    if FLAGS.method != "dlsa":
-        stage = stages.first_stage(run, data)
-    if options.ends_on_features() and not run.is_chief:
-        return
-    method = options.first_stage_name()
-    if FLAGS.method == "dlsa":
-        stage = stages.divide(run, data)
-    elif options.second_stage_name() != "none":
-        stage = stages.second_stage(stage, run, data)
-        method += f", {options.second_stage_name()}"
+class Settings(NamedTuple):
+    """What the flags ask for; a dictionary is {flag: value} of a group."""
 
-    model = stage.model
-    results = {
-        "last": {**score(model, test, class_counts), "epoch": stage.epochs}
-    }
-    logit_counts = options.logit_counts(class_counts)
-    if run.is_chief:
-        run.discard_results()
-        run.write("model.keras", model.save)
-        exported, images = undistributed(model, run), test.images[:16]
-        export.save(
-            exported,
-            run.path / "saved_model",
-            images,
-            class_names=train.class_names,
-            class_counts=logit_counts,
-        )
-        if FLAGS.export_litert:
-            export.save_litert(exported, run.path / "model.tflite", images)
-    if stage.checkpointing and (best := stage.checkpointing.best):
-        stage.checkpointing.load_best(model)
-        results["best"] = {
-            **score(model, test, class_counts),
-            "epoch": best["epoch"],
-            "chosen_by": stage.checkpointing.monitor,
-        }
-    if not run.is_chief:
-        return
-    record = report.Record(
-        name=run.name,
-        dataset=FLAGS.dataset,
-        data={
-            "imbalance_factor": FLAGS.imbalance_factor,
-            "profile": FLAGS.profile,
-            "selection": FLAGS.selection,
-            "split_seed": FLAGS.split_seed,
-            "holdout": FLAGS.holdout,
-            "num_train": len(train),
-            "num_test": len(test),
-            "num_held_out": len(held_out) if held_out else 0,
-            "test_split": FLAGS.test_split or "test",
-            "bad_images": parts.bad_images(data),
-            "num_classes": train.num_classes,
-            "class_names": train.class_names,
-            "image_shape": train.image_shape,
-            "random_resized_crop": parts.crops_at_random(train),
-        },
+    method: Method
+    data: inputs.DataSettings
+    augment: str | None
+    network: dict[str, Any]
+    optimization: dict[str, Any]
+    length: dict[str, int | None]  # what `training.count_steps` takes
+    scores: dict[str, Any]
+    fitting: dict[str, Any]
+    seed: int
+    jit_compile: bool
+    export_litert: bool
+
+
+# --- Loss and classifier -----------------------------------------------------
+
+
+def make_loss(method: Method, class_counts: np.ndarray) -> Any:
+    """Returns the loss of the classifier."""
+    loss = losses.get(
+        method.loss,
         class_counts=class_counts,
-        shot_thresholds={"many": FLAGS.many_shot, "few": FLAGS.few_shot},
-        method=method,
-        flags=run.flags,
-        seed=FLAGS.seed,
-        environment=environment,
-        train=stage.facts,
-        history=stage.history,
-        test=results,
+        soft_labels=method.mix is not None,
     )
-    stages.say_bad_images(data)
-    for which, scores in results.items():
-        stage.tensorboard.write_test(scores, f"test_{which}", stage.epochs)
-        found = metrics.summary(scores)
-        print(f"test, {which} epoch ({scores['epoch']}): {found}")
-    card = run.path / "saved_model" / "MODEL_CARD.md"
-    report.write_model_card(card, record, logit_counts)
-    report.write_html(run.path / "report.html", record)
-    record.write(run.path / "result.json")
+    weighs = getattr(loss, "beta", None) or getattr(loss, "class_weights", None)
+    if method.drw_epoch is not None and weighs is None:
+        raise ValueError(
+            "Expected a loss with class weights for --drw_epoch, such as "
+            "class_balanced or ldam(beta=0.9999). Received: "
+            f"--loss={method.loss}"
+        )
+    return loss
 
 
-def evaluate_only() -> None:
-    if FLAGS.checkpoint is None and FLAGS.workdir is None:
+def make_head(
+    loss: Any, num_classes: int, l2: float
+) -> tuple[keras.Layer, Any]:
+    """Returns the classifier on the features that a loss wants, and the loss.
+
+    The head scales the cosines of LDAM, so that a model's logits are logits for
+    whoever calls it; then the loss has nothing left to scale.
+    """
+    if isinstance(loss, losses.LDAM):
+        head = layers.CosineClassifier(
+            num_classes,
+            scale=loss.scale,
+            kernel_regularizer=keras.regularizers.L2(l2),
+            name="logits",
+        )
+        margin = loss.max_margin * loss.scale
+        config = {**loss.get_config(), "max_margin": margin, "scale": 1.0}
+        return head, type(loss).from_config(config)
+    # Every class is taken for improbable at first, and the bias that says so
+    # is not pulled back to 0 (as in the class-balanced code).
+    sigmoid = isinstance(
+        loss, (losses.ClassBalancedSigmoid, losses.ClassBalancedFocal)
+    )
+    head = linear_head(
+        num_classes,
+        bias_initializer=layers.PriorBias() if sigmoid else "zeros",
+        l2=l2,
+        l2_bias=0.0 if sigmoid else l2,
+        name="logits",
+    )
+    return head, loss
+
+
+# --- Model -------------------------------------------------------------------
+
+
+def make_model(
+    settings: Settings, train: datasets.Dataset, steps: training.Steps
+) -> keras.Model:
+    """Returns a compiled model."""
+    method, l2 = settings.method, settings.network["l2"]
+    # Layers draw their seeds when they are made: this order is a part of what
+    # the seed of a run means.
+    backbone = training.make_backbone(train=train, **settings.network)
+    head, loss = make_head(
+        make_loss(method, train.class_counts), train.num_classes, l2
+    )
+    if method.auxiliary is None:
+        model = classifier(backbone, train.num_classes, head=head)
+    else:
+        tasks, weights = auxiliary.get(
+            method.auxiliary,
+            num_classes=train.num_classes,
+            class_counts=train.class_counts,
+            image_shape=train.image_shape,
+            l2=l2,
+            steps_per_epoch=steps.per_epoch,
+            total_steps=steps.total,
+        )
+        model = DualBranch(
+            backbone,
+            train.num_classes,
+            auxiliary=tasks,
+            auxiliary_weight=weights,
+            head=head,
+            joint_forward=method.joint_forward,
+            l2=l2,
+            seed=settings.seed,
+        )
+    optimization = settings.optimization
+    model.compile(
+        training.make_optimizer(model, backbone, steps, **optimization),
+        loss,
+        metrics=training.accuracies(train.num_classes),
+        jit_compile=settings.jit_compile,
+    )
+    return model
+
+
+# --- Stream ------------------------------------------------------------------
+
+
+def make_stream(
+    settings: Settings, train: datasets.Dataset, steps: training.Steps
+) -> inputs.Stream:
+    """Returns what training batches are drawn from."""
+    context = {
+        "num_classes": train.num_classes,
+        "class_counts": train.class_counts,
+    }
+    return inputs.Stream(
+        train,
+        inputs.augmentation(settings.augment, train, **context),
+        batch_size=settings.length["batch_size"],
+        seed=settings.seed,
+        steps_per_epoch=steps.per_epoch,
+        total_steps=steps.total,
+        mix=preprocessing.get_mix(settings.method.mix, **context),
+    )
+
+
+def make_batches(
+    stream: inputs.Stream,
+    method: Method,
+    start_step: int,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Returns slices of the training batches, from a step on."""
+    if method.auxiliary is None:
+        return stream.batches(method.sampling, start_step, shard)
+    samplings = {
+        "balanced": method.sampling,
+        "random": method.auxiliary_sampling or "random",
+    }
+    return streams.zipped(
+        {
+            # By its name each branch has random numbers of its own.
+            name: stream.batches(sampling, start_step, shard, name)
+            for name, sampling in samplings.items()
+        }
+    )
+
+
+def logit_counts(
+    stream: inputs.Stream, method: Method, loss: Any
+) -> np.ndarray | None:
+    """Images per class that the logits have as their prior, or shares.
+
+    Those that are drawn, times the weights of the loss, without what the loss
+    takes out of the logits; None where the sampler can't say what it draws.
+    """
+    drawn = stream.sampler(method.sampling).expected_counts(
+        stream.dataset.class_counts
+    )
+    return None if drawn is None else losses.logit_prior(loss, drawn)
+
+
+# --- From data to report -----------------------------------------------------
+
+
+def train_and_report(run: runs.Run, settings: Settings) -> None:
+    environment = report.environment()
+    method, scores = settings.method, settings.scores
+
+    # Data, model and stream
+    data = inputs.load_data(settings.data)
+    inputs.say_what_is_read(data, settings.data.dataset, scores)
+    steps = training.count_steps(len(data.train), **settings.length)
+    with run.strategy.scope():
+        model = make_model(settings, data.train, steps)
+    stream = make_stream(settings, data.train, steps)
+
+    # What can't be exported is refused now, and not after hours of training.
+    prior = logit_counts(stream, method, model.loss)
+    outcome.rehearse_export(
+        run, model, data.train, prior, settings.export_litert
+    )
+
+    # Callbacks
+    watchers = training.make_watchers(
+        run,
+        data,
+        model,
+        batch_size=stream.batch_size,
+        scores=scores,
+        fitting=settings.fitting,
+    )
+    if method.drw_epoch is not None:
+        watchers.others.append(callbacks.DeferredReweighting(method.drw_epoch))
+
+    # Fit
+    batches = functools.partial(make_batches, stream, method)
+    training.fit(model, batches, watchers, steps)
+
+    # Score, export, report
+    branches = 1 if method.auxiliary is None else 2
+    facts = training.facts(
+        model, watchers.checkpointing, steps, stream.batch_size, branches
+    )
+    outcome.finish(
+        run,
+        data,
+        outcome.Stage(
+            model,
+            method=method.name,
+            epochs=facts["epochs"],
+            history=watchers.checkpointing.history,
+            facts=facts,
+            logit_counts=prior,
+            watchers=watchers,
+        ),
+        settings=settings.data,
+        batch_size=stream.batch_size,
+        seed=settings.seed,
+        scores=scores,
+        litert=settings.export_litert,
+        random_resized_crop=stream.augmentation.crops,
+        environment=environment,
+    )
+
+
+def evaluate_only(
+    settings: Settings, checkpoint: str | None, workdir: str | None
+) -> None:
+    """Scores a saved model on the test set, and writes nothing."""
+    if checkpoint is None and workdir is None:
         raise ValueError(
             "Expected --checkpoint or --workdir with --eval_only. "
             "Received: neither"
         )
-    path = FLAGS.checkpoint or os.path.join(FLAGS.workdir, "model.keras")
+    path = checkpoint or os.path.join(workdir, "model.keras")
     if not os.path.isfile(path):
         raise FileNotFoundError(
             "Expected a model.keras or .weights.h5 file. "
             f"Received: --checkpoint={path}, which does not exist"
         )
-    train, _, test = parts.load_data()
+    train, _, test = inputs.load_data(settings.data)
     class_names = report.class_names_of(path)
     if class_names is not None:
-        stages.refuse_other_names("checkpoint", path, class_names, train)
+        outcome.refuse_other_names("checkpoint", path, class_names, train)
     if path.endswith(".weights.h5"):
-        model = parts.make_model(train)
-        parts.load_weights(model, path)
+        steps = training.count_steps(len(train), **settings.length)
+        model = make_model(settings, train, steps)
+        outcome.load_weights(model, path)
     else:
-        model = parts.load_model(path)
-    scores = score(model, test, train.class_counts)
+        model = outcome.load_model(path)
+    scores = outcome.score(
+        model,
+        test,
+        train.class_counts,
+        batch_size=settings.length["batch_size"],
+        scores=settings.scores,
+    )
     print(f"test, {path}: {metrics.summary(scores)}")
 
 
-def set_precision() -> None:
-    """Sets the type to compute in, and says what will be slow on this CPU."""
-    if FLAGS.mixed_precision == "auto":
-        before = None
-        if FLAGS.workdir is not None and not FLAGS.overwrite:
-            before = workdirs.flag_of_run(FLAGS.workdir, "mixed_precision")
-        if before not in options.PRECISIONS:
-            before = options.fast_precision()
-        FLAGS.mixed_precision = before
-    keras.config.set_dtype_policy(options.PRECISIONS[FLAGS.mixed_precision])
-    if FLAGS.mixed_precision == "bfloat16" and hardware.emulates_bfloat16():
-        print(
-            "This CPU emulates bfloat16: training takes 4 (AVX-512) to 20 "
-            "times (AVX2) as long as with --mixed_precision=none."
-        )
-    if hardware.misses_onednn():
-        print(
-            "oneDNN is off: TF_ENABLE_ONEDNN_OPTS=1 makes training on this CPU "
-            "about twice as fast."
-        )
+def read_settings() -> Settings:
+    """What the flags ask for: nothing else reads those of the method."""
+
+    def group(*names: str) -> dict[str, Any]:
+        return flag_groups.of_group(FLAGS, *names)
+
+    return Settings(
+        method=Method(**group("loss", "mixing", "auxiliary")),
+        data=inputs.DataSettings(**group("data")),
+        augment=FLAGS.augment,
+        network=group("model"),
+        optimization=group("optimization"),
+        length={**group("steps"), "max_steps": FLAGS.max_steps},
+        scores=group("scores", "curves"),
+        fitting=group("fitting"),
+        seed=FLAGS.seed,
+        jit_compile=FLAGS.jit_compile,
+        export_litert=FLAGS.export_litert,
+    )
 
 
-def main(argv: list[str]) -> None:
-    filenames.escape_output()
-    if len(argv) > 1:
-        raise ValueError(f"Expected flags only. Received: {argv[1:]}")
-    options.check()
-    if FLAGS.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    strategy = distribute.strategy(FLAGS.strategy, FLAGS.devices)
-    if not distribute.is_chief(strategy):
-        sys.stdout = open(os.devnull, "w")  # one of the processes prints
-    set_precision()
-    keras.utils.set_random_seed(FLAGS.seed)
-    if FLAGS.eval_only:
-        evaluate_only()
-        return
-    if FLAGS.workdir is None:
-        raise ValueError("Expected --workdir=FOLDER. Received: none")
-    shown = filenames.printable(FLAGS.workdir)
-    if shown != FLAGS.workdir:  # TensorFlow takes no such path
+def main() -> None:
+    settings = read_settings()
+    settings.method.check()
+    if FLAGS.checkpoint is not None and not FLAGS.eval_only:
         raise ValueError(
-            "Expected a --workdir in UTF-8, without control characters. "
-            f"Received: --workdir={shown}"
+            "Expected --eval_only with --checkpoint. "
+            f"Received: --checkpoint={FLAGS.checkpoint}"
         )
-    compared = [
-        flag
-        for flag in FLAGS.get_key_flags_for_module(options)
-        if flag.name not in options.NOT_COMPARED
-    ]
-    with workdirs.Workdir(
-        FLAGS.workdir, compared, FLAGS.overwrite, strategy
-    ) as run:
+    strategy = training.start(
+        FLAGS.strategy, FLAGS.devices, FLAGS.seed, FLAGS.deterministic
+    )
+    FLAGS.mixed_precision = training.set_precision(
+        FLAGS.mixed_precision,
+        FLAGS.workdir,
+        FLAGS.overwrite,
+        FLAGS.export_litert,
+    )
+    if FLAGS.eval_only:
+        evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
+        return
+    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
         if run.finished:
             print(f"Finished before; nothing is changed in {run.path}.")
         else:
-            train_and_report(run)
-        if run.is_chief:
-            run.say_where()
+            train_and_report(run, settings)
+        run.say_where()
 
 
 if __name__ == "__main__":
-    workdirs.run_app(main)
+    runs.run_app(main, FLAGS)

@@ -76,7 +76,9 @@ def help_text(values: flags.FlagValues, description: str) -> str:
             if flag.default not in (None, ""):
                 more.append(f"default: {flag.default_as_str.strip(chr(39))}")
             name = f"[no]{flag.name}" if flag.boolean else flag.name
-            text = f"--{name}: {flag.help}"
+            # absl puts the choices in front of what we say.
+            said = re.sub(r"^<[^>]*>: ", "", flag.help)
+            text = f"--{name}: {said}"
             if more:
                 text += f" ({'; '.join(more)})"
             lines += textwrap.wrap(

@@ -335,20 +335,14 @@ def _loss(define: Definer) -> None:
         "sampling",
         "random",
         "How images are drawn: random, class_balanced, square_root, reversed, "
-        "progressive, half_balanced or package.module:name.",
+        "progressive, half_balanced, switched(before,after,epoch) or "
+        "package.module:name.",
     )
     define.integer(
         "drw_epoch",
         None,
         "First epoch in which the class weights of --loss count (deferred "
         "re-weighting); by default all.",
-        least=0,
-    )
-    define.integer(
-        "drs_epoch",
-        None,
-        "First epoch with class-balanced sampling in place of --sampling "
-        "(deferred re-sampling); by default none.",
         least=0,
     )
 
@@ -490,6 +484,17 @@ def _fitting(define: Definer) -> None:
     )
 
 
+def _from(define: Definer) -> None:
+    define.string(
+        "from",
+        None,
+        "Workdir of the finished run to start from. Settings of the data, shot "
+        "thresholds and the seed are those of that run, where no flag says "
+        "otherwise. In a flag file, @NAME is the run that tools/sweep.py makes "
+        "first.",
+    )
+
+
 def _evaluation(define: Definer) -> None:
     define.boolean(
         "eval_only",
@@ -505,6 +510,7 @@ def _evaluation(define: Definer) -> None:
 
 
 _GROUPS = {
+    "from": ("First stage", _from),
     "data": ("Data", _data),
     "scores": ("Scores", _scores),
     "curves": ("Curves", _curves),

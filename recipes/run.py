@@ -6,6 +6,8 @@ A recipe imports this after `command.parse`: it needs TensorFlow.
 import contextlib
 import errno
 import fcntl
+import functools
+import hashlib
 import json
 import os
 import re
@@ -24,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags, logging
 
-from keras_lt import distribute, filenames, files, specs
+from keras_lt import datasets, distribute, filenames, files, specs
 from keras_lt.messages import one_line
 
 # First line of a run's flags.cfg, which is a flag file itself.
@@ -401,15 +403,18 @@ class Run:
 
     @property
     def name(self) -> str | None:
-        """Name of the last flag file on the command line, or None."""
+        """Names of the flag files on the command line, or None."""
         names = [
-            argument.partition("=")[2]
+            Path(argument.partition("=")[2]).stem
             for argument in sys.argv
             if argument.startswith("--flagfile=")
         ]
-        return Path(names[-1]).stem if names else None
+        return "_".join(names) or None
 
     def say_where(self) -> None:
+        """The chief prints what is in the folder."""
+        if not self.is_chief:
+            return
         for title, name in (
             ("report", "report.html"),
             ("result", "result.json"),
@@ -433,6 +438,31 @@ class _Held(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._run.check()
+
+
+@functools.lru_cache(maxsize=2)
+def digest_of_images(dataset: datasets.Dataset) -> str:
+    """Tells data sets apart by labels, and by pixels or the names of files."""
+    digest = hashlib.sha256(
+        repr((dataset.class_names, dataset.image_shape)).encode()
+    )
+    digest.update(np.ascontiguousarray(dataset.labels))
+    if isinstance(dataset, datasets.FileDataset):
+        for index in range(len(dataset)):
+            name = os.path.basename(dataset.name(index))  # folders may move
+            digest.update(f"{name}\n".encode("utf-8", "surrogatepass"))
+    else:
+        digest.update(np.ascontiguousarray(dataset.images))
+    return digest.hexdigest()
+
+
+def digest_of_model(model: keras.Model) -> str:
+    """Tells models apart by their weights."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(repr((weight.shape, str(weight.dtype))).encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 def flag_of_run(path: str | os.PathLike, name: str) -> str | None:

@@ -1,48 +1,60 @@
-"""Runs the recipe, in this process or in one of its own."""
+"""Runs the recipes, in this process or in ones of their own."""
 
 import contextlib
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import command
 import keras
+import run as runs
 from absl.testing import flagsaver
 
 REPO = Path(__file__).resolve().parents[1]
-RECIPE = REPO / "recipes" / "cifar_lt.py"
 # The same numbers on every machine; arguments that come later win.
 _DEFAULTS = ["--mixed_precision=none"]
-sys.path.insert(0, str(RECIPE.parent))
-
-import cifar_lt  # noqa: E402
-import options  # noqa: E402
-import parts  # noqa: E402, F401
-import workdir  # noqa: E402
 
 
-def script(name: str):
-    """A recipe as a module."""
+def script(name: str = "cifar_lt") -> ModuleType:
+    """A recipe as a module, with `main` and `FLAGS`."""
     return importlib.import_module(name)
 
 
-def run(monkeypatch, *arguments) -> int:
-    """Exit code of `python recipes/cifar_lt.py ARGUMENTS`, run in here."""
-    command = [str(RECIPE), *_DEFAULTS, *map(str, arguments)]
-    monkeypatch.setattr(sys, "argv", command)
-    policy = keras.config.dtype_policy()
-    with flagsaver.flagsaver():
-        try:
-            workdir.run_app(cifar_lt.main)
-        except SystemExit as end:
-            return end.code or 0
-        finally:
-            keras.config.set_dtype_policy(policy)
+def path(name: str = "cifar_lt") -> Path:
+    return REPO / "recipes" / f"{name}.py"
 
 
-def start(*arguments) -> subprocess.Popen:
+def expanded(*arguments) -> list[str]:
+    """Arguments, with the lines of flag files in their place."""
+    return command.expand_flagfiles([*map(str, arguments)])
+
+
+def run(monkeypatch, *arguments, name: str = "cifar_lt") -> int:
+    """Exit code of `python recipes/NAME.py ARGUMENTS`, run in here."""
+    argv = [str(path(name)), *_DEFAULTS, *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = script(name).FLAGS
+    policy, saved = (
+        keras.config.dtype_policy(),
+        flagsaver.save_flag_values(values),
+    )
+    values.unparse_flags()
+    try:
+        runs.run_app(script(name).main, values)
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        flagsaver.restore_flag_values(saved, values)
+        keras.config.set_dtype_policy(policy)
+    return 0
+
+
+def start(*arguments, name: str = "cifar_lt") -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(RECIPE), *_DEFAULTS, *map(str, arguments)],
+        [sys.executable, path(name), *_DEFAULTS, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,8 +62,12 @@ def start(*arguments) -> subprocess.Popen:
 
 
 @contextlib.contextmanager
-def flags(*arguments):
+def flags(*arguments, name: str = "cifar_lt") -> Iterator:
     """The flags of such a command, while the context lasts."""
-    with flagsaver.flagsaver():
-        options.FLAGS([str(RECIPE), *map(str, arguments)])
-        yield
+    values = script(name).FLAGS
+    saved = flagsaver.save_flag_values(values)
+    try:
+        values([name, *map(str, arguments)])
+        yield values
+    finally:
+        flagsaver.restore_flag_values(saved, values)

@@ -154,7 +154,7 @@ def test_answers_come_before_tensorflow(path, argument, tmp_path):
 def test_help_texts_are_whole_phrases(path):
     values = recipe.script(path.stem).FLAGS
     for name in values:
-        text = values[name].help
+        text = re.sub("^<[^>]*>: ", "", values[name].help)
         assert text[0].isupper() or text[0].isdigit(), name
         assert text.endswith("."), name
         assert not text.startswith(("Of ", "From ", "Whether ")), name

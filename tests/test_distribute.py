@@ -33,13 +33,10 @@ DIGITS = datasets.load("digits", split="train")
 SMALL = (
     "--dataset=digits",
     "--imbalance_factor=20",
-    "--noflip",
-    "--padding=1",
-    "--backbone=cifar_resnet20",
+    "--augment=pad_crop_flip(1,flip=False)",
+    "--backbone=cifar_resnet(20)",
     "--batch_size=32",
-    "--warmup_epochs=1",
-    "--decay_epochs=1",
-    "--decay_factors=0.1",
+    "--learning_rate=warmup_step(0.1,[1],[0.1],warmup=1)",
     "--sync_batch_norm",
 )
 MULTI_WORKER = "--strategy=multi_worker"
@@ -328,11 +325,11 @@ def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
         *SMALL,
         "--epochs=2",
         "--holdout=0.2",
-        "--learning_rate=0.0005",
+        "--learning_rate=warmup_step(0.0005,[1],[0.1],warmup=1)",
     ]
     alone = recipe.start(*arguments, f"--workdir={tmp_path / 'one'}")
     both = launched(
-        recipe.RECIPE, *arguments, MULTI_WORKER, f"--workdir={tmp_path / 'two'}"
+        recipe.path(), *arguments, MULTI_WORKER, f"--workdir={tmp_path / 'two'}"
     )
     output, _ = alone.communicate()
     assert alone.returncode == 0, output
@@ -360,7 +357,7 @@ def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
 @pytest.mark.parametrize("worker", [0, 1])
 def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
     arguments = [
-        recipe.RECIPE,
+        recipe.path(),
         *SMALL,
         MULTI_WORKER,
         "--checkpoint_steps=3",

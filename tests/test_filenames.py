@@ -140,11 +140,11 @@ def test_names_of_messages_and_replacements(photos):
 
 TINY = (
     "--image_size=12",
-    "--backbone=cifar_resnet20",
+    "--backbone=cifar_resnet(8)",
     "--batch_size=17",
     "--epochs=2",
     "--steps_per_epoch=1",
-    "--warmup_epochs=0",
+    "--learning_rate=0.1",
     "--on_bad_image=replace",
 )
 

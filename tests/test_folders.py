@@ -3,16 +3,14 @@
 import io
 import sys
 
+import inputs
+import inspect_data
 import numpy as np
 import pytest
 import recipe
 from PIL import Image
 
 from keras_lt import datasets
-
-sys.path.insert(0, str(recipe.REPO / "tools"))
-
-import inspect_data
 
 CLASSES = ("cat", "dog")
 
@@ -68,8 +66,8 @@ def test_spellings_of_splits(train, val, test, tmp_path):
 
 def test_validation_folders_are_held_out_by_the_recipe(tmp_path):
     root = write_splits(tmp_path, Training=10, valid=3)
-    with recipe.flags(f"--dataset=folder:{root}"):
-        train, held_out, test = recipe.parts.load_data()
+    settings = inputs.DataSettings(f"folder:{root}")
+    train, held_out, test = inputs.load_data(settings)
     # A test set of a fifth is cut, as there is none.
     assert [len(part) for part in (train, held_out, test)] == [16, 6, 4]
     write_splits(tmp_path, TESTING=2)

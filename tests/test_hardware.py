@@ -5,15 +5,17 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
 import recipe
 import tensorflow as tf
+import training
 
 from keras_lt import hardware
 
 TINY = (
     "--dataset=digits",
-    "--backbone=cifar_resnet20",
+    "--backbone=cifar_resnet(8)",
     "--epochs=2",
     "--steps_per_epoch=1",
     "--batch_size=8",
@@ -171,7 +173,10 @@ def test_emulated_bfloat16_is_said(monkeypatch, tmp_path, on_cpu, capsys):
 
 def test_litert_needs_float32(monkeypatch, on_cpu):
     on_cpu(CPUS["epyc"])
-    with recipe.flags("--export_litert"):
-        assert recipe.options.fast_precision() == "none"
-    with recipe.flags():
-        assert recipe.options.fast_precision() == "bfloat16"
+    policy = keras.config.dtype_policy()
+    try:
+        for export, wanted in ((True, "none"), (False, "bfloat16")):
+            found = training.set_precision("auto", None, False, export)
+            assert found == wanted
+    finally:
+        keras.config.set_dtype_policy(policy)

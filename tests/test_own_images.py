@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import inputs
+import inspect_data
 import keras
 import numpy as np
 import pytest
@@ -14,17 +16,13 @@ from PIL import Image
 
 from keras_lt import datasets, report
 
-sys.path.insert(0, str(recipe.REPO / "tools"))
-
-import inspect_data
-
 TINY = (
     "--image_size=12",
-    "--backbone=cifar_resnet20",
+    "--backbone=cifar_resnet(8)",
     "--batch_size=16",
     "--epochs=2",
     "--steps_per_epoch=2",
-    "--warmup_epochs=0",
+    "--learning_rate=0.1",
     "--many_shot=30",
     "--few_shot=8",
     "--max_steps=3",
@@ -77,86 +75,49 @@ def test_a_bad_image_is_named_and_can_be_replaced(
     assert record.augmentation == regime
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--method=dual_branch", "--auxiliary=rotation", "--deterministic"),
-        (
-            "--method=bns_ipdpp",
-            "--optimizer=adamw",
-            "--stage2=ip_dpp",
-            "--subset_size=6",
-            "--stage2_epochs=1",
-            "--score_augmented",
-        ),
-    ],
-)
-def test_methods_take_files(arguments, photos, tmp_path, monkeypatch):
+def test_two_branches_take_files(photos, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
-    assert train(monkeypatch, photos, workdir, RATHER, *arguments) == 0
+    more = ("--auxiliary=rotation", "--deterministic", RATHER)
+    assert train(monkeypatch, photos, workdir, *more) == 0
     record = report.Record.read(workdir / "result.json")
     assert record.data["num_train"] + record.data["num_held_out"] == 74
-    if "--method=bns_ipdpp" in arguments:
-        assert (workdir / "selection.html").is_file()
+    assert record.data["random_resized_crop"]
 
 
-def test_splits_of_the_recipe(photos, tmp_path, monkeypatch):
-    load = recipe.parts.load_data
-
-    def sizes(*arguments, root=photos):
-        with recipe.flags(f"--dataset=folder:{root}", *arguments):
-            return [None if part is None else len(part) for part in load()]
+def test_splits_of_the_recipe(photos, tmp_path):
+    def sizes(root=photos, **settings):
+        data = inputs.load_data(
+            inputs.DataSettings(f"folder:{root}", **settings)
+        )
+        return [None if part is None else len(part) for part in data]
 
     assert sizes() == [74, None, 17]
-    assert sizes("--holdout=0.2")[2] == 17
+    assert sizes(holdout=0.2)[2] == 17
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "train").symlink_to(photos / "train")
     (alone / "val").symlink_to(photos / "test")
-    outside = ("--allow_outside_root",)
+    outside = {"root": alone, "allow_outside_root": True}
     # A test set of 1 + 8 + 2 + 4 is cut; val is held out.
-    assert sizes(*outside, root=alone) == [59, 17, 15]
-    assert sizes(*outside, "--test_fraction=0.5", root=alone)[2] == 38
+    assert sizes(**outside) == [59, 17, 15]
+    assert sizes(**outside, test_fraction=0.5)[2] == 38
     # All train, and val is the test set.
-    assert sizes(*outside, "--test_split=val", root=alone) == [74, None, 17]
+    assert sizes(**outside, test_split="val") == [74, None, 17]
 
 
-def test_transforms_of_the_recipe(photos):
+def test_augmentation_of_the_recipe(photos):
     pictures = datasets.load("digits", split="train")
     files = datasets.load(f"folder:{photos}", split="train")
-    crops = recipe.parts.crops_at_random
-    with recipe.flags():
-        assert crops(files) and not crops(pictures)
-    with recipe.flags("--norandom_resized_crop"):
-        assert not crops(files) and not crops(pictures)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "crops"),
-    [([], {0.3}), (["--norandom_resized_crop"], set())],
-    ids=["crops", "no crops"],
-)
-def test_views_of_files_are_cut_from_them(
-    photos, monkeypatch, arguments, crops
-):
-    files = datasets.load(
-        f"folder:{photos}", split="train", on_bad_image="replace"
-    )
-    areas = set()
-
-    def decode(content, size, *crop, **limit):
-        areas.update(crop[1:])
-        return datasets.decode(content, size, *crop, **limit)
-
-    monkeypatch.setattr(datasets.files, "decode", decode)
-    with recipe.flags(
-        "--method=bns_ipdpp", "--min_area=0.3", "--batch_size=8", *arguments
-    ):
-        batches = recipe.parts.make_stream(files, 0, (0, 1))
-    (first, second), _ = next(iter(batches))
-    assert first.shape == second.shape == (8, *files.image_shape)
-    assert (first != second).numpy().any()
-    assert areas == crops
+    assert inputs.augmentation(None, files).crops
+    assert not inputs.augmentation(None, pictures).crops
+    whole = inputs.augmentation("random_resized_crop", files)
+    assert whole.crops and whole.transform is None
+    for spec in ("pad_crop_flip(0)", "pad_crop_flip(0)|cutout(4)"):
+        assert not inputs.augmentation(spec, files).crops
+    with pytest.raises(ValueError, match="images from files for --augment"):
+        inputs.augmentation("random_resized_crop|cutout(4)", pictures)
+    with pytest.raises(ValueError, match="without arguments"):
+        inputs.augmentation("random_resized_crop(0.2)|cutout(4)", files)
 
 
 def command(folder, script, *arguments):

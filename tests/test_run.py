@@ -336,7 +336,7 @@ values(sys.argv)
 run.run_app(main, values)
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(recipe.RECIPE.parent)],
+        [sys.executable, "-c", code, str(recipe.path().parent)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

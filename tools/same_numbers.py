@@ -84,8 +84,8 @@ def _pretrained(name: str, stage1: str, loss: str) -> Iterator[Case]:
     new = (
         f"pretrain.py {_SHARED}{_DATA}{_STEPS}--backbone=cifar_resnet(8) "
         f"--loss={loss} --learning_rate=cosine(0.05,warmup=0.5) "
-        "--optimizer=adamw --l2=0 --projection_dim=32 "
-        "--views=simclr(min_area=0.5)"
+        "--optimizer=adamw(weight_decay=0.05,beta_2=0.95) --l2=0 "
+        "--projection_dim=32 --views=simclr(min_area=0.5)"
     )
     yield Case(name, old, new, "stage1.keras")
     yield Case(
@@ -116,7 +116,8 @@ def _subsets(name: str, kind: str, old: str = "", new: str = "") -> Case:
         "--resample_epochs=1 --stage2_epochs=2 --stage2_batch_size=16 "
         f"--stage2_warmup_epochs=1 --stage2_learning_rate=0.001 {old}",
         f"ip_dpp.py --from={{bns}} --draw={kind} --subset_size=20 "
-        "--resample_epochs=1 --epochs=2 --batch_size=16 --optimizer=adamw "
+        "--resample_epochs=1 --epochs=2 --batch_size=16 "
+        "--optimizer=adamw(weight_decay=0.05,beta_2=0.95) "
         f"--l2=0 --learning_rate=cosine(0.001,warmup=1) {new} {_SHARED}",
     )
 
@@ -212,12 +213,17 @@ CASES = (
         "--sampling=half_balanced",
         "--sampling=half_balanced",
     ),
-    _single("drs", "--drs_epoch=1", "--drs_epoch=1"),
+    _single(
+        "drs",
+        "--drs_epoch=1",
+        "--sampling=switched(random,class_balanced,1)",
+    ),
     Case(
         "adamw_cosine",
         f"{_OLD}--padding=1 --decay=cosine --optimizer=adamw "
         "--backbone_learning_rate_factor=0.1 --noflip",
-        _NEW + "--learning_rate=cosine(0.05,warmup=0.5) --optimizer=adamw "
+        _NEW + "--learning_rate=cosine(0.05,warmup=0.5) "
+        "--optimizer=adamw(weight_decay=0.05,beta_2=0.95) "
         "--backbone_learning_rate_factor=0.1 "
         "--augment=pad_crop_flip(1,flip=False)",
     ),
@@ -291,7 +297,7 @@ CASES = (
 
 def form_of(checkout: Path) -> str:
     """The form of the commands that a checkout understands."""
-    stages = checkout / "recipes" / "second_stage.py"
+    stages = checkout / "recipes" / "flag_groups.py"
     return "stages" if stages.exists() else "one_script"
 
 

@@ -1,0 +1,262 @@
+"""Data of a run: the images, and the streams that are drawn from them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_lt import (
+    counts,
+    datasets,
+    filenames,
+    preprocessing,
+    sampling,
+    specs,
+    streams,
+)
+from keras_lt.messages import brief
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Which images are trained and tested on: the flags of the group "data".
+
+    The attributes are described there.
+    """
+
+    dataset: str
+    data_dir: str | None = None
+    image_root: str | None = None
+    image_size: int | None = None
+    on_bad_image: str = "fail"
+    max_pixels: int = datasets.MAX_PIXELS
+    allow_outside_root: bool = False
+    test_split: str | None = None
+    test_fraction: float | None = None
+    imbalance_factor: float | None = None
+    profile: str = "exp"
+    selection: str = "nested"
+    split_seed: int = 0
+    holdout: float = 0.0
+
+
+class Data(NamedTuple):
+    """The data sets of a run.
+
+    `held_out` is a part of the training images by --holdout, else the split for
+    validation that the data set has, else None.
+    """
+
+    train: datasets.Dataset
+    held_out: datasets.Dataset | None
+    test: datasets.Dataset
+
+
+def load_data(settings: DataSettings) -> Data:
+    """Loads the splits, cuts the training set, and holds a part of it out."""
+    test_split = settings.test_split or "test"
+    arguments = {
+        name: getattr(settings, name)
+        for name in ("image_size", "test_fraction")
+        if getattr(settings, name) is not None
+    }
+    if test_split != "test":
+        arguments["test_fraction"] = 0.0  # all images of "train" are trained on
+
+    def load(split: str) -> datasets.Dataset:
+        return datasets.load(
+            settings.dataset,
+            split=split,
+            data_dir=settings.data_dir,
+            image_root=settings.image_root,
+            on_bad_image=settings.on_bad_image,
+            max_pixels=settings.max_pixels,
+            allow_outside_root=settings.allow_outside_root,
+            split_seed=settings.split_seed,
+            **arguments,
+        )
+
+    train, test = load("train"), load(test_split)
+    if settings.imbalance_factor is not None:
+        train = datasets.long_tail(
+            train,
+            settings.imbalance_factor,
+            profile=settings.profile,
+            seed=settings.split_seed,
+            selection=settings.selection,
+        )
+    held_out = None
+    if settings.holdout:
+        train, held_out = datasets.holdout(
+            train, settings.holdout, settings.split_seed
+        )
+    else:
+        known = datasets.splits(settings.dataset, settings.data_dir)
+        for split in {*known} - {test_split} & {"val", "validation"}:
+            held_out = load(split)
+    return Data(train, held_out, test)
+
+
+def say_what_is_read(
+    data: Data, dataset: str, scores: Mapping[str, int]
+) -> None:
+    """Prints sizes, and what of a folder of images is not read.
+
+    Args:
+        data: The images.
+        dataset: What --dataset says.
+        scores: {flag: value} of the group "scores".
+    """
+    left_out = datasets.left_out(dataset)
+    if left_out.files:
+        print(
+            f"Files that are not read: {left_out.endings()}, such as "
+            f"{filenames.printable(left_out.files[0])}"
+        )
+    if left_out.folders:
+        print(
+            f"Folders with images that are not read: {len(left_out.folders):,},"
+            f" such as {filenames.printable(left_out.folders[0])}"
+        )
+    class_counts = data.train.class_counts
+    print(f"{len(data.train)} training images, by class: {brief(class_counts)}")
+    groups = counts.shot_groups(
+        class_counts, scores["many_shot"], scores["few_shot"]
+    )
+    sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
+    print(f"Classes by shot group: {', '.join(sizes)}")
+
+
+def bad_images(data: Data) -> list[str]:
+    """Names of the images for which others were taken so far."""
+    files = (each for each in data if isinstance(each, datasets.FileDataset))
+    return sorted({name for dataset in files for name in dataset.replaced})
+
+
+def say_bad_images(data: Data) -> None:
+    names = bad_images(data)
+    if names:
+        print(
+            "Bad images, for which the next of their class are taken: "
+            f"{len(names):,}, such as {', '.join(names[:3])}"
+        )
+
+
+def reporting_bad_images(data: Data) -> keras.callbacks.Callback:
+    """Prints them after each epoch."""
+    return keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: say_bad_images(data)
+    )
+
+
+def evaluation(dataset: datasets.Dataset, batch_size: int) -> Callable:
+    """What `metrics.predict` takes to score a data set."""
+    return functools.partial(streams.evaluation, dataset, batch_size)
+
+
+class Augmentation(NamedTuple):
+    """How images are augmented.
+
+    Attributes:
+        crops: Whether images are cut from their files at random and resized.
+        transform: What is done to a batch of images then, or None.
+    """
+
+    crops: bool
+    transform: Callable | None
+
+
+RANDOM_RESIZED_CROP = "random_resized_crop"
+
+
+def augmentation(
+    spec: str | None, train: datasets.Dataset, **context
+) -> Augmentation:
+    """Returns what --augment says, or what suits the data set for None.
+
+    A random resized crop is made when a file is decoded, which costs less than
+    to decode it whole, so it is no transform of batches.
+    """
+    is_of_files = isinstance(train, datasets.FileDataset)
+    if spec is None:
+        spec = "pad_crop_flip(4)"
+        if is_of_files:
+            spec = f"{RANDOM_RESIZED_CROP}|pad_crop_flip(0)"
+    first, *others = specs.parse_chain(spec)
+    crops = first.name == RANDOM_RESIZED_CROP
+    if crops and not is_of_files:
+        raise ValueError(
+            "Expected images from files for --augment="
+            f"{RANDOM_RESIZED_CROP}|... Received: --augment={spec}"
+        )
+    if crops and (first.arguments or first.keywords):
+        raise ValueError(
+            f"Expected {RANDOM_RESIZED_CROP} without arguments. "
+            f"Received: --augment={spec}"
+        )
+    if crops:
+        spec = str(specs.Chain(others))
+    return Augmentation(
+        crops, preprocessing.get(spec, **context) if spec else None
+    )
+
+
+class Stream(NamedTuple):
+    """Training batches, as a function of the step that they start at.
+
+    Attributes:
+        dataset: The images.
+        augmentation: How they are augmented.
+        batch_size: Images per step.
+        seed: Seed of the run.
+        steps_per_epoch: Steps of an epoch, for samplers that change.
+        total_steps: Steps of the training.
+        mix: How each image is mixed with another one, or None.
+    """
+
+    dataset: datasets.Dataset
+    augmentation: Augmentation
+    batch_size: int
+    seed: int
+    steps_per_epoch: int
+    total_steps: int
+    mix: Callable | None = None
+
+    def sampler(self, spec: str) -> sampling.Sampler:
+        return sampling.get(
+            spec,
+            class_counts=self.dataset.class_counts,
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
+        )
+
+    def batches(
+        self,
+        sampler: str,
+        start_step: int,
+        shard: tuple[int, int] = (0, 1),
+        name: str | None = None,
+    ) -> tf.data.Dataset:
+        """Returns slices of the global batches, from a step on.
+
+        Args:
+            sampler: What --sampling takes.
+            start_step: The first step.
+            shard: (i, n), the i-th of n slices of each batch.
+            name: Names the random numbers, by default as the sampler.
+        """
+        return streams.stream(
+            self.dataset,
+            sampling=self.sampler(sampler),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            transform=self.augmentation.transform,
+            mix=self.mix,
+            random_resized_crop=self.augmentation.crops,
+            start_step=start_step,
+            shard=shard,
+            name=name,
+        )

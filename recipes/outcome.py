@@ -1,0 +1,275 @@
+"""What a recipe leaves: a scored model, its exports, its record and report."""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import inputs
+import keras
+import numpy as np
+import run as runs
+import training
+
+from keras_lt import classes, export, metrics, report
+
+
+@dataclasses.dataclass
+class Stage:
+    """A trained model, and what there is to say of its training.
+
+    Attributes:
+        model: The model.
+        method: Its name in records, such as "single".
+        epochs: Epochs of the stage that was trained last.
+        history: {name: one value per epoch}.
+        facts: What the record's `train` says; `training.facts` gives it.
+        logit_counts: Images per class that the logits have as their prior, or
+            shares of them; None where they are not known.
+        watchers: The callbacks of the training.
+        from_run: Name of the run that it started from.
+    """
+
+    model: keras.Model
+    method: str
+    epochs: int
+    history: Mapping[str, list]
+    facts: Mapping[str, Any]
+    logit_counts: np.ndarray | None
+    watchers: training.Watchers
+    from_run: str | None = None
+
+
+def score(
+    model: keras.Model,
+    test: Any,
+    class_counts: np.ndarray,
+    *,
+    batch_size: int,
+    scores: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the scores of a model on a data set.
+
+    Args:
+        model: The model.
+        test: The images.
+        class_counts: Training images per class.
+        batch_size: Images at a time.
+        scores: {flag: value} of the group "scores".
+    """
+    logits, labels = metrics.predict(model, inputs.evaluation(test, batch_size))
+    return metrics.evaluate(
+        logits,
+        labels,
+        class_counts,
+        many=scores["many_shot"],
+        few=scores["few_shot"],
+    )
+
+
+def rehearse_export(
+    run: runs.Run,
+    model: keras.Model,
+    train: Any,
+    logit_counts: np.ndarray | None,
+    litert: bool,
+) -> None:
+    """Raises what exporting the trained model would raise.
+
+    What can't be done is refused before hours of training, and not after. The
+    model is left as it is.
+    """
+    if not run.is_chief:
+        return
+    export.check(model, train.class_names, logit_counts)
+    is_bound = model.distribute_strategy.num_replicas_in_sync > 1
+    if litert and not is_bound:
+        copy = type(model).from_config(model.get_config())
+        with tempfile.TemporaryDirectory() as folder:
+            export.save_litert(copy, f"{folder}/model.tflite")
+
+
+def finish(
+    run: runs.Run,
+    data: inputs.Data,
+    stage: Stage,
+    *,
+    settings: inputs.DataSettings,
+    batch_size: int,
+    seed: int,
+    scores: Mapping[str, Any],
+    litert: bool = False,
+    random_resized_crop: bool = False,
+    environment: Mapping[str, Any] | None = None,
+) -> None:
+    """Scores a trained model, exports it, and writes record and report.
+
+    The result.json comes last: a run that has one is finished.
+
+    Args:
+        run: The run.
+        data: Its images.
+        stage: The trained model.
+        settings: Which images these are.
+        batch_size: Images at a time where images are scored.
+        seed: Seed of the run.
+        scores: {flag: value} of the group "scores".
+        litert: Whether model.tflite is written too.
+        random_resized_crop: Whether training cut images from files at random.
+        environment: `report.environment()` as the run began.
+    """
+    results = _results(stage, data, batch_size, scores, run, litert)
+    if not run.is_chief:
+        return
+    record = report.Record(
+        name=run.name,
+        dataset=settings.dataset,
+        data=_about_data(data, settings, random_resized_crop),
+        class_counts=data.train.class_counts,
+        shot_thresholds={
+            "many": scores["many_shot"],
+            "few": scores["few_shot"],
+        },
+        method=stage.method,
+        flags=run.flags,
+        seed=seed,
+        environment=environment or report.environment(),
+        train=stage.facts,
+        history=stage.history,
+        test=results,
+        from_run=stage.from_run,
+    )
+    inputs.say_bad_images(data)
+    for which, scored in results.items():
+        stage.watchers.tensorboard.write_test(
+            scored, f"test_{which}", stage.epochs
+        )
+        found = metrics.summary(scored)
+        print(f"test, {which} epoch ({scored['epoch']}): {found}")
+    card = run.path / "saved_model" / "MODEL_CARD.md"
+    report.write_model_card(card, record, stage.logit_counts)
+    report.write_html(run.path / "report.html", record)
+    record.write(run.path / "result.json")
+
+
+def _results(
+    stage: Stage,
+    data: inputs.Data,
+    batch_size: int,
+    scores: Mapping[str, Any],
+    run: runs.Run,
+    litert: bool,
+) -> dict[str, dict[str, Any]]:
+    """Scores the last weights and the best ones, and exports the last."""
+
+    def scored(epoch: int) -> dict[str, Any]:
+        found = score(
+            stage.model,
+            data.test,
+            data.train.class_counts,
+            batch_size=batch_size,
+            scores=scores,
+        )
+        return {**found, "epoch": epoch}
+
+    results = {"last": scored(stage.epochs)}
+    _export(run, data, stage, litert)
+    checkpointing = stage.watchers.checkpointing
+    if checkpointing and (best := checkpointing.best):
+        checkpointing.load_best(stage.model)
+        results["best"] = {
+            **scored(best["epoch"]),
+            "chosen_by": checkpointing.monitor,
+        }
+    return results
+
+
+def _export(
+    run: runs.Run, data: inputs.Data, stage: Stage, litert: bool
+) -> None:
+    if not run.is_chief:
+        return
+    run.discard_results()
+    run.write("model.keras", stage.model.save)
+    exported, images = stage.model, data.test.images[:16]
+    if run.strategy.num_replicas_in_sync > 1:  # it is bound to its devices
+        exported = load_model(run.path / "model.keras")
+    export.save(
+        exported,
+        run.path / "saved_model",
+        images,
+        class_names=data.train.class_names,
+        class_counts=stage.logit_counts,
+    )
+    if litert:
+        export.save_litert(exported, run.path / "model.tflite", images)
+
+
+def _about_data(
+    data: inputs.Data, settings: inputs.DataSettings, random_resized_crop: bool
+) -> dict[str, Any]:
+    return {
+        "imbalance_factor": settings.imbalance_factor,
+        "profile": settings.profile,
+        "selection": settings.selection,
+        "split_seed": settings.split_seed,
+        "holdout": settings.holdout,
+        "num_train": len(data.train),
+        "num_test": len(data.test),
+        "num_held_out": len(data.held_out) if data.held_out else 0,
+        "test_split": settings.test_split or "test",
+        "bad_images": inputs.bad_images(data),
+        "num_classes": data.train.num_classes,
+        "class_names": data.train.class_names,
+        "image_shape": data.train.image_shape,
+        "random_resized_crop": random_resized_crop,
+    }
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Reads a .keras file, which may be damaged or no model at all."""
+    try:
+        with _whole():
+            return keras.saving.load_model(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras, HDF5 and zip files raise all kinds
+        raise ValueError(
+            "Expected a .keras file with a model that Keras can load. "
+            f"Received: {path} ({error})"
+        ) from error
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
+    """Reads a .weights.h5 file, which may be damaged or of another model."""
+    try:
+        with _whole():
+            model.load_weights(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # HDF5 and Keras raise all kinds
+        raise ValueError(
+            "Expected a .weights.h5 file of this model. "
+            f"Received: {path} ({error})"
+        ) from error
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Where a file lacks weights, Keras warns, and leaves them as they were."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Skipping nested container")
+        yield
+
+
+def refuse_other_names(flag: str, path: Any, class_names: Any, train: Any):
+    """Refuses outputs for other classes than those of --dataset."""
+    found = classes.difference(class_names, train.class_names)
+    if found:
+        raise ValueError(
+            f"Expected a --{flag} with the classes of --dataset, by label id. "
+            f"Received: {path}: {found}"
+        )
