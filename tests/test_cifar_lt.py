@@ -674,8 +674,8 @@ def test_bring_your_own(tmp_path, monkeypatch):
         "learning_rate": "my_parts:rate(0.01)",
     }
     arguments = [f"--{name}={value}" for name, value in own.items()]
-    arguments += [*TINY, "--batch_size=16", "--workdir=run"]
-    assert not recipe.run(monkeypatch, *arguments)
+    more = ("--batch_size=16", "--workdir=run")
+    assert not recipe.run(monkeypatch, *TINY, *arguments, *more)
     record = report.Record.read(tmp_path / "run" / "result.json")
     assert {name: record.flags[name] for name in own} == own
     assert {"brightness_loss", "rotation_accuracy"} <= {*record.history}

@@ -37,13 +37,11 @@ REPO = Path(__file__).resolve().parents[1]
 FLAGS = (
     "--dataset=digits",
     "--imbalance_factor=20",
-    "--noflip",
-    "--padding=1",
-    "--backbone=cifar_resnet20",
+    "--augment=pad_crop_flip(1,flip=False)",
+    "--backbone=cifar_resnet(20)",
     "--batch_size=32",
     "--epochs=8",
-    "--warmup_epochs=1",
-    "--decay_epochs=5,7",
+    "--learning_rate=warmup_step(0.1,[5,7],[0.01,0.0001],warmup=1)",
     "--checkpoint_steps=3",
     "--deterministic",
 )
