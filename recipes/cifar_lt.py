@@ -104,6 +104,7 @@ class Settings(NamedTuple):
     optimization: dict[str, Any]
     length: dict[str, int | None]  # what `training.count_steps` takes
     scores: dict[str, Any]
+    test_curve: bool
     fitting: dict[str, Any]
     seed: int
     jit_compile: bool
@@ -272,11 +273,12 @@ def logit_counts(
 
 def train_and_report(run: runs.Run, settings: Settings) -> None:
     environment = report.environment()
-    method, scores = settings.method, settings.scores
+    method = settings.method
 
     # Data, model and stream
     data = inputs.load_data(settings.data)
-    inputs.say_what_is_read(data, settings.data.dataset, scores)
+    classes = inputs.classes_of(data.train, settings.scores)
+    inputs.say_what_is_read(data, settings.data.dataset, classes)
     steps = training.count_steps(len(data.train), **settings.length)
     with run.strategy.scope():
         model = make_model(settings, data.train, steps)
@@ -293,9 +295,10 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         run,
         data,
         model,
+        classes=classes,
         batch_size=stream.batch_size,
-        scores=scores,
         fitting=settings.fitting,
+        test_curve=settings.test_curve,
     )
     if method.drw_epoch is not None:
         watchers.others.append(callbacks.DeferredReweighting(method.drw_epoch))
@@ -322,9 +325,9 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
             watchers=watchers,
         ),
         settings=settings.data,
+        classes=classes,
         batch_size=stream.batch_size,
         seed=settings.seed,
-        scores=scores,
         litert=settings.export_litert,
         random_resized_crop=stream.augmentation.crops,
         environment=environment,
@@ -359,9 +362,8 @@ def evaluate_only(
     scores = outcome.score(
         model,
         test,
-        train.class_counts,
-        batch_size=settings.length["batch_size"],
-        scores=settings.scores,
+        inputs.classes_of(train, settings.scores),
+        settings.length["batch_size"],
     )
     print(f"test, {path}: {metrics.summary(scores)}")
 
@@ -379,7 +381,8 @@ def read_settings() -> Settings:
         network=group("model"),
         optimization=group("optimization"),
         length={**group("steps"), "max_steps": FLAGS.max_steps},
-        scores=group("scores", "curves"),
+        scores=group("scores"),
+        test_curve=FLAGS.test_curve,
         fitting=group("fitting"),
         seed=FLAGS.seed,
         jit_compile=FLAGS.jit_compile,

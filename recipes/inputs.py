@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -100,15 +100,30 @@ def load_data(settings: DataSettings) -> Data:
     return Data(train, held_out, test)
 
 
-def say_what_is_read(
-    data: Data, dataset: str, scores: Mapping[str, int]
-) -> None:
+def classes_of(
+    train: datasets.Dataset, scores: Mapping[str, Any]
+) -> counts.Classes:
+    """Returns counts, names and shot thresholds of the classes.
+
+    Args:
+        train: The training images.
+        scores: {flag: value} of the group "scores".
+    """
+    return counts.Classes(
+        train.class_counts,
+        train.class_names,
+        many=scores["many_shot"],
+        few=scores["few_shot"],
+    )
+
+
+def say_what_is_read(data: Data, dataset: str, classes: counts.Classes) -> None:
     """Prints sizes, and what of a folder of images is not read.
 
     Args:
         data: The images.
         dataset: What --dataset says.
-        scores: {flag: value} of the group "scores".
+        classes: The classes of the training images.
     """
     left_out = datasets.left_out(dataset)
     if left_out.files:
@@ -121,12 +136,9 @@ def say_what_is_read(
             f"Folders with images that are not read: {len(left_out.folders):,},"
             f" such as {filenames.printable(left_out.folders[0])}"
         )
-    class_counts = data.train.class_counts
-    print(f"{len(data.train)} training images, by class: {brief(class_counts)}")
-    groups = counts.shot_groups(
-        class_counts, scores["many_shot"], scores["few_shot"]
-    )
-    sizes = (f"{group} {mask.sum()}" for group, mask in groups.items())
+    shown = brief(data.train.class_counts)
+    print(f"{len(data.train)} training images, by class: {shown}")
+    sizes = (f"{name} {mask.sum()}" for name, mask in classes.groups.items())
     print(f"Classes by shot group: {', '.join(sizes)}")
 
 

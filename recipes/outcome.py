@@ -14,7 +14,8 @@ import numpy as np
 import run as runs
 import training
 
-from keras_lt import classes, export, metrics, report
+from keras_lt import counts, datasets, export, metrics, report
+from keras_lt.classes import difference
 
 
 @dataclasses.dataclass
@@ -45,29 +46,20 @@ class Stage:
 
 def score(
     model: keras.Model,
-    test: Any,
-    class_counts: np.ndarray,
-    *,
+    test: datasets.Dataset,
+    classes: counts.Classes,
     batch_size: int,
-    scores: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the scores of a model on a data set.
 
     Args:
         model: The model.
         test: The images.
-        class_counts: Training images per class.
+        classes: The classes of the training images.
         batch_size: Images at a time.
-        scores: {flag: value} of the group "scores".
     """
     logits, labels = metrics.predict(model, inputs.evaluation(test, batch_size))
-    return metrics.evaluate(
-        logits,
-        labels,
-        class_counts,
-        many=scores["many_shot"],
-        few=scores["few_shot"],
-    )
+    return metrics.evaluate(logits, labels, classes)
 
 
 def rehearse_export(
@@ -98,9 +90,9 @@ def finish(
     stage: Stage,
     *,
     settings: inputs.DataSettings,
+    classes: counts.Classes,
     batch_size: int,
     seed: int,
-    scores: Mapping[str, Any],
     litert: bool = False,
     random_resized_crop: bool = False,
     environment: Mapping[str, Any] | None = None,
@@ -114,14 +106,14 @@ def finish(
         data: Its images.
         stage: The trained model.
         settings: Which images these are.
+        classes: Their classes.
         batch_size: Images at a time where images are scored.
         seed: Seed of the run.
-        scores: {flag: value} of the group "scores".
         litert: Whether model.tflite is written too.
         random_resized_crop: Whether training cut images from files at random.
         environment: `report.environment()` as the run began.
     """
-    results = _results(stage, data, batch_size, scores, run, litert)
+    results = _results(stage, data, classes, batch_size, run, litert)
     if not run.is_chief:
         return
     record = report.Record(
@@ -129,10 +121,7 @@ def finish(
         dataset=settings.dataset,
         data=_about_data(data, settings, random_resized_crop),
         class_counts=data.train.class_counts,
-        shot_thresholds={
-            "many": scores["many_shot"],
-            "few": scores["few_shot"],
-        },
+        shot_thresholds={"many": classes.many, "few": classes.few},
         method=stage.method,
         flags=run.flags,
         seed=seed,
@@ -158,21 +147,15 @@ def finish(
 def _results(
     stage: Stage,
     data: inputs.Data,
+    classes: counts.Classes,
     batch_size: int,
-    scores: Mapping[str, Any],
     run: runs.Run,
     litert: bool,
 ) -> dict[str, dict[str, Any]]:
     """Scores the last weights and the best ones, and exports the last."""
 
     def scored(epoch: int) -> dict[str, Any]:
-        found = score(
-            stage.model,
-            data.test,
-            data.train.class_counts,
-            batch_size=batch_size,
-            scores=scores,
-        )
+        found = score(stage.model, data.test, classes, batch_size)
         return {**found, "epoch": epoch}
 
     results = {"last": scored(stage.epochs)}
@@ -267,7 +250,7 @@ def _whole() -> Iterator[None]:
 
 def refuse_other_names(flag: str, path: Any, class_names: Any, train: Any):
     """Refuses outputs for other classes than those of --dataset."""
-    found = classes.difference(class_names, train.class_names)
+    found = difference(class_names, train.class_names)
     if found:
         raise ValueError(
             f"Expected a --{flag} with the classes of --dataset, by label id. "

@@ -275,40 +275,21 @@ class Watchers:
     )
 
 
-def classes_of(
-    train: datasets.Dataset, scores: Mapping[str, Any]
-) -> counts.Classes:
-    """Returns counts, names and shot thresholds of the classes.
-
-    Args:
-        train: The training images.
-        scores: {flag: value} of the group "scores".
-    """
-    return counts.Classes(
-        train.class_counts,
-        train.class_names,
-        many=scores["many_shot"],
-        few=scores["few_shot"],
-    )
-
-
 def make_tensorboard(
     run: runs.Run,
-    data: inputs.Data,
-    scores: Mapping[str, Any],
+    classes: counts.Classes,
     evaluation: callbacks.Evaluation | None = None,
 ) -> callbacks.LongTailTensorBoard:
     """Returns what writes curves.
 
     Args:
         run: The run.
-        data: Its images.
-        scores: {flag: value} of the group "scores".
+        classes: The classes of its images.
         evaluation: What scores images after each epoch, if anything does.
     """
     return callbacks.LongTailTensorBoard(
         run.path / "tensorboard",
-        classes_of(data.train, scores),
+        classes,
         evaluation=evaluation,
         flags=run.flags,
         hparams=run.flags,
@@ -320,9 +301,10 @@ def make_watchers(
     data: inputs.Data,
     model: keras.Model,
     *,
+    classes: counts.Classes,
     batch_size: int,
-    scores: Mapping[str, Any],
     fitting: Mapping[str, Any],
+    test_curve: bool = False,
     classifies: bool = True,
 ) -> Watchers:
     """Returns the callbacks of a training.
@@ -331,14 +313,15 @@ def make_watchers(
         run: The run.
         data: Its images.
         model: The compiled model.
+        classes: The classes of its images.
         batch_size: Images at a time where images are scored.
-        scores: {flag: value} of the groups "scores" and "curves".
         fitting: {flag: value} of the group "fitting".
+        test_curve: Whether the test set is scored after each epoch too.
         classifies: Whether the model has classes, and so can be scored.
     """
     scored = {
         "val": data.held_out,
-        "test_curve": data.test if scores.get("test_curve") else None,
+        "test_curve": data.test if test_curve else None,
     }
     scored = {
         name: inputs.evaluation(dataset, batch_size)
@@ -347,9 +330,7 @@ def make_watchers(
     }
     evaluation = None
     if scored:
-        evaluation = callbacks.Evaluation(
-            scored, classes_of(data.train, scores)
-        )
+        evaluation = callbacks.Evaluation(scored, classes)
     checkpointing = callbacks.Checkpointing(
         run.path / "checkpoints",
         monitor="val_balanced" if "val" in scored else None,
@@ -364,7 +345,7 @@ def make_watchers(
         },
         exit_on_sigterm=True,
     )
-    tensorboard = make_tensorboard(run, data, scores, evaluation)
+    tensorboard = make_tensorboard(run, classes, evaluation)
     skipped = fitting["skip_nonfinite"]
     others = [
         run.callback(),  # the first: nothing is written to a folder of others
