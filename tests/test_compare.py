@@ -37,7 +37,7 @@ def rows(path):
 
 def notes(path):
     text = path.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
-    found = re.findall("<p class='said wide'>(.*?)</p>", text)
+    found = re.findall('<p class="said wide">(.*?)</p>', text)
     return [html.unescape(note) for note in found]
 
 
@@ -60,7 +60,7 @@ def test_scores_and_their_best(tmp_path):
     header, *methods = (" | ".join(row) for row in rows(path)[:3])
     assert header == (
         "method | seeds | top-1 | balanced | many | medium | few | unseen | "
-        "ECE | epochs | steps | images/step | minutes"
+        "ECE | epochs | steps | images per step | minutes"
     )
     assert methods == [
         "1. a <i> | 2 | *60.0 ± 14.1* | *40.0 ± 0.0* | *85.0 ± 7.1* | "
@@ -135,7 +135,7 @@ def test_what_differs_is_said(tmp_path):
     report.write_comparison(path, runs)
     assert notes(path) == [
         "Not the same in all methods: epochs 2 (1), 4 (2); "
-        "steps 8 (1), 16 (2), 1600 (2); images/step 128 (1), 256 (2), "
+        "steps 8 (1), 16 (2), 1600 (2); images per step 128 (1), 256 (2), "
         "2.56 (2); hold-out 0.1 (1), 0 (2).",
         "Seeds of 2. b differ in the flags beta: their mean is not that of "
         "one method.",

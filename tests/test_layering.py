@@ -115,6 +115,8 @@ ROOMS = (
     "keras_lt.report.schema",
     "keras_lt.report.record",
     "keras_lt.report.class_names",
+    "keras_lt.report.ids",
+    "keras_lt.report.rendering",
     "keras_lt.report.page",
     "keras_lt.report.card",
     "keras_lt.report.selection",

@@ -66,7 +66,9 @@ def library_files():
     return {
         path.relative_to(REPO).as_posix()
         for path in (REPO / "keras_lt").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py"
+        or path.name == "py.typed"
+        or path.parent.name == "templates"
     }
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lt import report
+from keras_lt import metrics, report
 from keras_lt.metrics import evaluate
 
 NAMES = ["cat", "dog & <b>", "eel", "fly"]
@@ -405,9 +405,9 @@ def test_model_card(tmp_path):
     ]
     assert "Classes with few training images: eel." in text
     assert "Classes with no training image: fly." in text
-    assert "Lowest accuracies: fly (25.0%), dog & \\<b\\> (50.0%)," in text
+    assert "lowest accuracies: fly (25.0%), dog & \\<b\\> (50.0%)," in text
     assert "--beta=0.99" in lines and "--d=1,2" in lines
-    assert "from 0 to 900." in text
+    assert "from 0 to 900 training images." in text
     assert os.listdir(tmp_path) == ["MODEL_CARD.md"]
 
 
@@ -415,9 +415,9 @@ def test_model_card(tmp_path):
     "logit_counts, words",
     [
         (None, "There is no `serve_prior`"),
-        (COUNTS / 955, "own to be those of the training images."),
-        ([1, 1, 1, 0], "own to be equal."),
-        ([4, 2, 1, 0], "own to be what the stream and the loss"),
+        (COUNTS / 955, "own are those of the training images."),
+        ([1, 1, 1, 0], "own are equal."),
+        ([4, 2, 1, 0], "own are those that the sampler and the loss"),
     ],
 )
 def test_model_card_says_what_the_prior_is(tmp_path, logit_counts, words):
@@ -448,3 +448,63 @@ def test_model_card_of_an_incomplete_record(tmp_path):
     with pytest.raises(ValueError, match=r"without test\.last\.ece"):
         report.write_model_card(tmp_path / "card.md", broken)
     assert not list(tmp_path.iterdir())
+
+
+def test_run_without_a_classifier(tmp_path):
+    record = make_record(test={}, method="bns")
+    record.write(tmp_path / "result.json")
+    assert report.Record.read(tmp_path / "result.json") == record
+    report.write_html(tmp_path / "report.html", record)
+    page = read_page(tmp_path / "report.html")
+    assert page.tags.count("svg") == 2  # training images, and curves
+    assert any("without a classifier" in text for text in page.text)
+    assert "accuracy" not in page.text and "900" in page.text
+    with pytest.raises(ValueError, match=r"with a classifier.*'toy'"):
+        report.write_model_card(tmp_path / "card.md", record)
+    with pytest.raises(ValueError, match="'toy' seed 3 without"):
+        report.write_comparison(tmp_path / "compare.html", [record])
+
+
+def test_a_stage_names_the_run_it_started_from(tmp_path):
+    record = make_record(from_run="ce <b> seed 0")
+    record.write(tmp_path / "result.json")
+    assert report.Record.read(tmp_path / "result.json") == record
+    report.write_html(tmp_path / "report.html", record)
+    assert "ce <b> seed 0" in read_page(tmp_path / "report.html").text
+    assert "from ce \\<b\\> seed 0" in card(tmp_path, from_run=record.from_run)
+    # Records of before say nothing.
+    before = record.to_dict()
+    del before["from_run"]
+    assert report.Record.from_dict(before).from_run is None
+
+
+def test_a_score_of_ones_own_is_listed_everywhere(tmp_path, monkeypatch):
+    """One entry in the table: what is stored and shown reads it."""
+    old = make_record()
+    score = metrics.Score(
+        "highest",
+        "highest <i>",
+        "accuracy on the class with the highest",
+        unit="",
+        is_headline=True,
+        of=lambda tally: tally.recalls.max(-1),
+    )
+    monkeypatch.setitem(metrics.SCORES, "highest", score)
+    record = make_record(name="new")
+    assert record.test["last"]["highest"] == 1.0
+    assert metrics.summary(record.test["last"]).endswith(", highest 1.0000")
+    record.write(tmp_path / "result.json")
+    assert report.Record.read(tmp_path / "result.json") == record
+    report.write_html(tmp_path / "report.html", record)
+    assert {"highest <i>", "1.000"} <= {
+        *read_page(tmp_path / "report.html").text
+    }
+    assert "| ECE | highest \\<i\\> |" in card(tmp_path)
+    # Records from before the score have none.
+    report.write_comparison(tmp_path / "compare.html", [record, old])
+    shown = read_page(tmp_path / "compare.html").text
+    assert "highest <i>" in shown and shown.count("n/a") >= 1
+    damaged = record.to_dict()
+    damaged["test"]["last"]["highest"] = "high"
+    with pytest.raises(ValueError, match=r"test\.last\.highest is a number"):
+        report.Record.from_dict(damaged)

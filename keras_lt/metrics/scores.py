@@ -178,7 +178,7 @@ SCORES: dict[str, Score] = {
         Score(
             "balanced",
             "balanced",
-            "mean over classes of the accuracy on each",
+            "mean over classes",
             is_headline=True,
             of=_balanced,
         ),

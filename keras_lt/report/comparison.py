@@ -8,19 +8,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from keras_lt import plots
-from keras_lt.counts import shot_groups
 from keras_lt.messages import brief
 from keras_lt.metrics import GROUPS, SCORES, Score, known_scores
-from keras_lt.report.page import (
-    data_facts,
-    details,
-    escape,
-    picture,
-    table,
-    text,
-    write_page,
-)
+from keras_lt.report.page import data_facts
 from keras_lt.report.record import Record
+from keras_lt.report.rendering import counted, text, write_page
 
 
 def _images_per_step(record: Record) -> float:
@@ -31,7 +23,7 @@ def _images_per_step(record: Record) -> float:
 _SAID = {
     "epochs": lambda record: record.train["epochs"],
     "steps": lambda record: record.train["steps"],
-    "images/step": _images_per_step,
+    "images per step": _images_per_step,
     "hold-out": lambda record: record.data["holdout"],
     "selection": lambda record: record.data["selection"],
     "split seed": lambda record: record.data["split_seed"],
@@ -78,6 +70,11 @@ def write_comparison(
         )
     for number, record in enumerate(records):
         record.check(f"records[{number}]")
+        if not record.test:
+            raise ValueError(
+                "Expected records with test scores. Received: "
+                f"{_who(record)} without a classifier"
+            )
         _refuse_incomparable(records[0], record)
     methods = _methods(records)
     first = records[0]
@@ -85,15 +82,14 @@ def write_comparison(
     write_page(
         path,
         "comparison",
-        f"{len(methods)} method{'s' if len(methods) > 1 else ''} on "
-        f"{first.dataset}",
+        f"{counted(len(methods), 'method')} on {first.dataset}",
         [
             *data_facts(first)[1:],
             f"{first.data['num_test']:,} test images",
             f"many-shot above {thresholds['many']:,} images",
             f"few-shot below {thresholds['few']:,}",
         ],
-        _parts(methods),
+        **_shown(methods),
     )
 
 
@@ -202,41 +198,35 @@ def _methods(records: Sequence[Record]) -> dict[str, list[Record]]:
     }
 
 
-def _parts(methods: dict[str, list[Record]]) -> list[str]:
+def _shown(methods: dict[str, list[Record]]) -> dict:
+    """What the template shows."""
     first = next(iter(methods.values()))[0]
-    members = shot_groups(first.class_counts, **first.shot_thresholds)
-    groups = [g for g in GROUPS if g != "unseen" or members[g].any()]
+    groups = first.classes.groups
+    shown = [g for g in GROUPS if g != "unseen" or groups[g].any()]
     columns = known_scores(
         record.test["last"] for runs in methods.values() for record in runs
     )
+    tail = next((g for g in ("few", "medium") if groups[g].any()), "few")
     bars = {
-        name: {g: mean_and_deviation(_last(runs, g)) for g in groups}
+        name: {g: mean_and_deviation(_last(runs, g)) for g in shown}
         for name, runs in methods.items()
     }
     per_class = {
         name: np.mean(np.array(_last(runs, "per_class"), float), axis=0)
         for name, runs in methods.items()
     }
-    return [
-        *_notes(methods),
-        _scores(methods, columns),
-        picture(
-            "Shot groups",
-            plots.grouped_bars(bars),
-            "Mean over seeds, with the sample standard deviation.",
-            wide=True,
-        ),
-        _trade_off(methods, members),
-        picture(
-            "Accuracy a class",
-            plots.compare_per_class(per_class, first.classes),
-            "Classes from most to fewest training images; mean over seeds. "
-            "The strip at the bottom shows the shot groups.",
-            wide=True,
-        ),
-        details("Every seed", _seeds(methods, columns)),
-        details("Flags that differ", _flags(methods)),
-    ]
+    return {
+        "notes": _notes(methods),
+        "scores": _scores(methods, columns),
+        "tail": tail,
+        "figures": {
+            "groups": plots.grouped_bars(bars),
+            "trade_off": _trade_off(methods, tail),
+            "per_class": plots.compare_per_class(per_class, first.classes),
+        },
+        "seeds": _seeds(methods, columns),
+        "flags": _flags(methods),
+    }
 
 
 def _notes(methods: dict[str, list[Record]]) -> list[str]:
@@ -262,10 +252,13 @@ def _notes(methods: dict[str, list[Record]]) -> list[str]:
                 f"Seeds of {name} differ in the flags {', '.join(differing)}: "
                 "their mean is not that of one method."
             )
-    return [f"<p class='said wide'>{escape(note)}</p>" for note in said]
+    return said
 
 
-def _scores(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
+def _scores(
+    methods: dict[str, list[Record]], columns: Sequence[Score]
+) -> tuple:
+    """Header, rows and emphasized cells of the table of scores."""
     rows = [
         [
             name,
@@ -284,7 +277,7 @@ def _scores(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
         *(score.label for score in columns),
         "epochs",
         "steps",
-        "images/step",
+        "images per step",
         "minutes",
     ]
     strong = set()
@@ -302,40 +295,25 @@ def _scores(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
                 for row, mean in found.items()
                 if score.shown(mean) == score.shown(best)
             }
-    return (
-        "<section class='wide dense'><h2>Test scores after the last epoch, "
-        f"percent</h2>{table(header, rows, strong)}<p class=note>Mean ± sample "
-        "standard deviation over seeds; the best mean of a column is bold, "
-        "of the calibration error (ECE) the lowest. n/a: the group is "
-        "empty. Minutes: median wall time of training.</p></section>"
-    )
+    return header, rows, strong
 
 
 def _values(shown: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(shown))
 
 
-def _trade_off(methods: dict[str, list[Record]], members: dict) -> str:
-    tail = next((g for g in ("few", "medium") if members[g].any()), "few")
-    title = f"Many-shot against {tail}-shot accuracy"
+def _trade_off(methods: dict[str, list[Record]], tail: str):
+    """The figure of many-shot against tail accuracy; None without both."""
     points = {
         name: list(zip(_last(runs, "many"), _last(runs, tail), strict=True))
         for name, runs in methods.items()
     }
     if any(None in pair for seeds in points.values() for pair in seeds):
-        return (
-            f"<section class=wide><h2>{title}</h2><p class=note>n/a: a group "
-            "is empty.</p></section>"
-        )
-    return picture(
-        title,
-        plots.trade_off(points, y_label=f"{tail}-shot accuracy"),
-        "Faint: one seed. Up and to the right is better in both.",
-        wide=True,
-    )
+        return None
+    return plots.trade_off(points, y_label=f"{tail}-shot accuracy")
 
 
-def _seeds(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
+def _seeds(methods: dict[str, list[Record]], columns: Sequence[Score]) -> tuple:
     rows = [
         [
             name,
@@ -350,7 +328,7 @@ def _seeds(methods: dict[str, list[Record]], columns: Sequence[Score]) -> str:
     ]
     header = ["method", "seed", *(score.label for score in columns)]
     header += ["minutes", "resumed", "commit"]
-    return f"<div class=dense>{table(header, rows)}</div>"
+    return header, rows
 
 
 def _differing(records: Sequence[Record]) -> list[str]:
@@ -367,7 +345,7 @@ def _flag(record: Record, key: str) -> str:
     return text(record.flags[key]) if key in record.flags else "absent"
 
 
-def _flags(methods: dict[str, list[Record]]) -> str:
+def _flags(methods: dict[str, list[Record]]) -> tuple:
     numbers = map(str, range(1, len(methods) + 1))
     records = [record for runs in methods.values() for record in runs]
     rows = [
@@ -380,4 +358,4 @@ def _flags(methods: dict[str, list[Record]]) -> str:
         ]
         for key in _differing(records)
     ]
-    return table(["flag, by number of method", *numbers], rows)
+    return ["flag, by number of method", *numbers], rows

@@ -10,15 +10,9 @@ import numpy as np
 from keras_lt import division, plots
 from keras_lt.counts import Classes
 from keras_lt.metrics import GROUPS
-from keras_lt.report.page import (
-    checked_ids,
-    details,
-    percent,
-    picture,
-    table,
-    text,
-    write_page,
-)
+from keras_lt.report.ids import checked_ids
+from keras_lt.report.page import group_of
+from keras_lt.report.rendering import counted, percent, text, write_page
 
 _TRIMMED = 0.5  # percent of the likelihoods at either end
 
@@ -63,46 +57,53 @@ def write_division(
         ... )
     """
     classes = Classes.of(classes)
-    num_classes, groups = len(classes), classes.groups
+    num_classes = len(classes)
     labels = checked_ids(labels, num_classes, "labels")
     levels = [
         _checked_level(level, len(labels), f"levels[{number}]")
         for number, level in enumerate(levels)
     ]
+    shown = {"levels": []}
     if levels:
-        found = division.route(levels, len(labels))
-        names = [*(f"level {i + 1}" for i in range(len(levels))), "left"]
-        samples = {
-            name: np.bincount(labels[found == number], minlength=num_classes)
-            for number, name in enumerate(names)
-        }
-        parts = [
-            _levels(levels, found, labels, samples, groups),
-            picture(
-                "Which classes go to which level",
-                plots.level_shares(samples, classes),
-                "Classes from most to fewest training images, with their shot "
-                "groups below. Left: what no level keeps.",
-                wide=True,
-            ),
-        ]
-        for number, level in enumerate(levels):
-            came = found >= number
-            parts += _pictures(names[number], level, labels, came, classes)
-        parts.append(_classes(classes, samples))
-    else:
-        parts = ["<p class='said wide'>Nothing was divided.</p>"]
+        shown = _shown(levels, labels, classes)
     write_page(
         path,
         "division",
         title,
         [
-            f"{num_classes:,} class{'es' * (num_classes != 1)}",
-            f"{len(labels):,} sample{'s' * (len(labels) != 1)}",
-            f"{len(levels):,} level{'s' * (len(levels) != 1)}",
+            counted(num_classes, "class"),
+            counted(len(labels), "sample"),
+            counted(len(levels), "level"),
         ],
-        parts,
+        **shown,
     )
+
+
+def _shown(
+    levels: Sequence[division.Level], labels: np.ndarray, classes: Classes
+) -> dict:
+    """What the template shows."""
+    found = division.route(levels, len(labels))
+    names = [*(f"level {i + 1}" for i in range(len(levels))), "left"]
+    samples = {
+        name: np.bincount(labels[found == number], minlength=len(classes))
+        for number, name in enumerate(names)
+    }
+    return {
+        "table": _levels(levels, found, labels, samples, classes.groups),
+        "shares": plots.level_shares(samples, classes),
+        "levels": [
+            {
+                "name": names[number],
+                "clusters": None,
+                **_figures(level, labels, found >= number, classes),
+            }
+            for number, level in enumerate(levels)
+        ],
+        "trimmed": _TRIMMED,
+        "classes": _classes(classes, samples),
+        "is_long": len(classes) > plots.MAX_NAMED,
+    }
 
 
 def _checked_level(
@@ -139,7 +140,8 @@ def _levels(
     labels: np.ndarray,
     samples: dict[str, np.ndarray],
     groups: dict[str, np.ndarray],
-) -> str:
+) -> tuple:
+    """Header and rows of the table of levels."""
     shown = [g for g in GROUPS if groups[g].any() or g != "unseen"]
     by_class = np.stack(list(samples.values()))  # (levels + 1, C)
     came = by_class[::-1].cumsum(axis=0)[::-1]
@@ -179,16 +181,7 @@ def _levels(
         *("purity", "purity, kept", "largest class"),
         *("empty clusters", "threshold"),
     ]
-    return (
-        f"<section class=wide><h2>Levels</h2>{table(header, rows)}"
-        "<p class=note>Kept of a shot group: share of all its samples. "
-        "Purity: the share of a cluster's largest class, in the mean over "
-        "the samples that come to the level, and over those that it keeps. "
-        "Largest class: its share of the samples that come, which is the "
-        "purity that one cluster of them all would have. Empty clusters: "
-        "those without a sample that comes. Threshold: the least "
-        "log-likelihood that is kept.</p></section>"
-    )
+    return header, rows
 
 
 def _purity(
@@ -208,15 +201,15 @@ def _share(part: float, whole: float) -> str:
     return percent(part / whole if whole else None)
 
 
-def _pictures(
-    name: str,
+def _figures(
     level: division.Level,
     labels: np.ndarray,
     came: np.ndarray,
     classes: Classes,
-) -> list[str]:
+) -> dict:
+    """Figures of the samples that come to a level; none if none comes."""
     if not came.any():
-        return [f"<p class='said wide'>No sample came to {name}.</p>"]
+        return {}
     labels, likelihood = labels[came], level.log_likelihood[came].astype(float)
     ends = np.percentile(likelihood, [_TRIMMED, 100 - _TRIMMED])
     likelihood = likelihood.clip(*ends)
@@ -230,47 +223,31 @@ def _pictures(
     frequencies, sizes = division.class_frequencies(
         level.clusters[came], labels, level.num_clusters, len(classes)
     )
-    return [
-        picture(
-            f"Clusters at {name}",
-            plots.cluster_purity(frequencies, sizes, classes),
-            "A dot is a cluster, of the colour of its largest class' shot "
-            "group. Dashed: the purity that one cluster of all samples that "
-            "come would have.",
-        ),
-        picture(
-            f"Likelihood at {name}",
-            plots.share_histogram(
-                sets,
-                "log-likelihood",
-                40,
-                limits=(
-                    min(ends[0], level.threshold),
-                    max(ends[1], level.threshold),
-                ),
-                colors=colors,
-                threshold=level.threshold,
+    return {
+        "clusters": plots.cluster_purity(frequencies, sizes, classes),
+        "likelihood": plots.share_histogram(
+            sets,
+            "log-likelihood",
+            40,
+            limits=(
+                min(ends[0], level.threshold),
+                max(ends[1], level.threshold),
             ),
-            "Of the samples that come, share of those of each shot group. "
-            "Those right of the threshold are kept. Values beyond the "
-            f"{_TRIMMED}th and the {100 - _TRIMMED}th percentile are counted "
-            "at these.",
+            colors=colors,
+            threshold=level.threshold,
         ),
-    ]
+    }
 
 
-def _classes(classes: Classes, samples: dict[str, np.ndarray]) -> str:
+def _classes(classes: Classes, samples: dict[str, np.ndarray]) -> tuple:
     groups = classes.groups
     rows = [
         [
             classes.names[label],
-            next(group for group in GROUPS if groups[group][label]),
+            group_of(groups, label),
             f"{classes.counts[label]:,}",
             *(f"{by_class[label]:,}" for by_class in samples.values()),
         ]
         for label in np.argsort(-classes.counts, kind="stable")
     ]
-    body = table(["class", "group", "training images", *samples], rows)
-    if len(rows) > plots.MAX_NAMED:
-        return details("Every class", body)
-    return f"<section class=wide><h2>Every class</h2>{body}</section>"
+    return ["class", "group", "training images", *samples], rows

@@ -7,14 +7,8 @@ import numpy as np
 
 from keras_lt import plots
 from keras_lt.messages import brief
-from keras_lt.report.page import (
-    checked_ids,
-    details,
-    escape,
-    picture,
-    table,
-    write_page,
-)
+from keras_lt.report.ids import checked_ids
+from keras_lt.report.rendering import counted, write_page
 
 
 def write_selection(
@@ -41,7 +35,7 @@ def write_selection(
         labels: Label ids, integers (N,).
         probabilities: p of each image's own class, float (N,).
         drawn: Indices of the drawn images, distinct integers (k,).
-        class_names: One name a class, by label id.
+        class_names: C names by label id.
         title: Heading of the page.
         most: Images to show of the drawn and of the left-out ones. Of more,
             those at evenly spaced ranks of p.
@@ -80,30 +74,27 @@ def write_selection(
     order = np.argsort(-counts, kind="stable")
     left_out = np.bincount(labels[~is_drawn], minlength=len(class_names))
     head = next((label for label in order if left_out[label]), None)
-    if head is None:
-        parts = ["<p class='said wide'>No image was left out.</p>"]
-    else:
+    figures = None
+    if head is not None:
         of_class = labels == head
-        parts = _pictures(
-            images,
-            p,
-            {
-                "drawn": np.flatnonzero(of_class & is_drawn),
-                "left out": np.flatnonzero(of_class & ~is_drawn),
-            },
-            escape(class_names[head]),
-            most,
-        )
+        members = {
+            "drawn": np.flatnonzero(of_class & is_drawn),
+            "left out": np.flatnonzero(of_class & ~is_drawn),
+        }
+        figures = _figures(images, p, members, most)
     write_page(
         path,
         "selection",
         title,
         [
-            f"{len(class_names):,} class{'es' * (len(class_names) != 1)}",
+            counted(len(class_names), "class"),
             f"{len(labels):,} training images",
             f"{is_drawn.sum():,} drawn",
         ],
-        [*parts, _classes(labels, p, is_drawn, order, class_names)],
+        figures=figures,
+        class_name=None if head is None else class_names[head],
+        classes=_classes(labels, p, is_drawn, order, class_names),
+        is_long=len(class_names) > plots.MAX_NAMED,
     )
 
 
@@ -134,14 +125,13 @@ def _mask(drawn, size: int) -> np.ndarray:
     return mask
 
 
-def _pictures(
+def _figures(
     images: np.ndarray,
     p: np.ndarray,
     members: dict[str, np.ndarray],
-    name: str,
     most: int,
-) -> list[str]:
-    """Sections about one class; `members` are its drawn and left-out ones."""
+) -> dict:
+    """Figures of one class; `members` are its drawn and left-out images."""
     sheets = {}
     for what, items in members.items():
         shown = _by_rank(items, p, most)
@@ -149,28 +139,13 @@ def _pictures(
         if len(shown) < len(items):
             size = f"{len(shown):,} of {size}"
         sheets[f"{what} ({size})"] = images[shown], p[shown]
-    return [
-        picture(
-            f"Images of {name}",
-            plots.contact_sheets(sheets),
-            "The largest class of which images were left out. Below each "
-            "image p, the probability that the model gave to its class at "
-            "the draw, lowest first. Where not all are shown: those at evenly "
-            "spaced ranks of p.",
-            wide=True,
-        ),
-        picture(
-            f"p of {name}",
-            plots.share_histogram(
-                {
-                    f"{what} ({len(items):,})": p[items]
-                    for what, items in members.items()
-                },
-                "p",
-            ),
-            "Share of the drawn and of the left-out images.",
-        ),
-    ]
+    shares = {
+        f"{what} ({len(items):,})": p[items] for what, items in members.items()
+    }
+    return {
+        "images": plots.contact_sheets(sheets),
+        "probabilities": plots.share_histogram(shares, "p"),
+    }
 
 
 def _by_rank(items: np.ndarray, p: np.ndarray, most: int) -> np.ndarray:
@@ -186,7 +161,7 @@ def _classes(
     is_drawn: np.ndarray,
     order: np.ndarray,
     class_names: Sequence[str],
-) -> str:
+) -> tuple:
     columns = []
     for chosen in (is_drawn, ~is_drawn):
         sizes = np.bincount(labels[chosen], minlength=len(order))
@@ -205,9 +180,5 @@ def _classes(
         ]
         for label in order
     ]
-    body = table(
-        ["class", "images", "drawn", "mean p, drawn", "mean p, left out"], rows
-    )
-    if len(rows) > plots.MAX_NAMED:
-        return details("Every class", body)
-    return f"<section><h2>Every class</h2>{body}</section>"
+    header = ["class", "images", "drawn", "mean p, drawn", "mean p, left out"]
+    return header, rows
