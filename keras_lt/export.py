@@ -12,10 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import classes, files, preprocessing
-from keras_lt.features import feature_model
 from keras_lt.layers import LogitAdjustment
 from keras_lt.messages import brief
-from keras_lt.structure import classifier_of, logits_model, one_to_one
+from keras_lt.structure import (
+    classifier_of,
+    feature_model,
+    logits_model,
+    one_to_one,
+)
 
 TOP = 5
 
@@ -48,7 +52,7 @@ def save(
       the shares of the classes that are expected where the model is used. Where
       `class_counts` are given.
     - `features`: `images` as `serving_default`, gives `features` (B, D). Where
-      `keras_lt.features.feature_model` finds some.
+      `keras_lt.models.feature_model` finds some.
 
     Inputs that are not so, in shape or values, are an `InvalidArgumentError`
     that says what was expected and received.
@@ -79,7 +83,7 @@ def save(
             they come, ones where training was balanced by its loss or stream.
         prior: q of `serving_default`, `serve_float` and `serve_bytes`; None
             leaves the logits as they are. Needs `class_counts`.
-        layer: Of `features`, as `keras_lt.features.feature_model` takes it.
+        layer: Of `features`, as `keras_lt.models.feature_model` takes it.
 
     Raises:
         FileExistsError: If something is at `path`.

@@ -12,13 +12,7 @@ from keras_lt import files, streams
 from keras_lt.datasets import Dataset
 from keras_lt.messages import brief
 from keras_lt.metrics import predict
-from keras_lt.structure import (
-    classifier_of,
-    features_of,
-    head_of,
-    layer_output,
-    one_to_one,
-)
+from keras_lt.structure import feature_model
 
 
 class Features(NamedTuple):
@@ -36,66 +30,6 @@ class Features(NamedTuple):
     labels: np.ndarray
 
 
-def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
-    """The part of a model from its images to its features.
-
-    Args:
-        model: A built functional or sequential model whose last layer is the
-            classifier, with an activation or a layer of one after it or not,
-            or a model of ours.
-        layer: Name of the layer whose outputs are the features; None for what
-            the classifier takes, or the `features` of a model of ours.
-
-    Returns:
-        A functional model that shares the layers, to features (B, D); maps
-        (B, H, W, D) are averaged over H and W.
-
-    Raises:
-        TypeError: If it is no model.
-        ValueError: If it is another model or not built, there is no such layer
-            or its outputs have another shape.
-
-    Example:
-        >>> images_to_features = keras_lt.features.feature_model(model)
-        >>> images_to_features(images[:5]).shape
-        TensorShape([5, 8])
-    """
-    known = features_of(model) if layer is None else None
-    if known is not None:
-        features, (images,) = known.outputs[0], known.inputs
-    else:
-        model = one_to_one(classifier_of(model))
-        (images,) = model.inputs
-        features = (
-            head_of(model).features
-            if layer is None
-            else layer_output(model, layer)
-        )
-    return keras.Model(images, pooled(features), name="features")
-
-
-def pooled(features: keras.KerasTensor) -> keras.KerasTensor:
-    """Features (B, D) as they are, maps (B, H, W, D) averaged over H and W.
-
-    Raises:
-        ValueError: If they have another rank.
-
-    Example:
-        >>> maps = keras.Input((7, 7, 512))
-        >>> keras_lt.features.pooled(maps).shape
-        (None, 512)
-    """
-    rank = len(features.shape)
-    if rank not in (2, 4):
-        raise ValueError(
-            "Expected features (B, D) or maps (B, H, W, D). "
-            f"Received: features.shape={features.shape}"
-        )
-    if rank == 2:
-        return features
-    return keras.layers.GlobalAveragePooling2D(name="pooled")(features)
-
-
 def extract(
     model: keras.Model,
     dataset: Dataset,
@@ -105,16 +39,16 @@ def extract(
     """Computes the features of every image, once and in order.
 
     Args:
-        model: As `feature_model` takes it.
+        model: As `keras_lt.models.feature_model` takes it.
         dataset: The images.
-        layer: As `feature_model` takes it.
+        layer: As `keras_lt.models.feature_model` takes it.
         batch_size: Images at a time.
 
     Returns:
         The features, float32, and the labels.
 
     Raises:
-        ValueError: As `feature_model`.
+        ValueError: As `keras_lt.models.feature_model`.
 
     Example:
         >>> features = keras_lt.features.extract(model, train)

@@ -75,6 +75,75 @@ def one_to_one(model: Any, what: str = "model") -> keras.Model:
     return model
 
 
+def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
+    """The part of a model from its images to its features.
+
+    Args:
+        model: A built functional or sequential model whose last layer is the
+            classifier, with an activation or a layer of one after it or not,
+            or a model of ours.
+        layer: Name of the layer whose outputs are the features; None for what
+            the classifier takes, or the `features` of a model of ours.
+
+    Returns:
+        A functional model that shares the layers, to features (B, D); maps
+        (B, H, W, D) are averaged over H and W.
+
+    Raises:
+        TypeError: If it is no model.
+        ValueError: If it is another model or not built, there is no such layer
+            or its outputs have another shape.
+
+    Example:
+        >>> images_to_features = keras_lt.models.feature_model(model)
+        >>> images_to_features(images[:5]).shape
+        TensorShape([5, 8])
+    """
+    known = features_of(model) if layer is None else None
+    if known is not None:
+        features, (images,) = known.outputs[0], known.inputs
+    else:
+        model = one_to_one(classifier_of(model))
+        (images,) = model.inputs
+        features = (
+            head_of(model).features
+            if layer is None
+            else layer_output(model, layer)
+        )
+    return keras.Model(images, pooled(features), name="features")
+
+
+def pooled(features: keras.KerasTensor) -> keras.KerasTensor:
+    """Features (B, D) as they are, maps (B, H, W, D) averaged over H and W.
+
+    Raises:
+        ValueError: If they have another rank.
+
+    """
+    rank = len(features.shape)
+    if rank not in (2, 4):
+        raise ValueError(
+            "Expected features (B, D) or maps (B, H, W, D). "
+            f"Received: features.shape={features.shape}"
+        )
+    if rank == 2:
+        return features
+    return keras.layers.GlobalAveragePooling2D(name="pooled")(features)
+
+
+def pooled_features(
+    backbone: keras.Model,
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The images of a backbone, and its features (B, D), maps averaged.
+
+    Raises:
+        ValueError: If it is no functional or sequential model of one input
+            and one output, or this has another rank than 2 or 4.
+    """
+    backbone = one_to_one(backbone, "backbone")
+    return backbone.inputs[0], pooled(backbone.outputs[0])
+
+
 def layer_output(model: keras.Model, name: str) -> keras.KerasTensor:
     """What a layer of a functional or sequential model gives in it.
 

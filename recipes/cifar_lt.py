@@ -51,6 +51,7 @@ import training
 from keras_lt import (
     callbacks,
     datasets,
+    initializers,
     layers,
     losses,
     metrics,
@@ -58,7 +59,14 @@ from keras_lt import (
     report,
     streams,
 )
-from keras_lt.models import DualBranch, auxiliary, classifier, linear_head
+from keras_lt.models import (
+    DualBranch,
+    auxiliary,
+    classifier,
+    linear_head,
+    load_model,
+    load_weights,
+)
 
 # --- What the flags ask for --------------------------------------------------
 
@@ -156,7 +164,7 @@ def make_head(
     )
     head = linear_head(
         num_classes,
-        bias_initializer=layers.PriorBias() if sigmoid else "zeros",
+        bias_initializer=initializers.PriorBias() if sigmoid else "zeros",
         l2=l2,
         l2_bias=0.0 if sigmoid else l2,
         name="logits",
@@ -356,9 +364,9 @@ def evaluate_only(
     if path.endswith(".weights.h5"):
         steps = training.count_steps(len(train), **settings.length)
         model = make_model(settings, train, steps)
-        outcome.load_weights(model, path)
+        load_weights(model, path)
     else:
-        model = outcome.load_model(path)
+        model = load_model(path)
     scores = outcome.score(
         model,
         test,

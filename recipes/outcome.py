@@ -1,11 +1,8 @@
 """What a recipe leaves: a scored model, its exports, its record and report."""
 
-import contextlib
 import dataclasses
-import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import inputs
@@ -16,6 +13,7 @@ import training
 
 from keras_lt import counts, datasets, export, metrics, report
 from keras_lt.classes import difference
+from keras_lt.models import load_model
 
 
 @dataclasses.dataclass
@@ -210,42 +208,6 @@ def _about_data(
         "image_shape": data.train.image_shape,
         "random_resized_crop": random_resized_crop,
     }
-
-
-def load_model(path: str | os.PathLike) -> keras.Model:
-    """Reads a .keras file, which may be damaged or no model at all."""
-    try:
-        with _whole():
-            return keras.saving.load_model(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # Keras, HDF5 and zip files raise all kinds
-        raise ValueError(
-            "Expected a .keras file with a model that Keras can load. "
-            f"Received: {path} ({error})"
-        ) from error
-
-
-def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Reads a .weights.h5 file, which may be damaged or of another model."""
-    try:
-        with _whole():
-            model.load_weights(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # HDF5 and Keras raise all kinds
-        raise ValueError(
-            "Expected a .weights.h5 file of this model. "
-            f"Received: {path} ({error})"
-        ) from error
-
-
-@contextlib.contextmanager
-def _whole() -> Iterator[None]:
-    """Where a file lacks weights, Keras warns, and leaves them as they were."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Skipping nested container")
-        yield
 
 
 def refuse_other_names(flag: str, path: Any, class_names: Any, train: Any):

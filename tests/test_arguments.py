@@ -20,6 +20,7 @@ from keras_lt import (
     streams,
 )
 from keras_lt.callbacks import DeferredReweighting
+from keras_lt.models import dlsa
 
 NAN = float("nan")
 IMAGES = np.zeros((2, 8, 8, 3), "uint8")
@@ -156,10 +157,10 @@ def test_what_is_no_number(value):
         (lambda: losses.Focal([2, 1], gamma="2"), "gamma='2'"),
         (lambda: losses.LDAM([2, 1], scale=NAN), "scale=nan"),
         (lambda: losses.NTXent(True), "temperature=True"),
-        (lambda: losses.running_posterior([[0.0]], 0.0, 1, 1.0), "=1.0"),
-        (lambda: losses.cluster_contrast([[0.0]], [[0.0]], kind="kl"), "kl"),
+        (lambda: dlsa.running_posterior([[0.0]], 0.0, 1, 1.0), "=1.0"),
+        (lambda: dlsa.cluster_contrast([[0.0]], [[0.0]], kind="kl"), "kl"),
         (
-            lambda: losses.cluster_contrast([[0.0]], [[0.0]], margin=1.0),
+            lambda: dlsa.cluster_contrast([[0.0]], [[0.0]], margin=1.0),
             "margin=1.0",
         ),
         (lambda: metrics.BalancedAccuracy(True), "num_classes=True"),

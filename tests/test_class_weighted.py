@@ -15,21 +15,17 @@ from keras_lt.losses import (
     BalancedSoftmax,
     ClassBalancedCrossentropy,
     ClassBalancedFocal,
-    ClassBalancedSigmoid,
     Focal,
     LabelAwareSmoothing,
     LogitAdjusted,
 )
 
 ALL = [
-    ClassBalancedCrossentropy,
-    ClassBalancedSigmoid,
-    ClassBalancedFocal,
-    Focal,
-    LDAM,
-    LogitAdjusted,
-    BalancedSoftmax,
-    LabelAwareSmoothing,
+    loss
+    for loss in losses.LOSSES.table.values()
+    if isinstance(loss, type)
+    and issubclass(loss, losses.ClassWeightedLoss)
+    and loss is not losses.Reweighted  # weighs another loss
 ]
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lt.layers import CosineClassifier, PriorBias
+from keras_lt.initializers import PriorBias
+from keras_lt.layers import CosineClassifier
 from keras_lt.models import classifier, linear_head
 
 

@@ -193,12 +193,19 @@ class Copy:
         (root / "tests").mkdir()
         shutil.copy(recipe.REPO / "tests" / "test_layering.py", root / "tests")
 
-    def new(self, kind: str, module: str, after: str, text: str) -> None:
-        """Adds a module, whose place is after that of another one."""
+    def new(
+        self, kind: str, module: str, text: str, after: str | None = None
+    ) -> None:
+        """Adds a module, whose room is after that of another one.
+
+        A package of one concept a file has a room for modules to come.
+        """
         path = self.root / "keras_lt" / f"{module.replace('.', '/')}.py"
         assert not path.exists()
         path.write_text(f'"""{kind.capitalize()}, new."""\n{text}')
         self._count(kind, path)
+        if after is None:
+            return
         rooms = self.root / "tests" / "test_layering.py"
         place = f'    "keras_lt.{after}",\n'
         source = rooms.read_text()
@@ -236,14 +243,13 @@ class Copy:
 
 def add_all(copy: Copy) -> None:
     library = copy.root / "keras_lt"
-    copy.new("loss", "losses.squared_error", "losses.focal", IMPORTS + LOSS)
+    copy.new("loss", "losses.squared_error", IMPORTS + LOSS)
     importing = "from keras_lt.losses.squared_error import SquaredError"
     entry = '"squared_error": SquaredError,'
     copy.register("loss", "loss", entry, importing)
     copy.export("loss", "losses", "squared_error", "SquaredError")
 
-    room = "preprocessing.transforms"
-    copy.new("augmentation", "preprocessing.invert", room, AUGMENTATION)
+    copy.new("augmentation", "preprocessing.invert", AUGMENTATION)
     importing = "from keras_lt.preprocessing.invert import invert"
     entry = '"invert": invert,'
     copy.register("augmentation", "augmentation", entry, importing)
@@ -257,7 +263,7 @@ def add_all(copy: Copy) -> None:
     entry = '"equal_lengths": equal_lengths,'
     copy.register("second stage", "second stage", entry, SECOND_STAGE)
 
-    copy.new("data source", "datasets.stripes", "datasets.base", DATA_SOURCE)
+    copy.new("data source", "datasets.stripes", DATA_SOURCE, "datasets.base")
     loading = library / "datasets" / "loading.py"
     line = "from keras_lt.datasets.base import "
     importing = "from keras_lt.datasets import stripes\n"

@@ -10,7 +10,7 @@ from test_selection import pictures, texts
 
 from keras_lt import plots, report
 from keras_lt.counts import Classes
-from keras_lt.division import Level, describe
+from keras_lt.models.dlsa import Level, describe
 
 COUNTS = [5, 900, 0, 50]
 NAMES = ["rare", "common & <b>", "never", "middle"]

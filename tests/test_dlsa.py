@@ -3,16 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from golden import load_cases, report_cases
-from test_division_losses import number_or_none
+from test_dlsa_terms import number_or_none
 from test_flows import as_ours, weights_by_name
 
-from keras_lt import division, losses
 from keras_lt import features as features_lib
 from keras_lt.models import (
     DLSA,
@@ -22,20 +22,20 @@ from keras_lt.models import (
     classifier,
     stack,
 )
+from keras_lt.models import dlsa as dlsa_lib
 from keras_lt.models.dlsa import (
+    ClassifierSettings,
+    Contrast,
+    FlowSettings,
     FlowTrainer,
-    _ClusterAidedClassifier,
 )
+from keras_lt.models.dlsa.layers import _ClusterAidedClassifier
 
 COUNTS = [200, 80, 30, 12]
 DIM = 5
-QUICK = {
-    "flow_epochs": 4,
-    "flow_batch_size": 64,
-    "classifier_epochs": 4,
-    "classifier_batch_size": 32,
-    "verbose": 0,
-}
+FLOW = FlowSettings(epochs=4, batch_size=64, weight_power=2.0)
+CLASSIFIER = ClassifierSettings(epochs=4, batch_size=32)
+QUICK = {"flow": FLOW, "classifier": CLASSIFIER, "verbose": 0}
 
 
 def clusters(counts=COUNTS, dim=DIM, seed=0):
@@ -49,6 +49,7 @@ def clusters(counts=COUNTS, dim=DIM, seed=0):
 
 def make(**arguments):
     keras.utils.set_random_seed(0)
+    arguments = {"llh_proportion": 0.3, **arguments}
     return DLSA(4, DIM, **{"depth": 2, "num_clusters": 6, **arguments})
 
 
@@ -71,21 +72,21 @@ def test_golden_divisions():
         labels, likelihood = case["train_labels"], case["train_llh"]
         came, threshold = case["global_mask_train"], case["llh_thres_in"]
         if not np.isnan(proportion := float(case["llh_proportion"])):
-            threshold = division.threshold(likelihood[came], proportion)
+            threshold = dlsa_lib.threshold(likelihood[came], proportion)
         assert threshold == case["llh_thres_used"], name
         num_clusters = int(case["num_cluster"])
-        level = division.Level(
+        level = dlsa_lib.Level(
             likelihood, case["train_cluster_labels"], num_clusters, threshold
         )
         # The level above keeps what does not come here.
-        above = division.Level(
+        above = dlsa_lib.Level(
             (~came).astype(float), np.zeros(len(came), int), 1, 0.5
         )
-        routes = division.route([above, level], len(labels))
+        routes = dlsa_lib.route([above, level], len(labels))
         keep, down = case["labelmap_index_train"], case["classify_index_train"]
         np.testing.assert_array_equal(routes == 1, keep, name)
         np.testing.assert_array_equal(routes == 2, down, name)
-        facts = division.describe([above, level], labels, num_classes)[1]
+        facts = dlsa_lib.describe([above, level], labels, num_classes)[1]
         assert facts["samples"] == came.sum()
         for key, mask in (("samples", came), ("kept", keep)):
             np.testing.assert_array_equal(
@@ -93,7 +94,7 @@ def test_golden_divisions():
                 np.bincount(labels[mask], minlength=num_classes),
                 name,
             )
-        frequencies, sizes = division.class_frequencies(
+        frequencies, sizes = dlsa_lib.class_frequencies(
             case["train_cluster_labels"], labels, num_clusters, num_classes
         )
         np.testing.assert_allclose(frequencies, case["cluster_prior"])
@@ -152,14 +153,15 @@ def test_golden_training_steps():
             variable.assign(as_ours(theirs, case[f"state0/{theirs}"]))
         trainer = FlowTrainer(
             mixture,
-            losses.reversed_weights(
+            dlsa_lib.reversed_weights(
                 np.bincount(case["train_labels"]), float(case["weight_q"])
             ),
-            tuple(
-                float(case[f"lambda_{term}"])
-                for term in ("lh", "purity", "balance")
+            FlowSettings(
+                likelihood_factor=float(case["lambda_lh"]),
+                contrast_factor=float(case["lambda_purity"]),
+                balance_factor=float(case["lambda_balance"]),
+                posterior_momentum=number_or_none(case["posterior_momentum"]),
             ),
-            number_or_none(case["posterior_momentum"]),
         )
         # Numbers would become those of float32.
         rate = tf.constant(case["lr"], "float64")
@@ -231,7 +233,7 @@ def by_hand(model, x):
 
 
 def routes_of(model, features):
-    return division.route(model.inspect(features), len(features))
+    return dlsa_lib.route(model.inspect(features), len(features))
 
 
 def test_each_sample_finds_its_level(trained):
@@ -284,10 +286,8 @@ def test_frequencies_are_of_the_training_samples(trained):
 def test_learns_to_classify():
     features, labels = clusters([400, 300, 250, 200])
     model = make(num_clusters=8)
-    arguments = {**QUICK, "classifier_epochs": 60}
-    model.fit_features(
-        features, labels, classifier_learning_rate=0.1, **arguments
-    )
+    classifier = replace(CLASSIFIER, epochs=60, learning_rate=0.1)
+    model.fit_features(features, labels, **{**QUICK, "classifier": classifier})
     held_out, true = clusters([100] * 4, seed=1)  # around the same centres
     predicted = model.predict(held_out, verbose=0).argmax(axis=1)
     assert (predicted == true).mean() > 0.85
@@ -297,7 +297,8 @@ def test_learns_to_classify():
 def test_features_as_z(kind):
     features, labels = clusters()
     model = make(depth=1, z="features", classifier=kind)
-    model.fit_features(features, labels, loss="crossentropy", **QUICK)
+    classifier = replace(CLASSIFIER, loss="crossentropy")
+    model.fit_features(features, labels, **{**QUICK, "classifier": classifier})
     last = routes_of(model, features) == 1
     x = features[last][:5]
     np.testing.assert_allclose(
@@ -320,24 +321,20 @@ def test_contrast_and_momentum_reach_the_flow(monkeypatch):
     compile_trainer = FlowTrainer.compile
 
     def compiled(trainer, optimizer, **arguments):
-        made.append((trainer.contrast, optimizer.momentum))
+        made.append((trainer.settings.contrast, optimizer.momentum))
         compile_trainer(trainer, optimizer, **arguments)
 
     monkeypatch.setattr(FlowTrainer, "compile", compiled)
     model = DLSA(2, DIM, num_clusters=4)
-    arguments = {**QUICK, "flow_epochs": 1, "classifier_epochs": 1}
+    contrast = Contrast("ce", freeze=False)
     model.fit_features(
         features,
         labels,
-        contrast="ce",
-        contrast_freeze=False,
-        flow_momentum=0.5,
-        **arguments,
+        flow=replace(FLOW, epochs=1, momentum=0.5, contrast=contrast),
+        classifier=replace(CLASSIFIER, epochs=1),
+        verbose=0,
     )
-    contrast = {"kind": "ce", "margin": None, "freeze": False}
     assert made == [(contrast, 0.5)]
-    with pytest.raises(ValueError, match=r"kind to be one of .* kind='kl'"):
-        model.fit_features(features, labels, contrast="kl", **arguments)
 
 
 # Training that is cut, and data that can't be divided.
@@ -436,9 +433,8 @@ def test_degenerate_samples(kind, levels, warning, depth, recwarn):
     # At the rate of the others whether this likelihood, which has no bound
     # either, stays finite for so few steps is up to the seed.
     rate = {"still": 0.0, "constant": 0.05}.get(kind, 0.2)
-    facts = model.fit_features(
-        features, labels, flow_learning_rate=rate, **QUICK
-    )
+    flow = replace(FLOW, learning_rate=rate)
+    facts = model.fit_features(features, labels, **{**QUICK, "flow": flow})
     assert len(facts) == levels
     said = [str(w.message) for w in recwarn if "left out" in str(w.message)]
     assert len(said) == (warning is not None)
@@ -474,9 +470,8 @@ def test_a_flow_that_diverges_is_left_out(depth):
     features, labels = clusters()
     model = make(depth=depth)
     with pytest.warns(UserWarning, match="not finite"):
-        facts = model.fit_features(
-            features, labels, flow_learning_rate=1e20, **QUICK
-        )
+        flow = replace(FLOW, learning_rate=1e20)
+        facts = model.fit_features(features, labels, **{**QUICK, "flow": flow})
     assert facts == []
     assert np.isfinite(model.predict(features, verbose=0)).all()
 
@@ -581,7 +576,11 @@ def test_a_divided_model_is_saved(tmp_path):
 
 def test_levels_of_other_features(tmp_path):
     """As many samples of each class, but others."""
-    quick = {**QUICK, "flow_epochs": 1, "classifier_epochs": 1}
+    quick = {
+        "flow": replace(FLOW, epochs=1),
+        "classifier": replace(CLASSIFIER, epochs=1),
+        "verbose": 0,
+    }
     features, labels = clusters()
     make().fit_features(features, labels, directory=tmp_path, **quick)
     make().fit_features(features, labels, directory=tmp_path, **quick)
@@ -602,7 +601,12 @@ def test_levels_of_other_features(tmp_path):
         (lambda x, y: make().fit_features(x, y[1:]), r"shape=\(321,\)"),
         (lambda x, y: make().fit_features(x, y + 1), "from 1 to 4"),
         (lambda x, y: make().fit_features(x, 0 * y), r"labels \[0\]"),
-        (lambda x, y: make().fit_features(x, y, loss="ce"), "loss='ce'"),
+        (lambda x, y: ClassifierSettings(loss="ce"), "loss='ce'"),
+        (lambda x, y: ClassifierSettings(batch_size=0), "batch_size=0"),
+        (lambda x, y: FlowSettings(learning_rate=-1.0), "learning_rate=-1.0"),
+        (lambda x, y: FlowSettings(posterior_momentum=1.0), "momentum=1.0"),
+        (lambda x, y: Contrast("kl"), "kind='kl'"),
+        (lambda x, y: Contrast("ce", margin=0.1), "margin=0.1"),
     ],
 )
 def test_errors(call, message):

@@ -20,7 +20,7 @@ import keras_lt
 
 # Examples that can't be run here, and why.
 SKIPPED = {
-    "keras_lt.models.backbones.kerashub": "it needs keras-hub and downloads",
+    "keras_lt.models.backbones.hub.kerashub": "needs a download",
 }
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -56,7 +56,8 @@ def public_objects() -> dict:
     found = {}
     modules = [getattr(keras_lt, name) for name in keras_lt.__all__[1:]]
     models = keras_lt.models
-    modules += [models.auxiliary, models.backbones, models.second_stages]
+    modules += [models.auxiliary, models.backbones, models.dlsa]
+    modules += [models.second_stages]
     for module in modules:
         for name in getattr(module, "__all__", vars(module)):
             value = inspect.unwrap(getattr(module, name))
@@ -96,7 +97,12 @@ def namespace() -> dict:
     stage1 = make_models()["stage1"]
     features = keras_lt.features.extract(stage1, train)
     dlsa = keras_lt.models.DLSA(10, features_dim=8, num_clusters=20)
-    dlsa.fit_features(*features, flow_epochs=1, classifier_epochs=1, verbose=0)
+    dlsa.fit_features(
+        *features,
+        flow=keras_lt.models.dlsa.FlowSettings(epochs=1),
+        classifier=keras_lt.models.dlsa.ClassifierSettings(epochs=1),
+        verbose=0,
+    )
     return {
         "__name__": "__main__",
         "Path": Path,

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from keras_lt import export
-from keras_lt.features import feature_model
 from keras_lt.layers import LogitAdjustment
 from keras_lt.models import (
     DLSA,
@@ -20,6 +19,8 @@ from keras_lt.models import (
     classifier,
     stack,
 )
+from keras_lt.models.dlsa import ClassifierSettings, FlowSettings
+from keras_lt.structure import feature_model
 
 NAMES = ["ant", "bee", "cat", "dög", "eel", "fox"]
 COUNTS = [900, 100, 40, 9, 3, 0]
@@ -84,8 +85,8 @@ def small_dlsa():
     dlsa.fit_features(
         features.astype("float32"),
         np.arange(60) % 6,
-        flow_epochs=1,
-        classifier_epochs=1,
+        flow=FlowSettings(epochs=1),
+        classifier=ClassifierSettings(epochs=1),
         verbose=0,
     )
     return dlsa

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lt import datasets, features, streams
-from keras_lt.models import DualBranch, classifier
+from keras_lt.models import DualBranch, classifier, feature_model
 
 RNG = np.random.default_rng(0)
 DATA = datasets.from_arrays(
@@ -34,7 +34,7 @@ def test_extract(make, layer):
 
 def test_layers_are_shared():
     model = classifier(backbone(), 3)
-    part = features.feature_model(model)
+    part = feature_model(model)
     model.get_layer("maps").kernel.assign(np.zeros((3, 3, 3, 5)))
     np.testing.assert_array_equal(part(DATA.images), np.zeros((10, 5)))
 

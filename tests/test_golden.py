@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import test_contrastive_losses
-import test_division_losses
 import test_dlsa
+import test_dlsa_terms
 import test_logit_adjusted
 import test_metrics
 
@@ -146,9 +146,9 @@ def test_other_losses_of_dlsa(monkeypatch, tmp_path):
         tmp_path,
         "dlsa_losses",
         cases,
-        lambda: test_division_losses.test_golden_losses("float64"),
-        lambda: test_division_losses.test_golden_losses("float32"),
-        test_division_losses.test_golden_weights_of_classes,
+        lambda: test_dlsa_terms.test_golden_losses("float64"),
+        lambda: test_dlsa_terms.test_golden_losses("float32"),
+        test_dlsa_terms.test_golden_weights_of_classes,
     )
 
 

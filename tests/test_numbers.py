@@ -69,9 +69,9 @@ MAKE = {
         num_clusters=INT(2),
         llh_proportion=F(0.5),
         center_std=F(0.5),
-        num_blocks=INT(1),
-        hidden_units=INT(4),
-        hidden_layers=INT(1),
+        flow=MaskedAutoregressiveFlow(
+            num_blocks=INT(1), hidden_units=INT(4), hidden_layers=INT(1)
+        ),
         seed=np.uint8(3),
     ),
     "flow": lambda model: MaskedAutoregressiveFlow(

@@ -11,6 +11,7 @@ from keras_lt.models import (
     DualBranch,
     TwoStage,
     backbones,
+    feature_model,
     nearest_class_mean,
     stack,
     tau_normalize,
@@ -192,9 +193,9 @@ def test_backbones(make):
 def test_a_layer_that_is_a_model():
     model = MODELS["nested"]()
     wanted = model.get_layer("backbone")(FLOATS)
-    close(features.feature_model(model, "backbone")(FLOATS), wanted)
+    close(feature_model(model, "backbone")(FLOATS), wanted)
     with pytest.raises(ValueError, match=r"layer: backbone, mlp. Rec.*'other'"):
-        features.feature_model(model, "other")
+        feature_model(model, "other")
 
 
 TAKERS = {

@@ -12,6 +12,7 @@ from keras_lt.models import (
     TwoStage,
     backbones,
     classifier,
+    feature_model,
     nearest_class_mean,
     tau_normalize,
 )
@@ -245,7 +246,7 @@ def changed(kind):
 @pytest.mark.parametrize("kind", ["int8", "int4", "float8", "lora"])
 def test_kernels_that_stand_for_others(kind):
     model, kernel, error = changed(kind)
-    found = features.feature_model(model)(np.eye(6, dtype="float32"))
+    found = feature_model(model)(np.eye(6, dtype="float32"))
     normalized = tau_normalize(model, 1.0)
     (got,) = normalized.layers[-1].get_weights()
     wanted = kernel / np.linalg.norm(kernel, axis=0)
@@ -280,7 +281,7 @@ def test_features_that_stand_for_others(kind):
             TwoStage.crt(model, 4)
         return
     images = np.eye(6, dtype="float32")
-    wanted = features.feature_model(model)(images)
+    wanted = feature_model(model)(images)
     np.testing.assert_allclose(
         TwoStage.crt(model, 4).features(images), wanted, atol=1e-6
     )
@@ -290,7 +291,7 @@ def test_weights_of_a_quantized_model_are_no_others(tmp_path):
     model = dense_model()
     model.quantize("int8")
     model.save(tmp_path / "model.keras")
-    backbone = features.feature_model(dense_model())
+    backbone = feature_model(dense_model())
     before = backbone.get_weights()
     with pytest.raises(ValueError, match=r"Expected a model with the backbone"):
         backbones.load_weights(backbone, tmp_path / "model.keras")

@@ -40,6 +40,7 @@ from keras_lt import (
     streams,
 )
 from keras_lt.models import backbones, dlsa
+from keras_lt.models.dlsa import layers as dlsa_layers
 
 COUNTS = [12, 8, 4]
 RNG = np.random.default_rng(0)
@@ -79,7 +80,7 @@ def small_backbone():
     x = layers.ImageNormalization([120.0] * 3, [3600.0] * 3)(images)
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
     x = keras.layers.ReLU()(layers.FusedBatchNormalization()(x))
-    return keras.Model(images, backbones.PaddedShortcut(6, 2)(x))
+    return keras.Model(images, layers.PaddedShortcut(6, 2)(x))
 
 
 def compiled(model, loss=None, optimizer=None, **kwargs):
@@ -157,7 +158,7 @@ def flow():
     mixture = models.FlowGaussianMixture(4, 0.05)
     mixture.build((None, 6))
     trainer = dlsa.FlowTrainer(
-        mixture, losses.reversed_weights(COUNTS), (2.0, 0.02, 1.0), 0.7
+        mixture, dlsa.reversed_weights(COUNTS), dlsa.FlowSettings()
     )
     trainer.compile(keras.optimizers.SGD(0.05))
     return trainer, features.pairs(FEATURES, 3, batch_size=8, seed=0)
@@ -166,7 +167,7 @@ def flow():
 def cluster_aided(kind):
     def make():
         inputs = keras.Input((6,))
-        head = dlsa._ClusterAidedClassifier(3, kind)
+        head = dlsa_layers._ClusterAidedClassifier(3, kind)
         model = keras.Model(inputs, head([inputs[:, :4], inputs[:, 4:]]))
         return compiled(model), features.stream(
             FEATURES, 3, sampling="random", batch_size=8, seed=0

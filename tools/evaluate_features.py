@@ -38,7 +38,6 @@ from sklearn.model_selection import train_test_split
 from keras_lt import (
     classes,
     counts,
-    division,
     features,
     filenames,
     losses,
@@ -96,10 +95,14 @@ def scores(
         llh_proportion=arguments.llh_proportion,
         seed=arguments.seed,
     )
-    facts = dlsa.fit_features(*train, verbose=0)
+    facts = dlsa.fit_features(
+        *train,
+        flow=models.dlsa.FlowSettings(weight_power=2.0),  # as published
+        verbose=0,
+    )
     predicted = dlsa.predict(scored.features, verbose=0).argmax(1)
     found = dlsa.inspect(scored.features)
-    routes = division.route(found, len(scored.labels))
+    routes = models.dlsa.route(found, len(scored.labels))
     head = counts.shot_groups(class_counts, arguments.many, arguments.few)[
         "many"
     ]
@@ -107,7 +110,7 @@ def scores(
     for number, (fact, now) in enumerate(
         zip(
             facts,
-            division.describe(found, scored.labels, num_classes),
+            models.dlsa.describe(found, scored.labels, num_classes),
             strict=True,
         )
     ):

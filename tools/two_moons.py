@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.datasets import make_moons
 
-from keras_lt import features, losses
+from keras_lt import features
 from keras_lt.models import FlowGaussianMixture, MaskedAutoregressiveFlow
-from keras_lt.models.dlsa import FlowTrainer
+from keras_lt.models.dlsa import FlowSettings, FlowTrainer, reversed_weights
 
 COLORS = ("#2f6eb5", "#c94f3d")
 
@@ -32,9 +32,8 @@ def trained(
     mixture.build(x.shape)
     trainer = FlowTrainer(
         mixture,
-        losses.reversed_weights(np.bincount(labels)),
-        factors=(2.0, 1.0, 1.0),
-        momentum=0.7,
+        reversed_weights(np.bincount(labels)),
+        FlowSettings(contrast_factor=1.0),
     )
     trainer.compile(keras.optimizers.Adam(2e-3), jit_compile=False)
     pairs = features.pairs(

@@ -32,14 +32,14 @@ class ClassWeightedLoss(Float32Loss):
     B, by the sum of weights, or by the number of non-zero weights. Means and
     counts run over the global batch, all replicas together. Where every weight
     is zero so are the values. `sample_weight` multiplies the values and does
-    not enter the normaliser.
+    not enter the normalizer.
 
     `reweighting` is a scalar variable, 1 by default: the weights in effect are
     `reweighting * w + (1 - reweighting)`. At 0 all classes weigh the same.
     `keras_lt.callbacks.DeferredReweighting` assigns it, without retracing. It
     is state of a run, in neither config nor checkpoint.
 
-    Logits are taken to float32 at least. An example whose label is no class has
+    Logits are cast to float32 or wider. An example whose label is no class has
     weight 0, as `keras_lt.labels` describes it.
 
     Args:

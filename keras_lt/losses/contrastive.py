@@ -132,7 +132,7 @@ class ContrastiveLoss(Float32Loss):
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class NTXent(ContrastiveLoss):
-    """Normalised temperature-scaled cross-entropy between views (SimCLR).
+    """Normalized temperature-scaled cross-entropy between views (SimCLR).
 
     The other view of the same image is the anchor's positive (Chen et al., ICML
     2020, eq. 1):

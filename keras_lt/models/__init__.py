@@ -1,6 +1,7 @@
-"""Models: what trains, and the backbones that it trains."""
+"""Models that train, their backbones, heads and second stages."""
 
-from keras_lt.models import auxiliary, backbones, second_stages
+from keras_lt.model_files import load_model, load_weights
+from keras_lt.models import auxiliary, backbones, dlsa, second_stages
 from keras_lt.models.auxiliary import (
     AuxiliaryTask,
     ClassifierTask,
@@ -9,17 +10,19 @@ from keras_lt.models.auxiliary import (
 )
 from keras_lt.models.classifier import classifier, linear_head
 from keras_lt.models.contrastive import ContrastivePretrainer
-from keras_lt.models.dlsa import DLSA, stack
-from keras_lt.models.dual_branch import DualBranch
-from keras_lt.models.flows import (
+from keras_lt.models.dlsa import (
+    DLSA,
     FlowGaussianMixture,
     MaskedAutoregressiveFlow,
+    stack,
 )
+from keras_lt.models.dual_branch import DualBranch
 from keras_lt.models.two_stage import (
     TwoStage,
     nearest_class_mean,
     tau_normalize,
 )
+from keras_lt.structure import feature_model
 
 __all__ = [
     "DLSA",
@@ -35,7 +38,11 @@ __all__ = [
     "auxiliary",
     "backbones",
     "classifier",
+    "dlsa",
+    "feature_model",
     "linear_head",
+    "load_model",
+    "load_weights",
     "nearest_class_mean",
     "second_stages",
     "stack",

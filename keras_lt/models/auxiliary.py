@@ -1,4 +1,8 @@
-"""Auxiliary tasks: what a branch beside the main classifier learns."""
+"""Auxiliary tasks: what a branch beside the main classifier learns.
+
+A task is added here alone, beside its export in `keras_lt.models` and its test:
+write its class, and give it a name in `TASKS`.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,20 +23,20 @@ from keras_lt.specs import Registry, Spec, parse_chain
 
 
 class AuxiliaryTask(keras.layers.Layer):
-    """Base class of what `keras_lt.models.DualBranch` can learn on the side.
+    """Base class of the auxiliary tasks of `keras_lt.models.DualBranch`.
 
-    A task is a layer from features (B, D) to outputs, its head, with two
-    things more: `examples` makes inputs and targets from a batch of the
-    random stream, and `loss` compares targets and outputs. A subclass writes
-    `examples`, `build` and `call`. Register it with Keras to save models that
-    hold it. Heads compute in `head_dtype` of `keras_lt.models.classifier`,
-    float32 as a rule, under any dtype policy.
+    A task is a layer from features (B, D) to outputs, its head. In addition
+    `examples` makes inputs and targets from a batch of the random stream, and
+    `loss` compares targets and outputs. A subclass writes `examples`, `build`
+    and `call`. Register it with Keras to save models that hold it. Heads
+    compute in `head_dtype` of `keras_lt.models.classifier`, float32 as a rule,
+    under any dtype policy.
 
     Args:
         loss: A `keras.losses.Loss`, or the class name or configuration of one.
         accuracy: A function of targets and outputs that gives the accuracy
             of each example, or None.
-        name: Under which the task logs: `NAME_loss`, `NAME_accuracy`.
+        name: Name of the task in logs: `NAME_loss`, `NAME_accuracy`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -134,15 +138,15 @@ class _Classification(AuxiliaryTask):
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class ClassifierTask(_Classification):
-    """A second linear classifier, of the random stream's images and labels.
+    """A second linear classifier, trained on the random stream.
 
     The auxiliary branch of Zhang et al. (arXiv:1912.04486, section 3).
 
     Args:
         num_classes: C.
-        loss: Of labels (B,) and logits (B, C); None is cross-entropy.
+        loss: Loss of labels (B,) and logits (B, C); None is cross-entropy.
         l2: Factor of the squared norm of the head's weights in the loss.
-        name: Under which it logs.
+        name: Name of the task in logs.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -175,17 +179,17 @@ class ClassifierTask(_Classification):
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class RotationTask(_Classification):
-    """Tells by which of four angles an image was turned; needs no labels.
+    """Tells by which of four angles an image was rotated; needs no labels.
 
-    Each image is turned by 0, 90, 180 or 270 degrees, one of them drawn at
-    random (Gidaris et al., ICLR 2018, who show all four of every image; the
-    auxiliary branch of Zhang et al., arXiv:1912.04486, section 3).
+    Each image is rotated by 0, 90, 180 or 270 degrees, drawn at random (Gidaris
+    et al., ICLR 2018, who show all four of every image; the auxiliary branch of
+    Zhang et al., arXiv:1912.04486, section 3).
 
     Args:
-        loss: Of angles (B,), quarter turns from 0 to 3, and logits (B, 4);
-            None is cross-entropy.
+        loss: Loss of angles (B,), quarter turns from 0 to 3, and logits
+            (B, 4); None is cross-entropy.
         l2: Factor of the squared norm of the head's weights in the loss.
-        name: Under which it logs.
+        name: Name of the task in logs.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -223,7 +227,7 @@ def _found(targets: Any, embeddings: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class ContrastiveTask(AuxiliaryTask):
-    """Tells which of a batch's views show the same image; needs no labels.
+    """Tells which views in a batch show the same image; needs no labels.
 
     Two views of each image by SimCLR's augmentation, a projection head of two
     dense layers (D, then `projection_dim`) and NT-Xent (Chen et al., ICML
@@ -231,13 +235,13 @@ class ContrastiveTask(AuxiliaryTask):
 
     Args:
         projection_dim: Dimension in which views are compared.
-        loss: Of embeddings (B, 2, projection_dim); None is
+        loss: Loss of embeddings (B, 2, projection_dim); None is
             `keras_lt.losses.NTXent()`.
         augment: A function of images (B, H, W, C) and seeds (B,) that makes a
             view, registered with Keras so that it can be saved; None is
             `keras_lt.preprocessing.simclr()`.
         l2: Factor of the squared norm of the head's weights in the loss.
-        name: Under which it logs.
+        name: Name of the task in logs.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -325,7 +329,7 @@ def get(
             "rotation(weight=linear(1.0))|classifier", of keras_lt or yours
             ("package.module:Name(alpha=2)"); or a task. `weight`, of any task,
             is what `keras_lt.schedules.get` takes, 1 by default.
-        **context: What they need to know, by the names of
+        **context: Values to fill in, by the names of
             `keras_lt.specs.CONTEXT`: `num_classes`, `total_steps`, `l2`.
 
     Returns:

@@ -35,6 +35,19 @@ class TrainingModel(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
 
 
+def without_traits_of_parts(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a model of models has from its parent.
+
+    Its parts say themselves what is trainable, and in which dtype. Keras would
+    set `trainable` of all parts to that of the whole.
+    """
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in ("trainable", "dtype")
+    }
+
+
 def refuse_fit(how: str) -> Callable:
     """A `train_step` for a model that `fit` can't train.
 

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 
 from keras_lt.arguments import integer, real
-from keras_lt.features import pooled
-from keras_lt.structure import one_to_one
+from keras_lt.structure import pooled_features
 
 
 def classifier(
@@ -53,19 +52,6 @@ def classifier(
     return keras.Model(images, logits, name=name)
 
 
-def pooled_features(
-    backbone: keras.Model,
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The images of a backbone, and its features (B, D), maps averaged.
-
-    Raises:
-        ValueError: If it is no functional or sequential model of one input
-            and one output, or this has another rank than 2 or 4.
-    """
-    backbone = one_to_one(backbone, "backbone")
-    return backbone.inputs[0], pooled(backbone.outputs[0])
-
-
 def head_dtype() -> str:
     """What heads compute in: float32, or float64 where that is Keras' floatx.
 
@@ -88,8 +74,8 @@ def linear_head(
 
     Args:
         num_classes: C, at least 2.
-        bias_initializer: Where the bias starts; `keras_lt.layers.PriorBias()`
-            for the sigmoid losses.
+        bias_initializer: Initializer of the bias, such as
+            `keras_lt.initializers.PriorBias()` for the sigmoid losses.
         l2: Factor of the squared norm of the kernel in the loss.
         l2_bias: The same for the bias; None for that of the kernel. The
             class-balanced code exempts it for the sigmoid losses.

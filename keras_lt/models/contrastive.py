@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from keras_lt.arguments import integer, real
-from keras_lt.models.classifier import pooled_features, projection_head
-from keras_lt.structure import features_of
+from keras_lt.models.base import without_traits_of_parts
+from keras_lt.models.classifier import projection_head
+from keras_lt.structure import features_of, pooled_features
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -95,10 +96,10 @@ class ContrastivePretrainer(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return {
+            **without_traits_of_parts(super().get_config()),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "projection_dim": self.projection_dim,
             "l2": self.l2,
-            "name": self.name,
         }
 
     @classmethod

@@ -1,4 +1,4 @@
-"""`DualBranch`: a balanced branch and auxiliary ones on one backbone."""
+"""A balanced branch and auxiliary branches on one backbone."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,13 +16,10 @@ from keras_lt.models.base import (
     TrainingModel,
     sample_positions,
     unscale_for_distribution,
+    without_traits_of_parts,
 )
-from keras_lt.models.classifier import (
-    classifier,
-    linear_head,
-    pooled_features,
-)
-from keras_lt.structure import classifier_of
+from keras_lt.models.classifier import classifier, linear_head
+from keras_lt.structure import classifier_of, pooled_features
 
 AUXILIARIES = tuple(TASKS.table)
 # Arguments that Keras serializes.
@@ -44,48 +41,50 @@ class DualBranch(TrainingModel):
     class-balanced stream, so that every class weighs the same; auxiliary
     tasks on the same extractor learn from a random stream, so that the
     features see all the data. With features f, main head g and heads h_t of
-    tasks with weights a_t a step minimises
+    tasks with weights a_t a step minimizes
 
         L(g(f(x_balanced)), y) + sum_t a_t L_t(h_t(f(x_t)), y_t) + L2,
 
-    x_t and y_t made of the random batch by the task, L2 counted once.
+    where the task makes x_t and y_t from the random batch, and L2 is counted
+    once.
 
     It is compiled and trained as any Keras model. `fit` takes batches
     {"balanced": (images, labels), "random": (images, labels)}, with sample
     weights as a third where wanted; `evaluate` and `predict` take plain ones,
-    `call(images)` gives the main head's logits, and `export` writes the main
-    classifier alone. `classifier` is that classifier as a functional model,
-    and `features` what both branches share; they have their weights in
-    common with this one.
+    `call(images)` gives the logits of the main head, and `export` writes the
+    main classifier alone. `classifier` is that classifier as a functional
+    model, and `features` is the part that both branches share; they share
+    their weights with this model.
 
-    `compile(loss=..., metrics=...)` is for the main head. While it trains the
-    model logs `main_loss` too, and of each task `NAME_loss` and
-    `NAME_accuracy`, without their weight; `loss` is the sum above.
+    `compile(loss=..., metrics=...)` is for the main head. In training the model
+    also logs `main_loss`, and `NAME_loss` and `NAME_accuracy` of each task,
+    without the task's weight; `loss` is the sum above.
 
     Args:
         backbone: A functional or sequential model from images to features
             (B, D) or maps (B, H, W, D), which are averaged over H and W.
         num_classes: C, at least 2.
         auxiliary: "classifier" (a second classifier), "rotation" (by which of
-            four angles an image was turned), "contrastive" (which two views
+            four angles an image was rotated), "contrastive" (which two views
             show the same image), an `AuxiliaryTask`, a list of these, or None
             for the main branch alone.
         auxiliary_weight: a_t: a number, a schedule of the step such as
             `keras.optimizers.schedules.PolynomialDecay` (linear) or
-            `keras_lt.schedules.CumulativeDecay`, or a list, one a task.
+            `keras_lt.schedules.CumulativeDecay`, or a list with one for each
+            task.
         auxiliary_loss: Loss of "classifier"; None is cross-entropy.
         head: A layer from features (B, D) to logits (B, C); None is
             `keras_lt.models.linear_head`.
         joint_forward: Whether the batches of all branches are one batch for
-            the backbone, which then normalises them by common statistics; else
+            the backbone, which then normalizes them by common statistics; else
             each has a pass and statistics of its own. On two CPU cores two
             passes take 0.92 (float32) to 0.95 (bfloat16) of the time of one,
             and were better: 70.6 against 66.3 percent on 9,000 images that
             the long-tailed CIFAR-10 had left out of the training set (30
             epochs on 11,164 images, one seed, classifier task).
         l2: Factor of the squared norm of the weights of those heads that are
-            made here. The backbone brings its own.
-        seed: Of the tasks' random numbers. They are functions of it, the
+            made here. The backbone brings its own regularizers.
+        seed: Seed of the tasks' random numbers, which are functions of it, the
             optimizer's step and the place in the global batch.
         name: Name of the model.
 
@@ -281,7 +280,7 @@ class DualBranch(TrainingModel):
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
-            "name": self.name,
+            **without_traits_of_parts(super().get_config()),
             "num_classes": self.num_classes,
             "joint_forward": self.joint_forward,
             "l2": self.l2,

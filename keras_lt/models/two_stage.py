@@ -7,12 +7,13 @@ import keras
 import numpy as np
 
 from keras_lt.arguments import real
-from keras_lt.features import Features, feature_model
 from keras_lt.layers import LearnableWeightScaling, NearestClassMean
+from keras_lt.models.base import without_traits_of_parts
 from keras_lt.models.classifier import linear_head
 from keras_lt.structure import (
     Head,
     classifier_of,
+    feature_model,
     features_of,
     head_of,
     one_to_one,
@@ -35,7 +36,7 @@ class TwoStage(keras.Model):
 
     Args:
         features: A functional model from images to features (B, D), such as
-            `keras_lt.features.feature_model` gives. It is copied, so training
+            `keras_lt.models.feature_model` gives. It is copied, so training
             does not touch the first stage.
         head: A functional model from features (B, D) to logits (B, C).
         freeze: Whether the features stay as they are, batch statistics too.
@@ -94,7 +95,7 @@ class TwoStage(keras.Model):
         """Classifier re-training (cRT): a new classifier, from the start.
 
         Args:
-            model: The first stage, as `keras_lt.features.feature_model` takes
+            model: The first stage, as `keras_lt.models.feature_model` takes
                 it.
             num_classes: C.
             layer: Name of the layer whose outputs are the features; None for
@@ -110,7 +111,7 @@ class TwoStage(keras.Model):
 
     @classmethod
     def lws(cls, model: keras.Model) -> "TwoStage":
-        """Learnable weight scaling (LWS): a scale a class, nothing else.
+        """Learnable weight scaling (LWS): trains one scale per class alone.
 
         Args:
             model: The first stage: a functional or sequential model whose last
@@ -137,10 +138,10 @@ class TwoStage(keras.Model):
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
+            **without_traits_of_parts(super().get_config()),
             "features": serialize(self.features),
             "head": serialize(self.head),
             "freeze": self.freeze,
-            "name": self.name,
         }
 
     @classmethod
@@ -200,7 +201,7 @@ def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
     """Classifies by weights of more equal length: w_c / |w_c|^tau, no bias.
 
     Classes with many images get long weights, and so large logits
-    (tau-normalisation, Kang et al., ICLR 2020, section 4.2). At tau = 0 only
+    (tau-normalization, Kang et al., ICLR 2020, section 4.2). At tau = 0 only
     the bias is gone. Choose tau on held-out images.
 
     Args:
@@ -253,7 +254,7 @@ def _kernel(layer: keras.layers.Dense, shape: tuple) -> np.ndarray:
 
 def nearest_class_mean(
     model: keras.Model,
-    features: Features,
+    features: tuple[np.ndarray, np.ndarray],
     num_classes: int,
     *,
     layer: str | None = None,
@@ -263,7 +264,7 @@ def nearest_class_mean(
     """Classifies by the nearest mean of a class (NCM, Kang et al., ICLR 2020).
 
     Args:
-        model: A trained model, as `keras_lt.features.feature_model` takes it.
+        model: A trained model, as `keras_lt.models.feature_model` takes it.
         features: Those of the training images, of
             `keras_lt.features.extract(model, train, layer)`.
         num_classes: C, at least 2.

@@ -95,7 +95,7 @@ def cluster_purity(
 
     Args:
         frequencies: Shares of the classes in each cluster (K, C), as
-            `keras_lt.division.class_frequencies` gives them.
+            `keras_lt.models.dlsa.class_frequencies` gives them.
         sizes: Samples in each cluster (K,).
         classes: `keras_lt.counts.Classes`, or training images per class,
             integers (C,).

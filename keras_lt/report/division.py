@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lt import division, plots
+from keras_lt import plots
 from keras_lt.counts import Classes
 from keras_lt.metrics import GROUPS
+from keras_lt.models import dlsa
 from keras_lt.report.ids import checked_ids
 from keras_lt.report.page import group_of
 from keras_lt.report.rendering import counted, percent, text, write_page
@@ -19,7 +20,7 @@ _TRIMMED = 0.5  # percent of the likelihoods at either end
 
 def write_division(
     path: str | os.PathLike,
-    levels: Sequence[division.Level],
+    levels: Sequence[dlsa.Level],
     labels: Sequence[int],
     classes: Classes | Sequence[int],
     *,
@@ -80,10 +81,10 @@ def write_division(
 
 
 def _shown(
-    levels: Sequence[division.Level], labels: np.ndarray, classes: Classes
+    levels: Sequence[dlsa.Level], labels: np.ndarray, classes: Classes
 ) -> dict:
     """What the template shows."""
-    found = division.route(levels, len(labels))
+    found = dlsa.route(levels, len(labels))
     names = [*(f"level {i + 1}" for i in range(len(levels))), "left"]
     samples = {
         name: np.bincount(labels[found == number], minlength=len(classes))
@@ -107,8 +108,8 @@ def _shown(
 
 
 def _checked_level(
-    level: division.Level, size: int, name: str
-) -> division.Level:
+    level: dlsa.Level, size: int, name: str
+) -> dlsa.Level:
     log_likelihood = np.asarray(level.log_likelihood)
     shapes = log_likelihood.shape, np.shape(level.clusters)
     if shapes != ((size,), (size,)):
@@ -135,7 +136,7 @@ def _checked_level(
 
 
 def _levels(
-    levels: Sequence[division.Level],
+    levels: Sequence[dlsa.Level],
     found: np.ndarray,
     labels: np.ndarray,
     samples: dict[str, np.ndarray],
@@ -185,13 +186,13 @@ def _levels(
 
 
 def _purity(
-    level: division.Level,
+    level: dlsa.Level,
     labels: np.ndarray,
     chosen: np.ndarray,
     num_classes: int,
 ) -> tuple[str, np.ndarray]:
     """Mean purity among the chosen samples, and the clusters' sizes."""
-    frequencies, sizes = division.class_frequencies(
+    frequencies, sizes = dlsa.class_frequencies(
         level.clusters[chosen], labels[chosen], level.num_clusters, num_classes
     )
     return _share(sizes @ frequencies.max(axis=1), sizes.sum()), sizes
@@ -202,7 +203,7 @@ def _share(part: float, whole: float) -> str:
 
 
 def _figures(
-    level: division.Level,
+    level: dlsa.Level,
     labels: np.ndarray,
     came: np.ndarray,
     classes: Classes,
@@ -220,7 +221,7 @@ def _figures(
         if len(members):
             sets[f"{group} ({len(members):,})"] = members
             colors.append(plots.COLORS[group])
-    frequencies, sizes = division.class_frequencies(
+    frequencies, sizes = dlsa.class_frequencies(
         level.clusters[came], labels, level.num_clusters, len(classes)
     )
     return {

@@ -1,4 +1,4 @@
-"""Masked autoregressive flows, and a Gaussian mixture in their output."""
+"""Masked autoregressive flows: invertible maps of features."""
 
 import itertools
 import math
@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lt.arguments import integer, real
+from keras_lt.arguments import integer
 from keras_lt.layers import MaskedDense
 
-# Those of the authors' batch normalisation.
+# Momentum and epsilon of the authors' batch normalization.
 _MOMENTUM = 0.9
 _EPSILON = 1e-5
 
@@ -67,8 +67,8 @@ class _MADE(keras.layers.Layer):
             x, _ = state
             shift, log_scale = self._parameters(x)
             is_next = ops.equal(self.order, position)
-            # What is not set yet stays 0: it is masked, but an overflow of it
-            # would pass a mask as NaN.
+            # Dimensions that are not set yet stay 0: they are masked, but an
+            # overflow in them would pass a mask as NaN.
             x = ops.where(is_next, u * ops.exp(log_scale) + shift, x)
             return x, log_scale
 
@@ -79,10 +79,10 @@ class _MADE(keras.layers.Layer):
 class _FlowBatchNormalization(keras.layers.Layer):
     """y = exp(log_gamma) * (x - mean) / sqrt(variance + 1e-5) + beta.
 
-    It normalises by the unbiased variance, as the authors' code does (Dinh et
+    It normalizes by the unbiased variance, as the authors' code does (Dinh et
     al., ICLR 2017, take the biased one), and moves by 0.1 towards each batch.
     One sample has no unbiased variance, where that code gives NaN: a batch
-    (of a replica) with fewer than two is normalised as in inference, and
+    (of a replica) with fewer than two is normalized as in inference, and
     moves nothing.
     """
 
@@ -145,7 +145,7 @@ class MaskedAutoregressiveFlow(keras.Model):
         u_i = (x_i - m_i) * exp(-a_i),    log |du_i / dx_i| = -a_i,
 
     with m_i and a_i computed by masked dense layers from the x_j before x_i,
-    in every second block in the reverse order. A batch normalisation follows
+    in every second block in the reverse order. A batch normalization follows
     each, which in training takes the statistics of the batch (of a replica);
     of a batch of one sample, which has none, it takes the moving ones.
 
@@ -160,7 +160,7 @@ class MaskedAutoregressiveFlow(keras.Model):
         hidden_layers: Layers from hidden units to hidden units in a block, at
             least 0: as the authors count, that is one less than there are
             layers of hidden units.
-        batch_norm: Whether a batch normalisation follows each block.
+        batch_norm: Whether batch normalization follows each block.
         dtype: Dtype or policy; float32 under any global policy.
         **kwargs: Arguments of `keras.Model`.
 
@@ -226,7 +226,7 @@ class MaskedAutoregressiveFlow(keras.Model):
                 )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_rank(input_shape)
+        check_rank(input_shape)
         for step in self.steps:
             step.build(input_shape)
 
@@ -258,7 +258,7 @@ class MaskedAutoregressiveFlow(keras.Model):
     def log_prob(self, x: Any, training: bool | None = None) -> Any:
         """Log-density of x (B, D) if u is standard normal, (B,)."""
         u, log_abs_det = self(x, training=training)
-        log_normal = _log_normalizer(u) - 0.5 * ops.sum(u * u, axis=1)
+        log_normal = log_normalizer(u) - 0.5 * ops.sum(u * u, axis=1)
         return log_normal + ops.sum(log_abs_det, axis=1)
 
     def get_config(self) -> dict[str, Any]:
@@ -271,151 +271,14 @@ class MaskedAutoregressiveFlow(keras.Model):
         }
 
 
-@keras.saving.register_keras_serializable(package="keras_lt")
-class FlowGaussianMixture(keras.Model):
-    """A density of features: a flow, and a mixture of Gaussians behind it.
-
-    With u the flow's output for x, component k of the mixture is
-
-        log p_k(x) = log N(u; mu_k, I) + log |det du/dx|,
-
-    and all have the prior 1 / K (Xu et al., ECCV 2022, section 3.2). The
-    means are drawn once from N(0, center_std^2 I) and never trained: the flow
-    learns to bring samples to them.
-
-    Called, it gives log p_k(x).
-
-    Args:
-        num_components: K, at least 1.
-        center_std: Standard deviation of the means, at least 0.
-        flow: A `MaskedAutoregressiveFlow`; None is one of two blocks, as the
-            authors take.
-        seed: Of the means.
-        dtype: Dtype or policy; float32 under any global policy.
-        **kwargs: Arguments of `keras.Model`.
-
-    Input shape: (B, D). Output shape: (B, K).
-
-    Raises:
-        ValueError: If an argument is out of its range, or the input has
-            another rank.
-
-    Example:
-        >>> mixture = keras_lt.models.FlowGaussianMixture(20, center_std=0.05)
-        >>> x = features.features[:100]
-        >>> loss = -mixture.log_likelihood(x, training=True)  # (B,)
-        >>> log_joint = mixture.log_joint(x)  # (B, K)
-        >>> clusters = mixture.assign(x)  # (B,)
-    """
-
-    def __init__(
-        self,
-        num_components: int,
-        center_std: float,
-        flow: MaskedAutoregressiveFlow | None = None,
-        seed: int = 0,
-        dtype: Any = "float32",
-        **kwargs: Any,
-    ):
-        super().__init__(dtype=dtype, **kwargs)
-        num_components = integer("num_components", num_components)
-        center_std = real("center_std", center_std)
-        if num_components < 1 or not 0 <= center_std < math.inf:
-            raise ValueError(
-                "Expected num_components >= 1 and a finite center_std >= 0. "
-                f"Received: num_components={num_components}, "
-                f"center_std={center_std}"
-            )
-        self.num_components = num_components
-        self.center_std = center_std
-        self.flow = flow or MaskedAutoregressiveFlow(dtype=self.dtype_policy)
-        self.seed = integer("seed", seed)
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_rank(input_shape)
-        if not self.flow.built:
-            self.flow.build(input_shape)
-        self.means = self.add_weight(
-            name="means",
-            shape=(self.num_components, input_shape[-1]),
-            initializer=keras.initializers.RandomNormal(
-                0.0, self.center_std, self.seed
-            ),
-            trainable=False,
-        )
-
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        return self.log_joint_of(*self.flow(x, training=training))
-
-    def log_joint(self, x: Any, training: bool | None = None) -> Any:
-        """The log p_k(x) of x (B, D), (B, K), without the prior 1 / K."""
-        return self(x, training=training)
-
-    def log_joint_of(self, u: Any, log_abs_det: Any) -> Any:
-        """The same, of what the flow gives for x.
-
-        Example:
-            >>> mixture = keras_lt.models.FlowGaussianMixture(20, 0.05)
-            >>> mixture.build((None, 8))
-            >>> u, log_abs_det = mixture.flow(features.features[:100])
-            >>> mixture.log_joint_of(u, log_abs_det).shape
-            TensorShape([100, 20])
-        """
-        # -|u - mu_k|^2 / 2 without a (B, K, D) array. What k changes is added
-        # up by itself, so that posteriors do not suffer where |u| is large.
-        affinity = ops.matmul(u, ops.transpose(self.means))
-        affinity -= 0.5 * ops.sum(ops.square(self.means), axis=1)
-        common = ops.sum(log_abs_det - 0.5 * ops.square(u), axis=1)
-        return affinity + (common + _log_normalizer(u))[:, None]
-
-    def log_likelihood(
-        self, x: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
-        """Log-density of x under the mixture.
-
-        Args:
-            x: Features (B, D).
-            training: Whether to normalise by the statistics of this batch.
-            mask: The components that there are, bool (K,), at least one of
-                them; None is all.
-
-        Returns:
-            (B,), logsumexp_k log p_k(x) - log K, k over the components that
-            there are and K their number.
-        """
-        log_joint = self(x, training=training)
-        log_count = math.log(self.num_components)
-        if mask is not None:
-            log_joint = ops.where(mask, log_joint, -math.inf)
-            log_count = ops.log(ops.sum(ops.cast(mask, log_joint.dtype)))
-        return ops.logsumexp(log_joint, axis=1) - log_count
-
-    def assign(self, x: Any) -> Any:
-        """The most probable component of each x (B, D), int32 (B,)."""
-        return ops.argmax(self(x, training=False), axis=1)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_components": self.num_components,
-            "center_std": self.center_std,
-            "flow": keras.saving.serialize_keras_object(self.flow),
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "FlowGaussianMixture":
-        flow = keras.saving.deserialize_keras_object(config["flow"])
-        return cls(**{**config, "flow": flow})
-
-
-def _check_rank(shape: tuple[int | None, ...]) -> None:
+def check_rank(shape: tuple[int | None, ...]) -> None:
+    """Refuses what is not features (B, D)."""
     if len(shape) != 2:
         raise ValueError(
             f"Expected features of shape (B, D). Received: shape={tuple(shape)}"
         )
 
 
-def _log_normalizer(u: Any) -> float:
+def log_normalizer(u: Any) -> float:
     """Logarithm of the factor of a unit Gaussian, -D / 2 log(2 pi)."""
     return -0.5 * u.shape[1] * math.log(2.0 * math.pi)

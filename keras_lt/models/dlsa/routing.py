@@ -1,7 +1,7 @@
-"""What levels of flows make of samples: who stays where, and in what company.
+"""Which samples stay at which level of DLSA, and with which others.
 
 DLSA (Xu et al., ECCV 2022, arXiv:2208.02567) divides samples level by level:
-those of a high likelihood stay at a level, the others go down.
+samples of a high likelihood stay at a level, the others go down.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ import numpy as np
 
 
 class Level(NamedTuple):
-    """How a level sees N samples, whether they come to it or not.
+    """How a level sees N samples, whether they reach it or not.
 
     Attributes:
         log_likelihood: (N,).
-        clusters: Of the highest posterior each, from 0 to K - 1, (N,).
+        clusters: Cluster of the highest posterior, from 0 to K - 1, (N,).
         num_clusters: K.
         threshold: The level keeps samples of at least this log-likelihood.
 
     Example:
-        >>> level = keras_lt.division.Level(
+        >>> level = keras_lt.models.dlsa.Level(
         ...     log_likelihood=np.array([1.0, 3.0, 2.0]),
         ...     clusters=np.array([0, 1, 1]),
         ...     num_clusters=2,
         ...     threshold=2.0,
         ... )
-        >>> keras_lt.division.route([level], 3)  # the first one is kept by none
+        >>> keras_lt.models.dlsa.route([level], 3)
         array([1, 0, 0])
     """
 
@@ -37,9 +37,10 @@ class Level(NamedTuple):
 
 
 def threshold(log_likelihood: np.ndarray, llh_proportion: float) -> float:
-    """The threshold that keeps `llh_proportion` of the samples.
+    """Returns the threshold that keeps `llh_proportion` of the samples.
 
-    The likelihood at place int(n (1 - llh_proportion)) of n in ascending order.
+    It is the likelihood at place int(n (1 - llh_proportion)) of n in ascending
+    order.
 
     Args:
         log_likelihood: (n,).
@@ -50,7 +51,7 @@ def threshold(log_likelihood: np.ndarray, llh_proportion: float) -> float:
 
     Example:
         >>> log_likelihood = np.array([3.0, 1.0, 2.0, 4.0])
-        >>> float(keras_lt.division.threshold(log_likelihood, 0.5))
+        >>> float(keras_lt.models.dlsa.threshold(log_likelihood, 0.5))
         3.0
     """
     size = len(log_likelihood)
@@ -64,10 +65,10 @@ def class_frequencies(
     num_clusters: int,
     num_classes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How often each class is in each cluster.
+    """Counts how often each class is in each cluster.
 
     Args:
-        clusters: Of each sample (n,).
+        clusters: Cluster of each sample (n,).
         labels: (n,).
         num_clusters: K.
         num_classes: C.
@@ -77,7 +78,7 @@ def class_frequencies(
         clusters' sizes (K,).
 
     Example:
-        >>> keras_lt.division.class_frequencies(
+        >>> keras_lt.models.dlsa.class_frequencies(
         ...     clusters=np.array([0, 0, 2]),
         ...     labels=np.array([1, 0, 1]),
         ...     num_clusters=3,
@@ -94,17 +95,18 @@ def class_frequencies(
 
 
 def route(levels: Sequence[Level], size: int) -> np.ndarray:
-    """The level that keeps each sample.
+    """Finds the level that keeps each sample.
 
     Args:
         levels: From the top down.
         size: N.
 
     Returns:
-        int64 (N,), the number of levels for a sample that none keeps.
+        int64 (N,), the number of the level from 0; the number of levels for a
+        sample that none of them keeps.
 
     Example:
-        >>> kept_by = keras_lt.division.route(levels, len(features.labels))
+        >>> kept_by = keras_lt.models.dlsa.route(levels, len(features.labels))
         >>> sorted(set(kept_by.tolist()))  # the first level, and what is left
         [0, 1]
     """
@@ -115,7 +117,7 @@ def route(levels: Sequence[Level], size: int) -> np.ndarray:
 def describe(
     levels: Sequence[Level], labels: np.ndarray, num_classes: int
 ) -> list[dict[str, Any]]:
-    """What comes to each level and what it keeps, in figures.
+    """Says in numbers which samples reach each level and which it keeps.
 
     Args:
         levels: From the top down.
@@ -123,19 +125,19 @@ def describe(
         num_classes: C.
 
     Returns:
-        For each level: `samples` that came to it, and `samples_by_class`
-        (C,); how many it keeps, `kept` and `kept_by_class` (C,); its
-        `threshold`; and of the samples that came, the clusters' sizes,
-        `cluster_sizes` (K,), and the share of the largest class in each,
-        `purity` (K,), 0 where it is empty.
+        For each level: the number of samples that reach it, `samples` and
+        `samples_by_class` (C,); how many it keeps, `kept` and `kept_by_class`
+        (C,); its `threshold`; and for the samples that reach it, the sizes of
+        the clusters, `cluster_sizes` (K,), and the share of the largest class
+        in each, `purity` (K,), 0 in an empty one.
 
     Example:
         >>> clusters = np.array([0, 1, 1])
-        >>> level = keras_lt.division.Level(
+        >>> level = keras_lt.models.dlsa.Level(
         ...     np.array([1.0, 3.0, 2.0]), clusters, 2, threshold=2.0
         ... )
         >>> labels = np.array([0, 1, 0])
-        >>> keras_lt.division.describe([level], labels, 2)[0]["purity"]
+        >>> keras_lt.models.dlsa.describe([level], labels, 2)[0]["purity"]
         [1.0, 0.5]
     """
     found = route(levels, len(labels))

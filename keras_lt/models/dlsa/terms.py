@@ -17,17 +17,17 @@ CONTRASTS = ("soft_ce", "ce")
 
 
 def weighted_likelihood(log_likelihood, weights):
-    """Minus the log-likelihood, weighted: -w_b log p(x_b).
+    """Returns the weighted negative log-likelihood: -w_b log p(x_b).
 
     Args:
         log_likelihood: (B,).
-        weights: (B,), such as `reversed_weights` gives by class.
+        weights: (B,), such as those of `reversed_weights` by label.
 
     Returns:
         (B,), of the dtype of the log-likelihood.
 
     Example:
-        >>> keras_lt.losses.weighted_likelihood(
+        >>> keras_lt.models.dlsa.weighted_likelihood(
         ...     tf.constant([-1.0, -3.0]), tf.constant([0.5, 2.0])
         ... ).numpy()
         array([0.5, 6. ], dtype=float32)
@@ -44,19 +44,19 @@ def cluster_contrast(
 ):
     """Drives pairs of different classes into different clusters.
 
-    With the posteriors P of a sample and Q of its partner, minus their
-    cross-entropy, which is to grow:
+    With the posteriors P of a sample and Q of its partner, it is the negative
+    cross-entropy of the two, to be minimized:
 
-    - `"soft_ce"`: sum_k P_k log Q_k, as published. It has no lower bound but
-      with a margin m, which takes log(max(Q_k, m)) for log Q_k.
+    - `"soft_ce"`: sum_k P_k log Q_k, as published. It has no lower bound unless
+      a margin m puts log(max(Q_k, m)) in place of log Q_k.
     - `"ce"`: log Q_k at the k where P_k is largest. P gets no gradient.
 
     Args:
-        log_joint: log p_k of a sample each row (B, K).
-        other_log_joint: log p_k of its partner (B, K).
+        log_joint: log p_k of the samples (B, K).
+        other_log_joint: log p_k of their partners (B, K).
         freeze: Whether no gradient goes into P, as published.
         kind: "soft_ce" or "ce".
-        margin: m of "soft_ce", in (0, 1); None is none.
+        margin: m of "soft_ce", in (0, 1); None is no margin.
 
     Returns:
         (B,).
@@ -66,13 +66,13 @@ def cluster_contrast(
 
     Example:
         >>> log_joint = np.log([[0.9, 0.1], [0.2, 0.8]])
-        >>> contrast = keras_lt.losses.division.cluster_contrast(
+        >>> contrast = keras_lt.models.dlsa.cluster_contrast(
         ...     log_joint, log_joint[::-1], kind="ce"
         ... )
         >>> contrast.numpy().round(2)
         array([-1.61, -2.3 ])
     """
-    _check_contrast(kind, margin)
+    check_contrast(kind, margin)
     log_q = ops.log_softmax(other_log_joint)
     if kind == "ce":
         sure = ops.one_hot(
@@ -87,7 +87,7 @@ def cluster_contrast(
     return ops.sum(posterior * log_q, axis=-1)
 
 
-def _check_contrast(kind: str, margin: float | None) -> None:
+def check_contrast(kind: str, margin: float | None) -> None:
     """Refuses what `cluster_contrast` can't take."""
     if kind not in CONTRASTS:
         raise ValueError(
@@ -103,7 +103,7 @@ def _check_contrast(kind: str, margin: float | None) -> None:
 
 
 def cluster_balance(mean_posterior):
-    """What the entropy of a mean posterior lacks to log K, its largest.
+    """Returns how far the entropy of a mean posterior is below log K.
 
     Args:
         mean_posterior: (K,), positive, with sum 1 or nearly.
@@ -113,7 +113,7 @@ def cluster_balance(mean_posterior):
 
     Example:
         >>> posterior = tf.constant([0.9, 0.1])
-        >>> round(float(keras_lt.losses.cluster_balance(posterior)), 3)
+        >>> round(float(keras_lt.models.dlsa.cluster_balance(posterior)), 3)
         0.368
     """
     entropy = -ops.sum(mean_posterior * ops.log(mean_posterior))
@@ -121,11 +121,11 @@ def cluster_balance(mean_posterior):
 
 
 def running_posterior(log_joint, buffer, step, momentum: float | None):
-    """The mean posterior that `cluster_balance` sees, over batches.
+    """Returns the mean posterior over batches, for `cluster_balance`.
 
     With p the mean over the batch plus 1e-7, the buffer b becomes
-    m b + (1 - m) p, and what is seen is b / (1 - m^t), which corrects its start
-    from 0. No gradient goes into the old buffer.
+    m b + (1 - m) p, and the mean posterior is b / (1 - m^t), which corrects for
+    the start from 0. No gradient goes into the old buffer.
 
     Args:
         log_joint: log p_k (B, K).
@@ -140,7 +140,7 @@ def running_posterior(log_joint, buffer, step, momentum: float | None):
         ValueError: If the momentum is out of its range.
 
     Example:
-        >>> mean, buffer = keras_lt.losses.division.running_posterior(
+        >>> mean, buffer = keras_lt.models.dlsa.running_posterior(
         ...     np.log([[0.9, 0.1], [0.2, 0.8]]), np.zeros(2), 1, momentum=0.7
         ... )
         >>> mean.numpy().round(2)
@@ -162,10 +162,10 @@ def running_posterior(log_joint, buffer, step, momentum: float | None):
 
 
 def reversed_weights(class_counts, power: float = 2.0) -> np.ndarray:
-    """Weights of classes: (n_max / n_c)^q, with sum 1.
+    """Returns class weights (n_max / n_c)^q, scaled to a sum of 1.
 
     Args:
-        class_counts: Training samples a class, integers (C,).
+        class_counts: Training samples per class, integers (C,).
         power: q, at least 0.
 
     Returns:
@@ -175,7 +175,7 @@ def reversed_weights(class_counts, power: float = 2.0) -> np.ndarray:
         ValueError: If the power is negative.
 
     Example:
-        >>> keras_lt.losses.reversed_weights([40, 20, 0], power=1).round(3)
+        >>> keras_lt.models.dlsa.reversed_weights([40, 20, 0], power=1).round(3)
         array([0.333, 0.667, 0.   ])
     """
     power = real("power", power)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from golden import load_cases, report_cases
 
-from keras_lt.losses import division
+from keras_lt.models.dlsa import terms
 
 TERMS = ("lh", "purity", "balance")
 
@@ -31,17 +31,17 @@ def losses_of_a_step(case, step, log_joint, other, buffer):
     momentum = number_or_none(case["posterior_momentum"])
     log_likelihood = tf.reduce_logsumexp(log_joint, axis=1)
     log_likelihood -= np.log(log_joint.shape[1])
-    mean_posterior, buffer = division.running_posterior(
+    mean_posterior, buffer = terms.running_posterior(
         log_joint, buffer, step + 1, momentum
     )
     return {
         "lh": tf.reduce_mean(
-            division.weighted_likelihood(log_likelihood, case["rev_wgt"][step])
+            terms.weighted_likelihood(log_likelihood, case["rev_wgt"][step])
         ),
         "purity": tf.reduce_mean(
-            division.cluster_contrast(log_joint, other, **contrast_of(case))
+            terms.cluster_contrast(log_joint, other, **contrast_of(case))
         ),
-        "balance": division.cluster_balance(mean_posterior),
+        "balance": terms.cluster_balance(mean_posterior),
     }, buffer
 
 
@@ -98,7 +98,7 @@ def test_golden_losses(dtype):
 def test_golden_weights_of_classes():
     for _, case in load_cases("dlsa_losses", "table"):
         labels = case["train_labels"]
-        weights = division.reversed_weights(
+        weights = terms.reversed_weights(
             np.bincount(labels), float(case["weight_q"])
         )
         np.testing.assert_allclose(
@@ -113,14 +113,14 @@ def test_balance_is_the_missing_entropy():
         [1 - 3e-7] + [1e-7] * 3,
     ):
         want = np.log(4) + np.sum(posterior * np.log(posterior))
-        got = division.cluster_balance(tf.constant(posterior, "float64"))
+        got = terms.cluster_balance(tf.constant(posterior, "float64"))
         np.testing.assert_allclose(got, want, atol=1e-12)
 
 
 def test_contrast_of_sure_posteriors_is_finite():
     log_joint = tf.constant([[-9000.0, 0.0], [0.0, -9000.0]])
     apart, together = (
-        division.cluster_contrast(log_joint, other)
+        terms.cluster_contrast(log_joint, other)
         for other in (log_joint[::-1], log_joint)
     )
     np.testing.assert_array_equal(apart, [-9000.0, -9000.0])
@@ -128,9 +128,9 @@ def test_contrast_of_sure_posteriors_is_finite():
 
 
 def test_reversed_weights():
-    weights = division.reversed_weights([40, 20, 0, 10], power=1.0)
+    weights = terms.reversed_weights([40, 20, 0, 10], power=1.0)
     np.testing.assert_allclose(weights, [1 / 7, 2 / 7, 0, 4 / 7])
-    even = division.reversed_weights([40, 20, 10], power=0.0)
+    even = terms.reversed_weights([40, 20, 10], power=0.0)
     np.testing.assert_allclose(even, 1 / 3)
     with pytest.raises(ValueError, match=r"Expected power >= 0\. .*=-1"):
-        division.reversed_weights([1, 2], power=-1)
+        terms.reversed_weights([1, 2], power=-1)

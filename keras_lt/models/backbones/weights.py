@@ -1,0 +1,96 @@
+"""Weights of a backbone: where they start, and which of them stay."""
+
+import os
+from pathlib import Path
+
+import keras
+
+from keras_lt import model_files
+from keras_lt.structure import feature_model
+
+
+def load_weights(backbone: keras.Model, path: str | os.PathLike) -> None:
+    """Gives a backbone the weights of a file, or those of a trained model.
+
+    Args:
+        backbone: A built backbone.
+        path: A `.weights.h5` or `.h5` file of this backbone; or a model of
+            keras_lt with the same backbone, of any method and number of
+            classes: a `.keras` file, or the workdir of a run with a
+            `model.keras`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the weights are of another backbone.
+
+    Example:
+        >>> keras_lt.models.backbones.load_weights(backbone, "runs/simclr")
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.keras"
+    if not file.is_file():
+        raise FileNotFoundError(
+            "Expected weights: a .weights.h5 or .keras file, or the workdir of "
+            f"a finished run. Received: {file}, which does not exist"
+        )
+    if file.suffix != ".keras":
+        model_files.load_weights(backbone, file)
+        return
+    found = feature_model(model_files.load_model(file, compile=False)).weights
+    wanted, given = (
+        [w.shape for w in each] for each in (backbone.weights, found)
+    )
+    if given != wanted:
+        raise ValueError(
+            f"Expected a model with the backbone {backbone.name}. "
+            f"Received: {file}, whose backbone has other weights"
+        )
+    backbone.set_weights([keras.ops.convert_to_numpy(w) for w in found])
+
+
+def freeze(backbone: keras.Model, last: str | None = None) -> None:
+    """Freezes a backbone, or its first layers, with their batch statistics.
+
+    Args:
+        backbone: A functional model. What it shares layers with is frozen too,
+            but a model that was compiled before has to be compiled again.
+        last: What the names of the last layers to freeze start with: "stage2"
+            for the first two stages of our ResNets and what is in front of
+            them, "conv3" for those of `keras.applications`. None is all.
+
+    Raises:
+        ValueError: If no layer has such a name.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(20)
+        >>> keras_lt.models.backbones.freeze(backbone, "stage2")
+        >>> {w.path.split("_")[0] for w in backbone.trainable_variables}
+        {'stage3'}
+    """
+    layers = _leaves(backbone)
+    end = len(layers)
+    if last is not None:
+        ends = [
+            i
+            for i, layer in enumerate(layers, 1)
+            if layer.name.startswith(last)
+        ]
+        if not ends:
+            starts = dict.fromkeys(layer.name.split("_")[0] for layer in layers)
+            raise ValueError(
+                "Expected the start of the name of a layer, of those that "
+                f"start with {', '.join(starts)}. Received: last={last!r}"
+            )
+        end = ends[-1]
+    for layer in layers[:end]:
+        layer.trainable = False
+
+
+def _leaves(model):
+    """The layers of a model in the order of the data, those of parts too."""
+    leaves = []
+    for layer in model.layers:
+        is_model = isinstance(layer, keras.Model)
+        leaves += _leaves(layer) if is_model else [layer]
+    return leaves
