@@ -107,9 +107,7 @@ def _shown(
     }
 
 
-def _checked_level(
-    level: dlsa.Level, size: int, name: str
-) -> dlsa.Level:
+def _checked_level(level: dlsa.Level, size: int, name: str) -> dlsa.Level:
     log_likelihood = np.asarray(level.log_likelihood)
     shapes = log_likelihood.shape, np.shape(level.clusters)
     if shapes != ((size,), (size,)):
