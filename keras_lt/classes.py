@@ -64,7 +64,7 @@ def checked(class_names: Sequence[Any], where: str) -> tuple[str, ...]:
     """Returns the names of a data set's classes, each as `clean` gives it.
 
     Args:
-        class_names: One name a class, by label id.
+        class_names: One name per class, by label id.
         where: What errors say before a name.
 
     Raises:
@@ -144,7 +144,7 @@ def difference(class_names: Sequence[str], known: Sequence[str]) -> str | None:
     """Returns what parts class names from known ones; None if nothing does.
 
     Args:
-        class_names: One name a class, by label id.
+        class_names: One name per class, by label id.
         known: Those that they should be.
 
     Example:

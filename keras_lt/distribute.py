@@ -431,7 +431,7 @@ def _mend_keras() -> None:
     - To build metrics it averages the batches of the replicas, which several
       processes can't. Shapes are all it wants: one batch has them.
     - It averages what the processes log over its first axis, which numbers do
-      not have, and which is that of the classes where it logs one a class.
+      not have, and which is that of the classes where it logs one per class.
     """
     trainer.TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
     trainer.reduce_per_replica = _reduce_per_replica

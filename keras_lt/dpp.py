@@ -119,7 +119,7 @@ def balanced_subset(
 
     Args:
         labels: Label ids, integers (N,), at least 0.
-        k: Images a class, at least 1.
+        k: Images per class, at least 1.
         seed: As in `sample`; classes draw independently.
         probabilities: True-class probabilities, float (N,), for draws by
             `sample` within each class; None draws uniformly.

@@ -250,7 +250,7 @@ def rate_factors(
         model: A built model, frozen as it will be trained.
         part: A model or layer whose variables are among those of `model`,
             such as its backbone.
-        factor: Of the variables of `part`; 1 for all others.
+        factor: Factor of the variables of `part`; 1 for all others.
 
     Returns:
         A factor for each trainable variable of `model`, in their order.

@@ -467,8 +467,8 @@ def batches(
         draw: What `Sampler.draws` or `pair_draws` gave.
         read: A function of what `draw` returns.
         batch_size: Positions per step.
-        key: Of the random numbers, as `keras_lt.seeding.key_from_seed` makes
-            it.
+        key: Key of the random numbers, made by
+            `keras_lt.seeding.key_from_seed`.
         start_step: The first step.
 
     Example:

@@ -94,7 +94,7 @@ def derived_seed(seed: int, name: str, number: int) -> int:
     `seed + number` would give part 1 of seed 0 what part 0 of seed 1 has.
 
     Args:
-        seed: Of the whole.
+        seed: Seed of the whole.
         name: What the parts are.
         number: Which part.
 

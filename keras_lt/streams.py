@@ -88,7 +88,7 @@ def stream(
             `metrics=["accuracy"]` would score ids of validation data 0.
         random_resized_crop: Whether images from files are cropped at random
             before they are resized, as ImageNet training does, and not in the
-            centre (`keras_lt.datasets.FileDataset`).
+            center (`keras_lt.datasets.FileDataset`).
         start_step: First step, counted from 0.
         shard: (i, n): yield the i-th of n slices of each batch.
         name: Names the random numbers, by default as the sampling. Two streams
@@ -438,7 +438,7 @@ def evaluation(
         batch_size: Size of all batches but the last.
         transform: As in `stream`, for images as training sees them; None
             leaves them as they are.
-        seed: Of the transform and of random crops.
+        seed: Seed of the transform and of random crops.
         random_resized_crop: As in `stream`, for images as training sees them.
         shard: (i, n): the i-th of n parts of the data set, equal but for one
             image.

@@ -38,9 +38,9 @@ class AveragedWeights(keras.callbacks.Callback):
             `SkipNonFinite`, where these are used.
         momentum: From 0 to 1 (excluded): 0.999 averages over about a thousand
             steps.
-        checkpointing: That of the training, which then keeps the averages, and
-            whose `load_best` gives those of the best epoch; to be given before
-            it restores the model.
+        checkpointing: The one of the training, which then keeps the averages,
+            and whose `load_best` gives those of the best epoch; to be given
+            before it restores the model.
 
     Raises:
         TypeError: If `momentum` is no number.

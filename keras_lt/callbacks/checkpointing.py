@@ -79,7 +79,7 @@ class Checkpointing(keras.callbacks.Callback):
             belongs to the state beside model and optimizer.
         averages: A variable for each weight of the model, to be there before
             `restore`, or None; `AveragedWeights` gives them.
-        history: One list a logged scalar, one value an epoch, over all starts;
+        history: One list a logged scalar, one value per epoch, over all starts;
             with `seconds` (training steps only) and `learning_rate`.
         starts: How many times a training was started with this directory.
 
@@ -192,7 +192,7 @@ class Checkpointing(keras.callbacks.Callback):
         They are averages, where the training was with `AveragedWeights`.
 
         Args:
-            model: That of the training.
+            model: Model of the training.
 
         Raises:
             ValueError: If there is no best epoch, or its file is damaged.

@@ -37,8 +37,8 @@ class StopOnNonFinite(_Watch):
     model such as `DualBranch` logs) that are not finite.
 
     Args:
-        checkpointing: That of the training, which knows where an epoch was cut;
-            None counts steps from the start of `fit`'s epoch.
+        checkpointing: The one of the training, which knows where an epoch
+            was cut; None counts steps from the start of `fit`'s epoch.
 
     Raises:
         FloatingPointError: At the end of the step, naming it.
@@ -90,8 +90,8 @@ class SkipNonFinite(_Watch):
             replaced by one that can be undone; that costs a copy of the state
             a step.
         limit: How many steps are skipped at most.
-        checkpointing: That of the training, which then keeps the number; to be
-            given before it restores the model.
+        checkpointing: The one of the training, which then keeps the number;
+            to be given before it restores the model.
 
     Raises:
         FloatingPointError: At the end of the step after which there are more.

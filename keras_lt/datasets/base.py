@@ -16,7 +16,7 @@ class Dataset:
     Args:
         images: (N, H, W, C), uint8 or float32.
         labels: (N,), integers from 0 to `len(class_names) - 1`.
-        class_names: One name a class, by label id; white space around a name
+        class_names: One name per class, by label id; white space around a name
             is none of it.
 
     Attributes:
@@ -99,7 +99,7 @@ class Dataset:
 
     @property
     def class_counts(self) -> np.ndarray:
-        """Images a class, int64 (C,), by label id."""
+        """Images per class, int64 (C,), by label id."""
         return np.bincount(self.labels, minlength=self.num_classes)
 
     @property
@@ -118,7 +118,7 @@ class Dataset:
         """Returns how streams get at images, as a function for graphs.
 
         Args:
-            random_resized_crop: Of data sets of files, see `FileDataset`.
+            random_resized_crop: For data sets of files, see `FileDataset`.
             min_area: The same.
 
         Returns:

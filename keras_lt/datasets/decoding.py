@@ -111,7 +111,7 @@ def decode(
         size: Side of the result in pixels.
         draws: Uniform numbers in [0, 1) of shape `CROP_DRAWS` for a random
             crop (see `random_box`); None is for evaluation.
-        min_area: Of a random crop, as in `random_box`.
+        min_area: Least area of a random crop, as in `random_box`.
         max_pixels: As in `read_image`.
 
     Returns:

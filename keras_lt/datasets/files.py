@@ -195,7 +195,7 @@ class FileDataset(Dataset):
         Args:
             random_resized_crop: Whether images are cropped at random, a pure
                 function of their seeds, and not in the center.
-            min_area: Of a random crop, a part of the image in (0, 1].
+            min_area: Least area of a random crop, in (0, 1] of the image.
 
         Returns:
             The function (indices int64 (B,), seeds uint64 (B,)) -> images

@@ -21,10 +21,10 @@ def load(
     """Loads a data set of TFDS, as `keras_lt.datasets.load` describes it.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         split: One of its `splits`.
         data_dir: Where TFDS keeps prepared data sets.
-        **decoding: Of `FileDataset`.
+        **decoding: Arguments of `FileDataset`.
 
     Returns:
         A `Dataset` if the images have one size and take half of the memory at

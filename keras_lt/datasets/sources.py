@@ -331,7 +331,7 @@ class _Listed(NamedTuple):
     """What a list says.
 
     Attributes:
-        paths: Of the images.
+        paths: Paths of the images.
         of_images: The name of each one's class.
         class_names: Gives the names of all classes, by label id.
     """

@@ -272,7 +272,7 @@ def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
 
     Args:
         holdout: Logits of images that the model was not trained on.
-        iterations: Of L-BFGS, at most.
+        iterations: Largest number of iterations of L-BFGS.
 
     Returns:
         Scale and bias, for `calibration` and the like.

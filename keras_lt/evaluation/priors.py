@@ -19,7 +19,7 @@ class Prior(NamedTuple):
     """Estimated class frequencies, with intervals.
 
     Args:
-        shares: Of sum 1, float64 (C,).
+        shares: Shares of classes, float64 (C,), with sum 1.
         low: Lower ends of the intervals (C,).
         high: Upper ends of the intervals (C,).
 

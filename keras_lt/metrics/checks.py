@@ -1,4 +1,4 @@
-"""Checks of what a model gave for labelled images."""
+"""Checks of what a model gave for labeled images."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def check_scored(
     logits: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Checks what a model gave for labelled images.
+    """Checks what a model gave for labeled images.
 
     Args:
         logits: As `evaluate` takes them.
