@@ -78,12 +78,12 @@ def save(
             gives with what the model gives before the SavedModel is put in
             place; None compares nothing.
         class_names: C different names by label id; None is "0", "1", ...
-        class_counts: Images a class (C,), or shares, that the logits have as
+        class_counts: Images per class (C,), or shares, that the logits have as
             their prior: those of the training data for a plain loss on them as
             they come, ones where training was balanced by its loss or stream.
         prior: q of `serving_default`, `serve_float` and `serve_bytes`; None
             leaves the logits as they are. Needs `class_counts`.
-        layer: Of `features`, as `keras_lt.models.feature_model` takes it.
+        layer: Layer of `features`, as `keras_lt.models.feature_model` takes it.
 
     Raises:
         FileExistsError: If something is at `path`.
