@@ -291,9 +291,9 @@ class Run:
             write(part)
 
     def made_from(self, name: str, key: Mapping[str, Any]) -> bool:
-        """Whether an artefact is of an earlier start, made from the same.
+        """Whether an artifact is of an earlier start, made from the same.
 
-        Artefacts made from something else are refused; those of which nothing
+        Artifacts made from something else are refused; those of which nothing
         says what they were made from are made anew.
 
         Args:
@@ -314,7 +314,7 @@ class Run:
                 f"--overwrite). Received: other {' and '.join(other)}"
             )
         is_known = exists and name in index
-        # The key comes first: no artefact is ever without one.
+        # The key comes first: no artifact is ever without one.
         if index.get(name) != key:
             text = json.dumps({**index, name: key}, indent=1)
             self.write(MADE_FROM, lambda part: part.write_text(text, "utf-8"))
@@ -329,7 +329,7 @@ class Run:
         write: Callable[[Path, Any], Any] | None = None,
         read: Callable[[Path], Any] | None = None,
     ) -> Any:
-        """Returns an artefact of the run, made now or by an earlier start.
+        """Returns an artifact of the run, made now or by an earlier start.
 
         It is there whole or not at all. All processes of a run call this; each
         makes what is absent, as that may need all of them, the chief writes
@@ -337,7 +337,7 @@ class Run:
 
         Args:
             name: File within the run's folder.
-            make: Makes the artefact: {name: array} by default.
+            make: Makes the artifact: {name: array} by default.
             key: What it is made from, as in `made_from`.
             write: Writes what was made to a path; np.savez by default.
             read: Reads it; by default as {name: array}.

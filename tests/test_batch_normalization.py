@@ -314,6 +314,6 @@ def test_batch_normalization_trains_on_two_replicas(two_replicas):
         # Keras' layer has other moving statistics on each.
         weights.append([np.mean(values, axis=0) for values in copies])
     assert np.abs(weights[1][-2]).min() > 1e-4  # the mean moved from 0
-    # The bias before a normalisation has no gradient but rounding errors.
+    # The bias before a normalization has no gradient but rounding errors.
     for ours, theirs in zip(weights[1], weights[0], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -37,7 +37,7 @@ def test_ratio_of_variants_that_take_turns():
     speeds = turns.take_turns(variants, 3, steps=2)
     assert turns.ratio(speeds, "one", "two") == pytest.approx(4, rel=0.4)
     assert turns.ratio(speeds, "one", "three") is None
-    # 128 images a step.
+    # 128 images per step.
     assert max(speeds["one"]) < 128 / 0.01
     assert variants["one"].megabytes > 5
 

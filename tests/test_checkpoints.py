@@ -127,7 +127,7 @@ def test_history_over_two_starts(tmp_path):
     assert set(history) == {"loss", "learning_rate", "seconds"}
     assert {len(values) for values in history.values()} == {3}
     assert all(0 < seconds < 60 for seconds in history["seconds"])
-    # After 3 steps an epoch: 4 / 4, then 1, then 0.1 of the base.
+    # After 3 steps per epoch: 4 / 4, then 1, then 0.1 of the base.
     assert history["learning_rate"] == pytest.approx([0.1, 0.1, 0.01])
     index = json.loads((tmp_path / "checkpoint.json").read_text())
     assert index["history"] == history

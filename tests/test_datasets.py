@@ -81,24 +81,24 @@ def test_from_arrays():
     assert doubles.images.dtype == np.float32
 
 
-GREY = np.zeros((3, 2, 2, 1), np.uint8)
+GRAY = np.zeros((3, 2, 2, 1), np.uint8)
 NAN = np.array([0, np.nan, np.inf], np.float32).reshape(3, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
     "images, labels, names, error, message",
     [
-        (GREY.astype(int), [0, 1, 0], None, TypeError, "images.dtype=int64"),
-        (GREY[..., 0], [0, 1, 0], None, ValueError, r"shape=\(3, 2, 2\)"),
-        (GREY[:0], [], None, ValueError, "at least one image"),
-        (GREY, [0, 1], None, ValueError, r"labels.shape=\(2,\)"),
-        (GREY, np.eye(3, dtype=int), None, ValueError, r"\(3, 3\)"),
-        (GREY, [0.0, 1.0, 0.0], None, TypeError, "labels.dtype=float64"),
-        (GREY, [0.0, np.nan, 0.0], None, TypeError, "labels.dtype=float64"),
-        (GREY, ["cat", "dog", "cat"], None, TypeError, "labels.dtype=<U3"),
-        (GREY, [0, -1, 0], None, ValueError, "labels from -1 to 0"),
-        (GREY, [0, 2, 0], ["a", "b"], ValueError, "0 to 1.*from 0 to 2"),
-        (GREY, [0, 1, 0], ["a", "a"], ValueError, "without repetition"),
+        (GRAY.astype(int), [0, 1, 0], None, TypeError, "images.dtype=int64"),
+        (GRAY[..., 0], [0, 1, 0], None, ValueError, r"shape=\(3, 2, 2\)"),
+        (GRAY[:0], [], None, ValueError, "at least one image"),
+        (GRAY, [0, 1], None, ValueError, r"labels.shape=\(2,\)"),
+        (GRAY, np.eye(3, dtype=int), None, ValueError, r"\(3, 3\)"),
+        (GRAY, [0.0, 1.0, 0.0], None, TypeError, "labels.dtype=float64"),
+        (GRAY, [0.0, np.nan, 0.0], None, TypeError, "labels.dtype=float64"),
+        (GRAY, ["cat", "dog", "cat"], None, TypeError, "labels.dtype=<U3"),
+        (GRAY, [0, -1, 0], None, ValueError, "labels from -1 to 0"),
+        (GRAY, [0, 2, 0], ["a", "b"], ValueError, "0 to 1.*from 0 to 2"),
+        (GRAY, [0, 1, 0], ["a", "a"], ValueError, "without repetition"),
         (NAN, [0, 1, 0], None, ValueError, "2 NaN or infinite"),
     ],
 )

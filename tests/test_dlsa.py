@@ -288,7 +288,7 @@ def test_learns_to_classify():
     model = make(num_clusters=8)
     classifier = replace(CLASSIFIER, epochs=60, learning_rate=0.1)
     model.fit_features(features, labels, **{**QUICK, "classifier": classifier})
-    held_out, true = clusters([100] * 4, seed=1)  # around the same centres
+    held_out, true = clusters([100] * 4, seed=1)  # around the same centers
     predicted = model.predict(held_out, verbose=0).argmax(axis=1)
     assert (predicted == true).mean() > 0.85
 

@@ -52,7 +52,7 @@ class MeanColor(AuxiliaryTask):
 
 
 def dense_backbone():
-    """No normalisation: examples don't see each other."""
+    """No normalization: examples don't see each other."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 3), dtype="uint8"),

@@ -121,7 +121,7 @@ class Comparison:
     def __call__(self, got, key, ours=lambda value: value):
         want = ours(self.case[key])
         rtol, atol = (1e-8, 1e-9) if self.dtype == "float64" else (1e-5, 1e-5)
-        # Under a normalisation the gradients of biases and scales are small
+        # Under a normalization the gradients of biases and scales are small
         # differences of large terms, so those of a case have one measure.
         weights = key.startswith("train1_grad/")
         atol *= self.largest_gradient if weights else np.abs(want).max()
@@ -370,12 +370,12 @@ def test_mixture_keeps_a_trained_flow():
     np.testing.assert_array_equal(mixture.flow(x)[0], want)
 
 
-# Batch normalisation.
+# Batch normalization.
 
 
 @pytest.mark.parametrize("size", [0, 1])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_too_few_samples_are_normalised_as_in_inference(size, jit_compile):
+def test_too_few_samples_are_normalized_as_in_inference(size, jit_compile):
     flow = MaskedAutoregressiveFlow(2)
     x = tf.constant(features())
     flow(x)
@@ -440,7 +440,7 @@ def fit(model, x):
     return model.get_weights()
 
 
-def test_replicas_normalise_by_their_own_samples(two_replicas):
+def test_replicas_normalize_by_their_own_samples(two_replicas):
     """Two replicas that see the same half do what one does with it."""
     x = features(16)
     want = fit(compiled_mixture(), x)

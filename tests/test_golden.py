@@ -153,7 +153,7 @@ def test_other_losses_of_dlsa(monkeypatch, tmp_path):
 
 
 def test_other_training_steps_of_dlsa(monkeypatch, tmp_path):
-    """Momentum of SGD, a flow without batch normalisation, plain posteriors."""
+    """Momentum of SGD, a flow without batch normalization, plain posteriors."""
     clusters, dim, size, rate, momentum = 3, 4, 8, 0.1, 0.6
     flow = test_dlsa.MaskedAutoregressiveFlow(
         1, hidden_layers=0, batch_norm=False, dtype="float64"

@@ -150,7 +150,7 @@ def test_compare_per_class():
 
 
 def test_compare_per_class_of_many_classes():
-    # Mean over 3 neighbours from 40 classes on, less at the ends, of those
+    # Mean over 3 neighbors from 40 classes on, less at the ends, of those
     # that are known.
     values = np.zeros(40)
     values[[0, 2, 10]] = [0.6, 0.9, np.nan]

@@ -117,7 +117,7 @@ def test_rotate_90_of_other_shapes():
         preprocessing.rotate_90(np.zeros((1, 4, 5, 3)), [1])
 
 
-GREY = np.array([0.299, 0.587, 0.114])
+GRAY = np.array([0.299, 0.587, 0.114])
 
 
 def simclr_reference(image, draws, min_area, strength, blur=0.0):
@@ -143,16 +143,16 @@ def simclr_reference(image, draws, min_area, strength, blur=0.0):
     if jittered < 0.8:
         factors = 1 + 0.8 * strength * (2 * np.array(colors[:3]) - 1)
         image = np.clip(image * factors[0], 0, 255)
-        mean = (image @ GREY).mean()
+        mean = (image @ GRAY).mean()
         image = np.clip(mean + factors[1] * (image - mean), 0, 255)
-        luma = (image @ GREY)[..., None]
+        luma = (image @ GRAY)[..., None]
         image = np.clip(luma + factors[2] * (image - luma), 0, 255)
         for pixel in np.ndindex(image.shape[:2]):
             hue, saturation, value = colorsys.rgb_to_hsv(*image[pixel])
             hue = (hue + 0.2 * strength * (2 * colors[3] - 1)) % 1
             image[pixel] = colorsys.hsv_to_rgb(hue, saturation, value)
     if gray < 0.2:
-        image = np.repeat((image @ GREY)[..., None], 3, axis=-1)
+        image = np.repeat((image @ GRAY)[..., None], 3, axis=-1)
     if blurred < blur:
         deviation = 0.1 + 1.9 * deviation
         for axis in (0, 1):

@@ -124,7 +124,7 @@ def test_a_start_that_is_refused_leaves_no_run(tmp_path):
         enter(folder).__enter__()
 
 
-def test_artefacts_are_made_once(run_folder):
+def test_artifacts_are_made_once(run_folder):
     made = []
 
     def make():
@@ -146,7 +146,7 @@ def test_artefacts_are_made_once(run_folder):
     assert len(made) == 3
 
 
-def test_artefacts_are_whole_or_absent(run_folder):
+def test_artifacts_are_whole_or_absent(run_folder):
     def fail(path, made):
         path.write_text("half")
         raise OSError("no room")

@@ -63,7 +63,7 @@ def test_boundary_at_zero_and_equal_boundaries():
     assert [float(schedule(step)) for step in (2, 3)] == [1.0, 0.25]
 
 
-def test_serialisation():
+def test_serialization():
     schedule = WarmupStepDecay(0.1, 4, (10, 20), (0.01, 0.0001))
     config = schedule.get_config()
     assert json.loads(json.dumps(config)) == config == ARGUMENTS

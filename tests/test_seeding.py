@@ -92,7 +92,7 @@ def test_uniform_range_moments_and_grid():
             assert chi_square(cells, n / 64) < chi_square_limit(63)
 
 
-def test_uniform_lanes_and_neighbours_are_independent():
+def test_uniform_lanes_and_neighbors_are_independent():
     draws = seeding.uniform(keys(20_000), 3).numpy()
     pairs = [(draws[:, i], draws[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     pairs.append((draws[:-1, 0], draws[1:, 0]))

@@ -117,7 +117,7 @@ def test_epochs_and_seeds_are_uncorrelated():
     assert np.abs(z).max() < 5.5
 
 
-def test_neighbouring_positions_are_uncorrelated():
+def test_neighboring_positions_are_uncorrelated():
     # Lag-1 correlation inside an order: mean near 0, variance 1 / N.
     size, epochs = 400, 50
     lag = [
@@ -355,7 +355,7 @@ def test_a_transform_gets_the_batch_its_indices_and_fresh_seeds():
     assert len(set(seen)) == 80
 
 
-# Shape of the thing, and its neighbours.
+# Shape of the thing, and its neighbors.
 
 
 def test_batches_are_static_and_without_end():

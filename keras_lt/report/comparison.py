@@ -50,7 +50,7 @@ def write_comparison(
     Raises:
         ValueError: If there is no record; if one lacks a required key; if one
             differs from the first in the data set, its classes, the training
-            images a class, the shot thresholds, the number of test images or
+            images per class, the shot thresholds, the number of test images or
             the `augmentation`; if a name comes twice with the same seed; or if
             `path` holds something else than a page of keras_lt.
         OSError: If `path` can't be written.

@@ -22,7 +22,7 @@ def application(
     """A model of `keras.applications` that takes uint8 images, without head.
 
     The model's own `preprocess_input` is part of the graph, and its batch
-    normalizations are fused ones. Grey images are repeated to three channels.
+    normalizations are fused ones. Gray images are repeated to three channels.
 
     Args:
         name: A function of `keras.applications`, such as "ResNet50",
