@@ -346,6 +346,41 @@ def log_prior(frequencies) -> np.ndarray:
     return np.log(values + 1e-6)
 
 
+def class_shares(name: str, values, num_classes: int) -> np.ndarray:
+    """Class frequencies as shares.
+
+    Args:
+        name: Name of the argument, for errors.
+        values: C numbers of at least 0, as shares or images per class.
+        num_classes: C.
+
+    Returns:
+        float64 array, shape `(C,)`, of sum 1.
+
+    Raises:
+        ValueError: If they are not C finite numbers of at least 0, some above.
+
+    Example:
+        >>> keras_lt.counts.class_shares("prior", [300, 100], num_classes=2)
+        array([0.75, 0.25])
+    """
+    try:
+        shares = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        shares = np.zeros(0)
+    if (
+        shares.shape != (num_classes,)
+        or not (np.isfinite(shares) & (shares >= 0)).all()
+        or not shares.any()
+    ):
+        raise ValueError(
+            f"Expected {name} of {num_classes} classes, finite numbers of at "
+            f"least 0, one of them above. Received: {name}={brief(values)}"
+        )
+    shares = shares / shares.max()  # their sum is finite
+    return shares / shares.sum()
+
+
 def gini(class_counts) -> float:
     """Gini coefficient of class counts, 0 if all classes have as many images.
 

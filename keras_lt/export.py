@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import classes, files, preprocessing
+from keras_lt.counts import class_shares
 from keras_lt.layers import LogitAdjustment
 from keras_lt.messages import brief
 from keras_lt.structure import (
@@ -255,7 +256,8 @@ class _Served:
             self.adjustment = LogitAdjustment(class_counts)
         self.prior = None
         if prior is not None:
-            self.prior = check_prior(prior, num_classes)
+            shares = class_shares("prior", prior, num_classes)
+            self.prior = shares.astype("float32")
             if self.adjustment is None:
                 raise ValueError(
                     "Expected class_counts with prior, to take theirs out. "
@@ -461,33 +463,6 @@ def _where(condition: Any, value: Any, *message: Any) -> Any:
     check = tf.debugging.Assert(condition, message, summarize=10)
     with tf.control_dependencies([check]):
         return tf.identity(value)
-
-
-def check_prior(prior: Any, num_classes: int) -> np.ndarray:
-    """A prior as float32 (C,).
-
-    Raises:
-        ValueError: If it is not C finite numbers of at least 0, some above.
-
-    Example:
-        >>> keras_lt.export.check_prior([0.75, 0.25], num_classes=2)
-        array([0.75, 0.25], dtype=float32)
-    """
-    try:
-        with np.errstate(over="ignore"):  # infinity is refused
-            values = np.asarray(prior, "float32")
-    except (TypeError, ValueError):
-        values = np.zeros(0)
-    if (
-        values.shape != (num_classes,)
-        or not (np.isfinite(values) & (values >= 0)).all()
-        or not values.any()
-    ):
-        raise ValueError(
-            f"Expected a prior of {num_classes} shares of at least 0, one of "
-            f"them above. Received: prior={brief(prior)}"
-        )
-    return values
 
 
 def _classifier(model: keras.Model) -> keras.Model:

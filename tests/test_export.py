@@ -267,10 +267,9 @@ def test_prior_at_export_and_at_request(model, tmp_path):
         ({"class_counts": [1, 2]}, "Expected the counts of 6 classes"),
         ({"class_counts": [-1] * 6}, "Expected finite class frequencies"),
         ({"prior": PRIOR}, "Expected class_counts with prior"),
-        ({"class_counts": COUNTS, "prior": [1]}, "Expected a prior of 6"),
-        ({"class_counts": COUNTS, "prior": [0] * 6}, "Expected a prior of 6"),
-        ({"class_counts": COUNTS, "prior": [1e39] * 6}, "Expected a prior"),
-        ({"class_counts": COUNTS, "prior": list("abcdef")}, "Expected a prior"),
+        ({"class_counts": COUNTS, "prior": [1]}, "Expected prior of 6"),
+        ({"class_counts": COUNTS, "prior": [0] * 6}, "Expected prior of 6"),
+        ({"class_counts": COUNTS, "prior": list("abcdef")}, "Expected prior"),
         ({"layer": "none"}, "Expected the name of a layer"),
     ],
 )

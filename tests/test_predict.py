@@ -223,7 +223,7 @@ def test_nothing_that_can_be_read(folder, predict, tmp_path):
     [
         ("none", ["x.png"], "Expected a SavedModel of keras_lt.export.save"),
         ("run", ["."], "Expected images. Received: . with no"),
-        ("run", ["x.png", "--prior=1,2"], "Expected a prior of 3 shares"),
+        ("run", ["x.png", "--prior=1,2"], "Expected prior of 3 classes"),
         ("run", ["x.png", "--prior=1,a,2"], "Expected --prior to be a file"),
         ("gray", ["x.png", "--prior=1,1,2"], "exported with class_counts"),
         ("run", ["x.png", "--output=x.txt"], "must end in .csv or .jsonl"),

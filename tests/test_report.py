@@ -428,6 +428,19 @@ def test_model_card_says_what_the_prior_is(tmp_path, logit_counts, words):
     "flags, data, regime",
     [
         ({}, {}, "standard"),
+        ({"augment": None}, {}, "standard"),
+        ({"augment": "pad_crop_flip(4)"}, {}, "standard"),
+        ({"augment": "pad_crop_flip(2)"}, {}, "pad_crop_flip(2)"),
+        (
+            {"augment": "random_resized_crop|pad_crop_flip(0)"},
+            {"random_resized_crop": True},
+            "standard with random resized crops",
+        ),
+        (
+            {"augment": "random_resized_crop"},
+            {"random_resized_crop": True},
+            "random_resized_crop",
+        ),
         ({"augment": "strong"}, {"random_resized_crop": False}, "strong"),
         (
             {"augment": "strong", "random_resized_crop": None},

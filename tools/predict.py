@@ -34,7 +34,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_lt import datasets, export, filenames, files, preprocessing
+from keras_lt import counts, datasets, filenames, files, preprocessing
 from keras_lt.messages import one_line
 
 
@@ -158,7 +158,8 @@ def read_prior(prior: str, model: Model) -> np.ndarray:
             "Expected a model that was exported with class_counts, for "
             f"--prior. Received: signatures {', '.join(model.signatures)}"
         )
-    return export.check_prior(shares, len(model.class_names))
+    found = counts.class_shares("prior", shares, len(model.class_names))
+    return found.astype("float32")
 
 
 def predictions(

@@ -5,47 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lt.arguments import integer, real
-from keras_lt.counts import log_prior
+from keras_lt.counts import class_shares, log_prior
 from keras_lt.evaluation.predictions import (
     Predictions,
     need_logits,
     over_chunks,
 )
-from keras_lt.messages import brief
 
 FACTORS = (2, 5, 10, 25, 50)
 _DRAWS = 1000
 _LEAST_DRAWS = 20
 # Logits compared for adjusted draws, at most: seconds on two cores.
 _WORK = 10**10
-
-
-def class_shares(name: str, values: Sequence[float], num_classes: int):
-    """Returns class frequencies as shares of sum 1, float64 (C,).
-
-    Args:
-        name: Name of the argument, for errors.
-        values: Numbers of at least 0, as shares or images per class.
-        num_classes: C.
-
-    Raises:
-        ValueError: If they are not C finite numbers of at least 0, some above.
-    """
-    try:
-        shares = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        shares = np.zeros(0)
-    if (
-        shares.shape != (num_classes,)
-        or not (np.isfinite(shares) & (shares >= 0)).all()
-        or not shares.any()
-    ):
-        raise ValueError(
-            f"Expected {name} of {num_classes} classes, finite numbers of at "
-            f"least 0, one of them above. Received: {name}={brief(values)}"
-        )
-    shares = shares / shares.max()  # their sum is finite
-    return shares / shares.sum()
 
 
 def tail_frequencies(

@@ -329,18 +329,23 @@ class Record:
     def augmentation(self) -> str:
         """The regime of augmentation, by which results are kept apart.
 
-        It is the flag `augment` ("standard" where a record has none), and
+        It is the flag `augment`, "standard" for what is the default, and
         whether images were cropped at random and resized
-        (`data["random_resized_crop"]`; they were not where a record has none).
+        (`data["random_resized_crop"]`; they were not where an older record
+        does not say).
 
         Example:
             >>> record.augmentation
             'standard'
         """
-        augment = self.flags.get("augment", "standard")
-        if self.data.get("random_resized_crop", False):
-            return f"{augment} with random resized crops"
-        return augment
+        augment = self.flags.get("augment") or "standard"
+        crops = self.data.get("random_resized_crop", False)
+        if augment == "random_resized_crop":
+            return augment
+        augment = augment.removeprefix("random_resized_crop|")
+        if augment == f"pad_crop_flip({0 if crops else 4})":
+            augment = "standard"
+        return augment + (" with random resized crops" if crops else "")
 
 
 SCHEMA = {
