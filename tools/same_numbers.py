@@ -370,6 +370,7 @@ def _be_case(case: Case, checkout: Path, form: str, folder: Path) -> None:
             __import__("options").DEPTHS["cifar_resnet20"] = 8
         try:
             runpy.run_path(str(script), run_name="__main__")
+            status = 0
         except SystemExit as end:
             status = end.code or 0
         if status == 0:
