@@ -17,6 +17,8 @@ import keras_lt
 from keras_lt import report
 
 DOCUMENT = "tests/bad_input.md"
+# Like the command of the table, with a network that is there at once.
+SMALL = ("--dataset=digits", "--backbone=cifar_resnet(8)")
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -34,6 +36,7 @@ def folders(tmp_path_factory):
         assert not recipe.run(
             monkeypatch,
             "--dataset=digits",
+            "--backbone=cifar_resnet(8)",
             "--max_steps=1",
             f"--workdir={root / 'run'}",
         )
@@ -114,7 +117,7 @@ def test_bad_input_of_the_recipe(row, folders, monkeypatch, capsys, tmp_path):
         )
         for argument in shlex.split(command.strip("`"))
     ]
-    assert recipe.run(monkeypatch, "--dataset=digits", *arguments) == 1
+    assert recipe.run(monkeypatch, *SMALL, *arguments) == 1
     error = capsys.readouterr().err
     prefix = "cifar_lt.py: error: "
     assert matches(message, error.partition(prefix)[2]), error
