@@ -119,8 +119,8 @@ class _Climb:
         self._weights = [weight for _, weight in pairs]
         self._start = distribute.values_of(self._weights)
         # Of a scaled loss too: the direction is the same.
-        gradients = tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.SUM, [gradient for gradient, _ in pairs]
+        gradients = distribute.sum_over_replicas(
+            [gradient for gradient, _ in pairs]
         )
         dtype = keras.backend.result_type(
             "float32", *(weight.dtype for weight in self._weights)

@@ -169,7 +169,7 @@ class SkipNonFinite(_Watch):
             number = tf.convert_to_tensor(iterations.value)
             logs = step(data)
             after = distribute.values_of(variables)
-            is_good = _on_all_replicas(
+            is_good = distribute.all_replicas(
                 tf.reduce_all(
                     [
                         # What is infinite from the start may stay so.
@@ -204,13 +204,3 @@ def _state(model: keras.Model) -> list[keras.Variable]:
     found = {id(variable): variable for variable in variables}
     found.pop(id(model.optimizer.iterations), None)
     return list(found.values())
-
-
-def _on_all_replicas(flag: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return flag
-    count = context.all_reduce(
-        tf.distribute.ReduceOp.SUM, tf.cast(flag, tf.int32)
-    )
-    return count == context.num_replicas_in_sync

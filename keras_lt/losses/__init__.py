@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from keras_lt.losses.base import gather_over_replicas
 from keras_lt.losses.class_balanced import (
     ClassBalancedCrossentropy,
     ClassBalancedFocal,
@@ -47,7 +46,6 @@ __all__ = [
     "NTXent",
     "Reweighted",
     "SupervisedContrastive",
-    "gather_over_replicas",
     "get",
     "logit_prior",
 ]

@@ -10,9 +10,10 @@ from keras_lt.counts import (
     effective_number_weights,
     validate_class_counts,
 )
+from keras_lt.distribute import sum_over_replicas
 from keras_lt.labels import dense
 from keras_lt.losses import prior
-from keras_lt.losses.base import Float32Loss, sum_over_replicas
+from keras_lt.losses.base import Float32Loss
 from keras_lt.messages import brief
 
 NORMALIZERS = ("batch", "weight_sum", "nonzero")

@@ -5,8 +5,9 @@ import numpy as np
 from keras import ops
 
 from keras_lt.arguments import real
+from keras_lt.distribute import gather_over_replicas
 from keras_lt.labels import IGNORED, class_ids
-from keras_lt.losses.base import Float32Loss, gather_over_replicas
+from keras_lt.losses.base import Float32Loss
 
 # The mean of exp(1 / t) overflows in float32 below it.
 _LOWEST_TEMPERATURE = 0.0125

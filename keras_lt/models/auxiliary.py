@@ -13,7 +13,8 @@ from keras import ops
 
 from keras_lt import losses, preprocessing, schedules, seeding
 from keras_lt.arguments import integer, real
-from keras_lt.losses import NTXent, gather_over_replicas
+from keras_lt.distribute import gather_over_replicas
+from keras_lt.losses import NTXent
 from keras_lt.models.classifier import (
     head_dtype,
     linear_head,

@@ -61,24 +61,3 @@ def refuse_fit(how: str) -> Callable:
         )
 
     return train_step
-
-
-def sample_positions(step: Any, local_size: int) -> tf.Tensor:
-    """Positions, since step 0, of this replica's examples of a step.
-
-    Replicas take slices of one global batch, so random numbers that are a
-    function of these positions do not depend on the number of replicas.
-
-    Returns:
-        int64 (local_size,).
-    """
-    context = tf.distribute.get_replica_context()
-    local_size = tf.cast(local_size, tf.int64)
-    slices = tf.cast(step, tf.int64) * context.num_replicas_in_sync
-    slices += tf.cast(context.replica_id_in_sync_group, tf.int64)
-    return slices * local_size + tf.range(local_size)
-
-
-def unscale_for_distribution(loss: Any) -> Any:
-    """Undoes the division by the number of replicas in Keras' losses."""
-    return loss * tf.distribute.get_strategy().num_replicas_in_sync

@@ -9,13 +9,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_lt import seeding
+from keras_lt import distribute, seeding
 from keras_lt.arguments import integer, real
 from keras_lt.models.auxiliary import TASKS, AuxiliaryTask
 from keras_lt.models.base import (
     TrainingModel,
-    sample_positions,
-    unscale_for_distribution,
     without_traits_of_parts,
 )
 from keras_lt.models.classifier import classifier, linear_head
@@ -228,7 +226,7 @@ class DualBranch(TrainingModel):
                 images, labels, logits, sample_weight, training=True
             )
             self._main_loss.update_state(
-                unscale_for_distribution(loss) - ops.sum(self.losses), size
+                distribute.unscaled(loss) - ops.sum(self.losses), size
             )
             for task, weight, inputs, (_, targets) in zip(
                 self.tasks,
@@ -240,20 +238,18 @@ class DualBranch(TrainingModel):
                 outputs = task(inputs, training=True)
                 task_loss = task.loss(targets, outputs, random_weight)
                 task.update_metrics(
-                    unscale_for_distribution(task_loss), targets, outputs
+                    distribute.unscaled(task_loss), targets, outputs
                 )
                 if callable(weight):
                     weight = weight(self.optimizer.iterations)
                 loss += weight * task_loss
-            self._loss_tracker.update_state(
-                unscale_for_distribution(loss), size
-            )
+            self._loss_tracker.update_state(distribute.unscaled(loss), size)
         self.minimize(loss, tape)
         return self.compute_metrics(images, labels, logits, sample_weight)
 
     def _examples(self, task: AuxiliaryTask, images: Any, labels: Any) -> tuple:
         size = ops.shape(images)[0]
-        positions = sample_positions(self.optimizer.iterations, size)
+        positions = distribute.sample_positions(self.optimizer.iterations, size)
         key = seeding.key_from_seed(self.seed, f"{task.name}/examples")
         return task.examples(images, labels, seeding.fold_in(key, positions))
 
