@@ -246,6 +246,7 @@ def test_what_is_no_text_is_refused(value):
 
 SHORTEST = {
     "reweighted": "reweighted(crossentropy)",
+    "resnet": "resnet([(8,1),(16,1)])",
     "cutout": "cutout(16)",
     "two_views": "two_views(simclr)",
     "constant": "constant(0.1)",

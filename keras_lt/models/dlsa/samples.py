@@ -1,12 +1,13 @@
 """Samples of a data set, as features, and the batches that DLSA takes."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import features as features_lib
+from keras_lt import sampling, seeding
 from keras_lt.messages import brief
 
 
@@ -72,13 +73,12 @@ def stream(
     samples: Samples, num_classes: int, batch_size: int, seed: int, name: str
 ) -> tf.data.Dataset:
     """Endless batches (features, labels) in random order."""
-    return features_lib.stream(
-        features_lib.Features(*samples),
-        num_classes,
-        sampling="random",
+    members = _members(samples, num_classes)
+    return sampling.batches(
+        sampling.Random().draws(members, batch_size),
+        _reader(samples),
         batch_size=batch_size,
-        seed=seed,
-        name=name,
+        key=seeding.key_from_seed(seed, f"{name}/indices"),
     )
 
 
@@ -86,10 +86,25 @@ def pairs(
     samples: Samples, num_classes: int, batch_size: int, seed: int, name: str
 ) -> tf.data.Dataset:
     """Endless batches of pairs of samples of different classes."""
-    return features_lib.pairs(
-        features_lib.Features(*samples),
-        num_classes,
+    read = _reader(samples)
+    return sampling.batches(
+        sampling.pair_draws(_members(samples, num_classes)),
+        lambda drawn: tuple(read(indices) for indices in drawn),
         batch_size=batch_size,
-        seed=seed,
-        name=name,
+        key=seeding.key_from_seed(seed, name),
+    )
+
+
+def _members(samples: Samples, num_classes: int) -> sampling.Members:
+    counts = np.bincount(samples.labels, minlength=num_classes)
+    return sampling.Members(samples.labels, counts)
+
+
+def _reader(samples: Samples) -> Callable[[tf.Tensor], tuple]:
+    # On the CPU, where tf.data reads it.
+    with tf.init_scope(), tf.device("CPU:0"):
+        features, labels = map(tf.constant, samples)
+    return lambda indices: (
+        tf.gather(features, indices),
+        tf.gather(labels, indices),
     )
