@@ -172,12 +172,7 @@ NOT_FOR_MODELS = tuple(
     room
     for room in ROOMS
     if room.startswith(
-        (
-            "keras_lt.datasets",
-            "keras_lt.dpp",
-            "keras_lt.sampling",
-            "keras_lt.streams",
-        )
+        ("keras_lt.datasets", "keras_lt.dpp", "keras_lt.streams")
     )
 )
 
