@@ -42,7 +42,7 @@ def translated(record: dict) -> dict:
     assert old["augment"] == "standard" and old["drs_epoch"] is None
     dual, mix = old["method"] == "dual_branch", old["mix"]
     depth = old["backbone"].removeprefix("cifar_resnet")
-    assert depth in ("20", "32") and old["optimizer"] == "sgd"
+    assert depth in ("20", "32")
     return {
         **{name: old[name] for name in _SAME},
         "augment": f"pad_crop_flip({old['padding']})",
@@ -50,13 +50,121 @@ def translated(record: dict) -> dict:
         "backbone": f"cifar_resnet({depth})",
         "loss": _loss(old),
         "learning_rate": _learning_rate(old),
-        # Keras' own, as it was called.
-        "optimizer": f"keras_sgd(momentum={old['momentum']})",
+        "optimizer": _optimizer(old),
         "sampling": old["balanced_sampling"] if dual else old["sampling"],
         "auxiliary": old["auxiliary"] if dual else None,
         "auxiliary_sampling": old["sampling"] if dual else None,
         "joint_forward": dual and old["joint_forward"],
     }
+
+
+def pretrained(record: dict) -> dict:
+    """Returns the flags of `pretrain.py`, made of those of a record."""
+    old = _DEFAULTS | record
+    assert old["temperature"] is None
+    depth = old["backbone"].removeprefix("cifar_resnet")
+    views = (
+        f"simclr(min_area={old['min_area']},jitter={old['jitter']},"
+        f"blur={old['blur']})"
+    )
+    names = {"bns": "bns", "simclr": "nt_xent", "supcon": "supcon"}
+    return {
+        **{name: old[name] for name in _SAME if name != "drw_epoch"},
+        "projection_dim": old["projection_dim"],
+        "views": views,
+        "backbone": f"cifar_resnet({depth})",
+        "loss": names[old["stage1"]],
+        "learning_rate": _learning_rate(old),
+        "optimizer": _optimizer(old),
+        "sampling": old["sampling"],
+    }
+
+
+def second_stage(record: dict) -> dict:
+    """Returns the flags of `second_stage.py`, made of those of a record."""
+    old, stage = _DEFAULTS | record, record["stage2"]
+    if old["method"] == "linear_probe":
+        stage = "linear_probe"
+    if stage in ("crt", "linear_probe"):
+        stage += f"(l2={old['l2']})"
+    if stage == "tau":
+        stage += f"({old['stage2_tau']})"
+    return {
+        "stage": stage,
+        "loss": old.get("stage2_loss", "crossentropy"),
+        "sampling": old["stage2_sampling"],
+        "epochs": old["stage2_epochs"],
+        "batch_size": old["batch_size"],
+        "learning_rate": f"cosine({old['stage2_learning_rate']})",
+        "optimizer": f"keras_sgd(momentum={old['momentum']})",
+    }
+
+
+def ip_dpp(record: dict) -> dict:
+    """Returns the flags of `ip_dpp.py`, made of those of a record."""
+    old, size = _DEFAULTS | record, record["subset_size"]
+    assert not old["score_augmented"] and old["augment"] == "standard"
+    subsets, sampling = {
+        "ip_dpp": (f"ip_dpp({size},scale={old['dpp_scale']!r})", "random"),
+        "random_balanced": (f"random({size})", "random"),
+        "class_balanced": (f"all({size})", "class_balanced"),
+        "instance": (f"all({size})", "random"),
+    }[old["stage2"]]
+    return {
+        "subsets": subsets,
+        "sampling": sampling,
+        "loss": "crossentropy",
+        "epochs": old["stage2_epochs"],
+        "epochs_per_round": old["resample_epochs"],
+        "batch_size": old["stage2_batch_size"],
+        "learning_rate": (
+            f"cosine({old['stage2_learning_rate']},"
+            f"warmup={old['stage2_warmup_epochs']})"
+        ),
+        "optimizer": _optimizer(old),
+        "augment": f"pad_crop_flip({old['padding']})",
+        "freeze_features": old["stage2_freeze"],
+        "l2": old["l2"],
+    }
+
+
+def dlsa(record: dict) -> dict:
+    """Arguments of the objects of `dlsa.py`, made of flags of a record."""
+    return {
+        "dlsa": {
+            "depth": record["dlsa_depth"],
+            "num_clusters": record["dlsa_clusters"],
+            "llh_proportion": record["llh_proportion"],
+            "center_std": record["dlsa_center_std"],
+            "classifier": record["dlsa_classifier"],
+            "z": record["dlsa_z"],
+        },
+        "flow": {
+            "epochs": record["dlsa_flow_epochs"],
+            "learning_rate": record["dlsa_flow_learning_rate"],
+            **{
+                name: record[f"dlsa_{name}"]
+                for name in (
+                    "weight_power",
+                    "likelihood_factor",
+                    "contrast_factor",
+                    "balance_factor",
+                    "posterior_momentum",
+                )
+            },
+        },
+        "classifier": {
+            "epochs": record["dlsa_classifier_epochs"],
+            "learning_rate": record["dlsa_classifier_learning_rate"],
+            "loss": record["dlsa_loss"],
+        },
+    }
+
+
+def _optimizer(old: dict) -> str:
+    if old["optimizer"] == "sgd":  # Keras' own, as it was called
+        return f"keras_sgd(momentum={old['momentum']})"
+    return f"adamw(weight_decay={old['weight_decay']},beta_2=0.95)"
 
 
 def _loss(old: dict) -> str:

@@ -1,6 +1,5 @@
 """Flag files, flags by groups, and what is said before TensorFlow is there."""
 
-import ast
 import os
 import re
 import subprocess
@@ -159,16 +158,3 @@ def test_help_texts_are_whole_phrases(path):
         assert text[0].isupper() or text[0].isdigit(), name
         assert text.endswith("."), name
         assert not text.startswith(("Of ", "From ", "Whether ")), name
-
-
-def test_flags_of_the_recipe_are_few_and_read_in_one_place():
-    """Helpers take values: what a function depends on is in its signature."""
-    assert len([*recipe.script().FLAGS]) <= 55
-    tree = ast.parse(recipe.path().read_text())
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            assert "FLAGS" not in names or node.name in (
-                "read_settings",
-                "main",
-            )

@@ -1,22 +1,36 @@
 """Flag files: what they ask for, and that records were made by them."""
 
+import inspect
+import re
+import sys
+
 import keras
 import old_flags
 import pytest
 import recipe
 
-from keras_lt import losses, report, schedules
+from keras_lt import losses, report, schedules, specs
+from keras_lt.models import second_stages
+
+sys.path.insert(0, str(recipe.REPO / "tools"))
+
+import flag_files
 
 FLAG_FILES = recipe.REPO / "recipes" / "flags"
 RECORDS = sorted((recipe.REPO / "recipes" / "results").glob("*/seed*.json"))
+FILES = sorted(FLAG_FILES.glob("*.cfg"))
+NESTED = ("cifar10_lt100",)  # data alone
 COUNTS = {"class_counts": [5000, 500, 50], "num_classes": 3}
 STEPS = {"steps_per_epoch": 97, "total_steps": 19_400}
 
 
 def effective(name: str) -> dict:
-    """{flag: value} of a flag file of cifar_lt.py."""
-    argument = f"--flagfile={FLAG_FILES / name}.cfg"
-    with recipe.flags(*recipe.expanded(argument)) as values:
+    """{flag: value} of the flag files of a run, by the recipe they are for."""
+    files = flag_files.find(name)
+    script = flag_files.script(files).stem
+    arguments = (f"--flagfile={path}" for path in files)
+    given = recipe.expanded(*arguments)
+    with recipe.flags(*given, name=script) as values:
         return {name: values[name].value for name in values}
 
 
@@ -40,21 +54,113 @@ def same_rate(one: str, other: str) -> bool:
 )
 def test_kept_record_is_of_its_flag_file(path):
     record = report.Record.read(path)
-    assert record.name == path.parent.name
-    assert path.stem == f"seed{record['seed']}"
+    # Runs of 200 epochs were called by their precision.
+    names = path.parent.name, path.parent.name.replace("_c200", "_bf16")
+    assert record.name in names
+    assert path.stem == f"seed{record.seed}"
     assert record.environment["git_commit"]
     assert not record.environment["git_dirty"]
     assert record.train["epochs"] == record.flags["epochs"]
-    if not old_flags.is_of_cifar_lt(record.flags):
+    name, flags = path.parent.name, record.flags
+    if old_flags.is_of_cifar_lt(flags):
+        compare(name, old_flags.translated(flags))
         return
-    found = effective(record.name)
-    wanted = old_flags.translated(record.flags)
+    first = flag_files.needs(flag_files.find(name))
+    if flags["method"] in ("linear_probe", "bns_ipdpp") and (
+        flags["stage1"] != "ce"
+    ):
+        compare(first, old_flags.pretrained(flags))
+    elif flags["method"] != "dlsa":  # what it is a division of, is not said
+        single = "dual_branch" if flags["method"] == "dual_branch" else "single"
+        compare(first, old_flags.translated({**flags, "method": single}))
+    if flags["method"] == "bns_ipdpp":
+        compare(name, old_flags.ip_dpp(flags))
+    elif flags["method"] == "dlsa":
+        compare_division(name, old_flags.dlsa(flags))
+    else:
+        compare(name, old_flags.second_stage(flags))
+
+
+def compare(name: str, wanted: dict) -> None:
+    """Compares the flag files of a run with flags in effect."""
+    found = effective(name)
     assert same_loss(found["loss"], wanted.pop("loss"))
     assert same_rate(found["learning_rate"], wanted.pop("learning_rate"))
-    del wanted["seed"]
+    wanted.pop("seed", None)
+    if "stage" in wanted:  # its arguments may be left to their defaults
+        stages = specs.parse(found["stage"]), specs.parse(wanted.pop("stage"))
+        makers = [
+            inspect.signature(
+                second_stages.SECOND_STAGES.table[spec.name]
+            ).bind(*spec.arguments, **spec.keywords)
+            for spec in stages
+        ]
+        for maker in makers:
+            maker.apply_defaults()
+        assert stages[0].name == stages[1].name
+        assert makers[0].arguments == makers[1].arguments
     assert {name: found[name] for name in wanted} == wanted
-    precision = found["mixed_precision"]  # as the machine of the record had it
-    assert precision in ("auto", record.flags["mixed_precision"])
+    assert found["mixed_precision"] in ("auto", "bfloat16")
+
+
+def compare_division(name: str, wanted: dict) -> None:
+    script, found = recipe.script("dlsa"), effective(name)
+    made = {
+        "dlsa": script.LEVELS.get(
+            found["dlsa"], given={"features_dim": 4}, num_classes=3, seed=0
+        ).get_config(),
+        "flow": vars(script.FLOWS.get(found["flow"])),
+        "classifier": vars(script.CLASSIFIERS.get(found["classifier"])),
+    }
+    for part, values in wanted.items():
+        assert {key: made[part][key] for key in values} == values
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_header_is_the_command(path):
+    """The sweep finds the recipe there, which knows all flags of the file."""
+    header = re.sub(r"\\\n#\s+", "", path.read_text())
+    command = re.search(r"^#\s+python recipes/(\S+) (.*)$", header, re.M)
+    if path.stem in NESTED:
+        assert command is None
+        return
+    script = flag_files.script([path])
+    assert script.name == command[1] and script.is_file()
+    given = command[2].split()
+    assert any(
+        (recipe.REPO / each.partition("=")[2]) == path
+        for each in given
+        if each.startswith("--flagfile=")
+    )
+    needed = flag_files.needs([path])
+    if needed is not None:
+        given_from = [each for each in given if each.startswith("--from=")]
+        assert given_from and given.index(given_from[0]) > 0
+        flag_files.find(needed)  # it is there
+    with recipe.flags(*recipe.expanded(*given), name=script.stem) as values:
+        assert values.workdir.startswith("runs/")
+        assert (
+            not (values["from"].value or "").startswith("@")
+            if ("from" in values)
+            else True
+        )
+
+
+def test_runs_by_name():
+    folder = FLAG_FILES
+    assert flag_files.find("cifar10_lt100_ce_c30") == [
+        folder / "cifar10_lt100_ce.cfg",
+        folder / "c30.cfg",
+    ]
+    whole = [folder / "cifar10_lt100_ldam_drw_c30.cfg"]
+    assert flag_files.find("cifar10_lt100_ldam_drw_c30") == whole
+    assert flag_files.name(flag_files.find("cifar10_lt100_ce_c30")) == (
+        "cifar10_lt100_ce_c30"
+    )
+    with pytest.raises(FileNotFoundError, match="Received: no_such_run"):
+        flag_files.find("no_such_run")
+    probe = flag_files.find("cifar10_lt100_simclr_linear_probe_cpu")
+    assert flag_files.needs(probe) == "cifar10_lt100_simclr_cpu"
 
 
 # Of the published configurations, PyTorch's weight decay and all.
@@ -94,3 +200,23 @@ def test_flag_file_of_large_images(name):
         assert found == pytest.approx([1, 0.1, 0.01])
     else:
         assert float(rates(50 * epochs)) == pytest.approx(rate / 2)
+
+
+# Second stages of theirs: l2, epochs, images per step, rate.
+SECOND = {
+    "imagenet_lt_crt_resnext50": ("crt(l2=2.5e-4)", 10, 512, 0.2),
+    "imagenet_lt_lws_resnext50": ("lws", 5, 512, 0.2),
+    "places_lt_crt_resnet152": ("crt(l2=2.5e-4)", 10, 256, 0.1),
+    "inaturalist2018_crt_resnet50": ("crt(l2=5e-5)", 30, 512, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_second_stage_on_large_images(name):
+    stage, epochs, batch_size, rate = SECOND[name]
+    found = effective(name)
+    assert found["stage"] == stage and found["sampling"] == "class_balanced"
+    assert (found["epochs"], found["batch_size"]) == (epochs, batch_size)
+    assert found["learning_rate"] == f"cosine({rate})"
+    first = found["from"].removeprefix("@")
+    assert PUBLISHED[first][2:4] == (batch_size, rate)

@@ -21,6 +21,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import flag_files
+
 from keras_lt import filenames, metrics, report
 from keras_lt.report.comparison import minutes, spread
 
@@ -42,7 +44,7 @@ GLANCE = {
 }
 
 
-def read() -> dict[str, list[dict]]:
+def read() -> dict[str, list[report.Record]]:
     """Records by the name of their flag file."""
     records = {}
     for path in sorted(RECORDS.glob("*/seed*.json")):
@@ -52,15 +54,14 @@ def read() -> dict[str, list[dict]]:
     return records
 
 
-def tables(records: dict[str, list[dict]]) -> str:
+def tables(records: dict[str, list[report.Record]]) -> str:
     """A table for what can't be in one column: augmentation, optimizer."""
     columns = metrics.known_scores(
         run.test["last"] for runs in records.values() for run in runs
     )
     parts = {}
     for name, runs in records.items():
-        optimizer = runs[0].flags.get("optimizer", "sgd")
-        kind = runs[0].augmentation, optimizer
+        kind = runs[0].augmentation, optimizer_of(runs[0])
         parts.setdefault(kind, {})[name] = runs
     return "\n\n".join(
         f"Augmentation `{augment}`, optimizer `{optimizer}`:\n\n"
@@ -71,14 +72,32 @@ def tables(records: dict[str, list[dict]]) -> str:
     )
 
 
-def table(records: dict[str, list[dict]], columns: list[metrics.Score]) -> str:
+def optimizer_of(record: report.Record) -> str:
+    """Name of the optimizer that trained the network of a run."""
+    flags = record.train.get("from_flags", record.flags)
+    spec = flags.get("optimizer", "sgd")
+    return spec.partition("(")[0].removeprefix("keras_")
+
+
+def link(label: str, name: str, folder: str) -> str:
+    """A link to the first flag file of a run, if it is one of ours."""
+    try:
+        path = flag_files.find(name)[0]
+    except FileNotFoundError:
+        return label
+    return f"[{label}]({folder}/{path.name})"
+
+
+def table(
+    records: dict[str, list[report.Record]], columns: list[metrics.Score]
+) -> str:
     header = ["flag file", "seeds", *(score.label for score in columns)]
     header += ["epochs", "steps", "images per step", "minutes"]
     rows = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for name, runs in records.items():
         train = runs[0].train
         cells = [
-            f"[{name}](flags/{name}.cfg)",
+            link(name, name, "flags"),
             str(len(runs)),
             *(spread(runs, score.name) for score in columns),
             str(train["epochs"]),
@@ -90,7 +109,7 @@ def table(records: dict[str, list[dict]], columns: list[metrics.Score]) -> str:
     return "\n".join(rows)
 
 
-def glance(records: dict[str, list[dict]]) -> str:
+def glance(records: dict[str, list[report.Record]]) -> str:
     """README's short table."""
     rows = [
         "| method | seeds | top-1 | many | medium | few | images per step "
@@ -101,7 +120,7 @@ def glance(records: dict[str, list[dict]]) -> str:
         runs = records[name]
         train = runs[0].train
         cells = [
-            f"[{label}](recipes/flags/{name}.cfg)",
+            link(label, name, "recipes/flags"),
             str(len(runs)),
             *(spread(runs, key) for key in ("top1", "many", "medium", "few")),
             f"{train['images'] / train['steps']:.6g}",
@@ -111,16 +130,24 @@ def glance(records: dict[str, list[dict]]) -> str:
     return "\n".join(rows)
 
 
-def result_line(runs: list[dict]) -> str:
-    scores = ", ".join(
-        f"{score} {spread(runs, score)}"
-        for score in ("top1", "many", "medium", "few")
-    )
-    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    return (
-        f"# Result: {scores} ({seeds}; {minutes(runs)} minutes on "
-        f"{runs[0].environment['cpu_count']} CPU cores)."
-    )
+def result_lines(path: Path, records: dict[str, list[report.Record]]) -> str:
+    """What a flag file quotes, a line for each budget that follows it."""
+    lines = []
+    for name, runs in records.items():
+        first, *others = flag_files.find(name)
+        if first != path:
+            continue
+        budget = "".join(f" with {other.name}" for other in others)
+        scores = ", ".join(
+            f"{score} {spread(runs, score)}"
+            for score in ("top1", "many", "medium", "few")
+        )
+        seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        lines.append(
+            f"# Result{budget}: {scores} ({seeds}; {minutes(runs)} minutes on "
+            f"{runs[0].environment['cpu_count']} CPU cores)."
+        )
+    return "\n".join(lines or ["# Result: none measured yet."]) + "\n"
 
 
 def benchmark_table() -> str:
@@ -164,7 +191,7 @@ def between(text: str, name: str, content: str) -> str:
     )
 
 
-def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
+def quoted(records: dict[str, list[report.Record]]) -> dict[Path, str]:
     """The text of each file that quotes results, as it should be."""
     places = (
         (REPO / "README.md", "glance", glance(records)),
@@ -176,12 +203,12 @@ def quoted(records: dict[str, list[dict]]) -> dict[Path, str]:
         for path, name, content in places
     }
     for path in sorted(FLAGS.glob("*.cfg")):
-        if path.stem in records:
-            line = result_line(records[path.stem])
-        else:
-            line = "# Result: none measured yet."
+        lines = result_lines(path, records)
         texts[path] = re.sub(
-            "^# Result: .*$", line, path.read_text(), flags=re.MULTILINE
+            "(^# Result.*\n)+",
+            lambda _, lines=lines: lines,
+            path.read_text(),
+            flags=re.MULTILINE,
         )
     return texts
 

@@ -1,23 +1,24 @@
-"""Runs flag files with several seeds, skipping what is finished.
+"""Runs flag files with several seeds, and the runs that these start from.
 
-    python tools/sweep.py recipes/flags/cifar10_lt100_*_c30.cfg --seeds 0 1 2
+    python tools/sweep.py cifar10_lt100_ce_c30 cifar10_lt100_crt_c30 \
+        --seeds 0 1 2
     python tools/sweep.py a.cfg b.cfg --jobs=2 -- --data_dir=/data/tfds
 
-A run's workdir is RUNS/FLAGFILE_SEED, what it prints goes into
-RUNS/FLAGFILE_SEED.log. A run whose record is in recipes/results or in its
-workdir is skipped, one that was cut goes on: after a kill, the same command
-does what is left. Flags after `--` go to every run. The table of all these
-records is printed at the end; the exit status is 1 if a run failed.
+A run is named by its flag file, or by two: cifar10_lt100_ce_c30 is
+recipes/flags/cifar10_lt100_ce.cfg with c30.cfg. Its workdir is RUNS/NAME_SEED,
+what it prints goes into RUNS/NAME_SEED.log. Where its flags have
+--from=@OTHER, the run OTHER of the same seed comes first.
+
+A run whose record is in recipes/results or in its workdir is skipped, one that
+was cut goes on: after a kill, the same command does what is left. Flags after
+`--` go to every run. The table of all these records is printed at the end; the
+exit status is 1 if a run failed.
 
 With --jobs=N the machine's cores are shared out to N runs at a time.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
-import itertools
+import os
 import queue
 import signal
 import subprocess
@@ -25,10 +26,62 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-import results
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_lt import filenames, report
+import flag_files
+
+
+class Wanted(NamedTuple):
+    """One run.
+
+    Attributes:
+        files: Its flag files.
+        seed: Its seed.
+        needs: The run that it starts from, or None.
+    """
+
+    files: tuple[Path, ...]
+    seed: int
+    needs: "Wanted | None"
+
+    @property
+    def name(self) -> str:
+        return flag_files.name(self.files)
+
+
+def wanted(given: str, seed: int, within: tuple[str, ...] = ()) -> Wanted:
+    """The run of a flag file or of a name, with those that it needs.
+
+    Raises:
+        FileNotFoundError: If there are no such flag files.
+        ValueError: If a run needs itself.
+    """
+    path = Path(given)
+    if path.suffix == ".cfg":
+        if not path.is_file():
+            raise FileNotFoundError(f"Expected a flag file. Received: {path}")
+        files = [path.resolve()]
+    else:
+        files = flag_files.find(given)
+    return _with_needs(files, seed, within)
+
+
+def _with_needs(
+    files: list[Path], seed: int, within: tuple[str, ...]
+) -> Wanted:
+    name, other = flag_files.name(files), flag_files.needs(files)
+    if name in within:
+        raise ValueError(
+            "Expected runs that do not need themselves. Received: "
+            f"{' from '.join([*within, name])}"
+        )
+    needs = None
+    if other is not None:
+        others = flag_files.find(other, files[0].parent)
+        needs = _with_needs(others, seed, (*within, name))
+    return Wanted(tuple(files), seed, needs)
 
 
 class Sweep:
@@ -41,28 +94,62 @@ class Sweep:
         self.stopped = False
         self._processes = set()
         self._lock = threading.Lock()
+        self._over = {}  # an event for each run that others may wait for
 
-    def record(self, flag_file: Path, seed: int) -> Path | None:
+    def workdir(self, run: Wanted) -> Path:
+        return self.runs / f"{run.name}_{run.seed}"
+
+    def record(self, run: Wanted) -> Path | None:
         """The record of a run, if it is finished."""
+        kept = flag_files.REPO / "recipes" / "results" / run.name
         for path in (
-            results.RECORDS / flag_file.stem / f"seed{seed}.json",
-            self.workdir(flag_file, seed) / "result.json",
+            kept / f"seed{run.seed}.json",
+            self.workdir(run) / "result.json",
         ):
             if path.exists():
                 return path
         return None
 
-    def workdir(self, flag_file: Path, seed: int) -> Path:
-        return self.runs / f"{flag_file.stem}_{seed}"
+    def plan(self, runs: Iterable[Wanted]) -> list[Wanted]:
+        """What is left to do; what a run needs stands before it."""
+        planned = []
+        for run in runs:
+            if path := self.record(run):
+                print(f"finished before: {path}", flush=True)
+                continue
+            chain = [run]
+            # Others start from the models of a run, which no record holds.
+            while (needed := chain[-1].needs) and not (
+                self.workdir(needed) / "result.json"
+            ).exists():
+                chain.append(needed)
+            planned += [each for each in reversed(chain)]
+        planned = [*dict.fromkeys(planned)]
+        self._over = {run: threading.Event() for run in planned}
+        return planned
 
-    def run(self, flag_file: Path, seed: int, cores: Iterable[int]) -> None:
-        workdir = self.workdir(flag_file, seed)
+    def run(self, run: Wanted, cores: Iterable[int]) -> None:
+        try:
+            if run.needs in self._over:
+                self._over[run.needs].wait()
+            if not self.stopped:
+                self._run(run, cores)
+        finally:
+            self._over[run].set()
+
+    def _run(self, run: Wanted, cores: Iterable[int]) -> None:
+        workdir = self.workdir(run)
+        if run.needs and self.workdir(run.needs) in self.failed:
+            self.failed.append(workdir)
+            print(f"failed: {workdir}: {run.needs.name} failed", flush=True)
+            return
         command = [
             sys.executable,
-            results.REPO / "recipes" / "cifar_lt.py",
-            f"--flagfile={flag_file}",
-            f"--seed={seed}",
+            flag_files.script(run.files),
+            *(f"--flagfile={path}" for path in run.files),
+            f"--seed={run.seed}",
             f"--workdir={workdir}",
+            *([f"--from={self.workdir(run.needs)}"] if run.needs else []),
             *self.flags,
         ]
         log = workdir.with_name(f"{workdir.name}.log")
@@ -95,6 +182,30 @@ class Sweep:
             for process in self._processes:
                 process.send_signal(signum)
 
+    def work_off(self, planned: list[Wanted], parts: list[list[int]]) -> None:
+        """Makes runs, one at a time on each part of the cores."""
+        left = queue.SimpleQueue()
+        for run in planned:
+            left.put(run)
+
+        def work(cores: list[int]) -> None:
+            while not self.stopped:
+                try:
+                    run = left.get_nowait()
+                except queue.Empty:
+                    return
+                self.run(run, cores)
+
+        threads = [
+            threading.Thread(target=work, args=(part,)) for part in parts
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            # A signal that another thread receives waits for this one to wake.
+            while thread.is_alive():
+                thread.join(timeout=0.2)
+
 
 def shares(jobs: int) -> list[list[int]]:
     """The cores of this process in `jobs` parts."""
@@ -107,71 +218,68 @@ def shares(jobs: int) -> list[list[int]]:
     return [cores[part::jobs] for part in range(jobs)]
 
 
-def main() -> int:
-    filenames.escape_output()
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments before `--`, and those after it, for the recipes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("flag_files", nargs="+", type=Path, metavar="FLAGFILE")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--jobs", type=int, default=1)
-    arguments, flags = split(sys.argv[1:], parser)
-    for path in arguments.flag_files:
-        if not path.is_file():
-            raise FileNotFoundError(f"Expected a flag file. Received: {path}")
-    parts = shares(arguments.jobs)
-    arguments.runs.mkdir(parents=True, exist_ok=True)
-    sweep = Sweep(arguments.runs, flags)
-    wanted = [
-        (path.resolve(), seed)
-        for seed, path in itertools.product(
-            arguments.seeds, arguments.flag_files
-        )
-    ]
-    left = queue.SimpleQueue()
-    for flag_file, seed in wanted:
-        if record := sweep.record(flag_file, seed):
-            print(f"finished before: {record}", flush=True)
-        else:
-            left.put((flag_file, seed))
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, sweep.stop)
-
-    def work(cores: list[int]) -> None:
-        while not sweep.stopped:
-            try:
-                flag_file, seed = left.get_nowait()
-            except queue.Empty:
-                return
-            sweep.run(flag_file, seed, cores)
-
-    threads = [threading.Thread(target=work, args=(part,)) for part in parts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        # A signal that another thread receives waits for this one to wake.
-        while thread.is_alive():
-            thread.join(timeout=0.2)
-    records = {}
-    for flag_file, seed in wanted:
-        if path := sweep.record(flag_file, seed):
-            record = report.Record.read(path)
-            records.setdefault(flag_file.stem, []).append(record)
-    print(results.tables(records))
-    return 1 if sweep.failed or sweep.stopped else 0
-
-
-def split(
-    argv: list[str], parser: argparse.ArgumentParser
-) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments before `--`, parsed, and those after it."""
+    parser.add_argument(
+        "runs_to_make",
+        nargs="+",
+        metavar="RUN",
+        help="Flag file, or name of a run of recipes/flags.",
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0],
+        help="Seeds of each run (default: 0).",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        help="Folder of the workdirs and logs (default: runs).",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="Runs at a time (default: 1).",
+    )
     end = argv.index("--") if "--" in argv else len(argv)
     return parser.parse_args(argv[:end]), argv[end + 1 :]
 
 
+def main(arguments: argparse.Namespace, flags: list[str]) -> int:
+    runs = [
+        wanted(given, seed)
+        for seed in arguments.seeds
+        for given in arguments.runs_to_make
+    ]
+    parts = shares(arguments.jobs)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep(arguments.runs, flags)
+    planned = sweep.plan(runs)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, sweep.stop)
+    sweep.work_off(planned, parts)
+    # TensorFlow takes seconds to import, and the runs do not wait for it.
+    import results
+
+    from keras_lt import report
+
+    records = {}
+    for run in runs:
+        if path := sweep.record(run):
+            records.setdefault(run.name, []).append(report.Record.read(path))
+    print(results.tables(records))
+    return 1 if sweep.failed or sweep.stopped else 0
+
+
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(*parse(sys.argv[1:])))
     except (OSError, ValueError) as error:
         sys.exit(f"sweep.py: error: {' '.join(str(error).split())}")

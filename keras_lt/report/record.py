@@ -329,7 +329,8 @@ class Record:
     def augmentation(self) -> str:
         """The regime of augmentation, by which results are kept apart.
 
-        It is the flag `augment`, "standard" for what is the default, and
+        It is the flag `augment`, of a stage without one that of the run before
+        it (`train["from_flags"]`), "standard" for what is the default, and
         whether images were cropped at random and resized
         (`data["random_resized_crop"]`; they were not where an older record
         does not say).
@@ -338,7 +339,8 @@ class Record:
             >>> record.augmentation
             'standard'
         """
-        augment = self.flags.get("augment") or "standard"
+        flags = {**self.train.get("from_flags", {}), **self.flags}
+        augment = flags.get("augment") or "standard"
         crops = self.data.get("random_resized_crop", False)
         if augment == "random_resized_crop":
             return augment

@@ -1,0 +1,228 @@
+r"""Divides the features of a finished run, and classifies each part (DLSA).
+
+    python recipes/dlsa.py --from=runs/ce --workdir=runs/dlsa_on_ce
+
+"Constructing Balance from Imbalance" (Xu et al., ECCV 2022, arXiv:2208.02567);
+`keras_lt.models.DLSA` says what it does. The run may be of any recipe. Beside
+report.html two pages show the division: division.html of the training images,
+division_test.html of the test images.
+"""
+
+import command
+import flag_groups
+
+FLAGS = flag_groups.declare("from", "data", "seed", "scores", "running")
+
+_DEFINE = flag_groups.Definer(FLAGS, "Division")
+_DEFINE.spec(
+    "dlsa",
+    "dlsa",
+    "The levels: dlsa(depth,num_clusters,llh_proportion,center_std,classifier,"
+    "z), arguments of keras_lt.models.DLSA.",
+)
+_DEFINE.spec(
+    "flow",
+    "flow",
+    "How the flow of a level is trained: flow(epochs,learning_rate,"
+    "weight_power,...), arguments of keras_lt.models.dlsa.FlowSettings.",
+)
+_DEFINE.spec(
+    "classifier",
+    "classifier",
+    "How the classifier of a level is trained: classifier(epochs,"
+    "learning_rate,loss,...), arguments of "
+    "keras_lt.models.dlsa.ClassifierSettings.",
+)
+if __name__ == "__main__":  # before the imports below, which take seconds
+    command.parse(FLAGS, __doc__)
+
+import sys
+import time
+import warnings
+from typing import Any
+
+import finished
+import inputs
+import keras
+import outcome
+import run as runs
+import training
+
+from keras_lt import counts, features, losses, models, report
+from keras_lt.models import dlsa as dlsa_lib
+from keras_lt.specs import Registry
+
+LEVELS = Registry("division", {"dlsa": dlsa_lib.DLSA}, makes=dlsa_lib.DLSA)
+CONTRASTS = Registry("contrast", {"contrast": dlsa_lib.Contrast})
+FLOWS = Registry(
+    "training of flows",
+    {"flow": dlsa_lib.FlowSettings},
+    makes=dlsa_lib.FlowSettings,
+    nested={"contrast": CONTRASTS.get},
+)
+CLASSIFIERS = Registry(
+    "training of classifiers",
+    {"classifier": dlsa_lib.ClassifierSettings},
+    makes=dlsa_lib.ClassifierSettings,
+)
+
+
+def divide(
+    run: runs.Run,
+    levels: dlsa_lib.DLSA,
+    extracted: features.Features,
+    flow: dlsa_lib.FlowSettings,
+    classifier: dlsa_lib.ClassifierSettings,
+) -> list[dict[str, Any]]:
+    """Trains the levels, from the last one that an earlier start has kept."""
+    with warnings.catch_warnings(record=True) as warned:
+        found = levels.fit_features(
+            *extracted,
+            flow=flow,
+            classifier=classifier,
+            directory=run.path / "checkpoints",
+            verbose=1 if sys.stdout.isatty() else 0,
+        )
+    for warning in warned:  # why levels were left out
+        if issubclass(warning.category, UserWarning):
+            print(warning.message)
+    for number, level in enumerate(found, 1):
+        print(f"Level {number} keeps {level['kept']} of {level['samples']}")
+    return found
+
+
+def write_pages(
+    run: runs.Run,
+    levels: dlsa_lib.DLSA,
+    classes: counts.Classes,
+    by_images: dict[str, features.Features],
+    name: str,
+) -> None:
+    """Shows where the images of each set went, in a page each."""
+    names = {"training": "division.html", "test": "division_test.html"}
+    for which, (points, labels) in by_images.items():
+        found = levels.inspect(points)
+
+        def write(path, found=found, labels=labels, which=which):
+            report.write_division(
+                path,
+                found,
+                labels,
+                classes,
+                title=f"DLSA on {name}, {which} images",
+            )
+
+        run.write(names[which], write)
+
+
+def train_and_report(
+    run: runs.Run,
+    first: finished.Finished,
+    flow: dlsa_lib.FlowSettings,
+    classifier: dlsa_lib.ClassifierSettings,
+    seed: int,
+) -> None:
+    """Trains the division, and makes all that a finished run has."""
+    environment = report.environment()
+    settings = inputs.DataSettings(**flag_groups.of_group(FLAGS, "data"))
+
+    # Data and features
+    data = inputs.load_data(settings)
+    classes = inputs.classes_of(
+        data.train, flag_groups.of_group(FLAGS, "scores")
+    )
+    inputs.say_what_is_read(data, settings.dataset, classes)
+    train = data.train
+    first.refuse_others(train)
+    model = first.model()
+
+    def make_levels(dim: int) -> dlsa_lib.DLSA:
+        return LEVELS.get(
+            FLAGS.dlsa,
+            given={"features_dim": dim},
+            num_classes=train.num_classes,
+            seed=seed,
+        )
+
+    # What the logits carry: flows and classifiers see the images as they are.
+    loss = losses.get(classifier.loss, class_counts=train.class_counts)
+    prior = losses.logit_prior(loss, train.class_counts)
+    # What can't be done is refused before the features of a large data set are
+    # computed.
+    dim = models.feature_model(model).output.shape[-1]
+    tried = dlsa_lib.stack(model, make_levels(dim))
+    outcome.rehearse_export(run, tried, train, prior, FLAGS.export_litert)
+    extracted = finished.features_of_images(run, model, train)
+
+    # Levels; random numbers start anew, so that weights do not hang on what
+    # came before
+    keras.utils.set_random_seed(seed)
+    begin = time.perf_counter()
+    levels = make_levels(dim)
+    found = divide(run, levels, extracted, flow, classifier)
+    seconds = time.perf_counter() - begin
+    test = features.extract(model, data.test)
+    write_pages(
+        run,
+        levels,
+        classes,
+        {"training": extracted, "test": test},
+        first.path.name,
+    )
+
+    # Score, export, report
+    divided = dlsa_lib.stack(model, levels)
+    facts = {
+        **first.facts,
+        "num_parameters": divided.count_params(),
+        "stage2_seconds": seconds,
+        "levels": found,
+        "test_levels": dlsa_lib.describe(
+            levels.inspect(test.features), test.labels, train.num_classes
+        ),
+    }
+    outcome.finish(
+        run,
+        data,
+        outcome.Stage(
+            divided,
+            method=f"{first.record.method}, {FLAGS.dlsa}",
+            epochs=facts["epochs"],
+            history=first.record.history,
+            facts=facts,
+            logit_counts=prior,
+            watchers=training.Watchers(training.make_tensorboard(run, classes)),
+            from_run=first.name,
+        ),
+        settings=settings,
+        classes=classes,
+        batch_size=finished.BATCH_SIZE,
+        seed=seed,
+        litert=FLAGS.export_litert,
+        random_resized_crop=first.record.data["random_resized_crop"],
+        environment=environment,
+    )
+
+
+def main() -> None:
+    first = finished.Finished(FLAGS["from"].value)
+    first.pass_on(FLAGS)
+    flow = FLOWS.get(FLAGS.flow)  # wrong ones are refused at once
+    classifier = CLASSIFIERS.get(FLAGS.classifier)
+    strategy = training.start("none", None, FLAGS.seed, FLAGS.deterministic)
+    FLAGS.mixed_precision = training.set_precision(
+        FLAGS.mixed_precision,
+        FLAGS.workdir,
+        FLAGS.overwrite,
+        FLAGS.export_litert,
+    )
+    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
+        if run.finished:
+            print(f"Finished before; nothing is changed in {run.path}.")
+        else:
+            train_and_report(run, first, flow, classifier, FLAGS.seed)
+        run.say_where()
+
+
+if __name__ == "__main__":
+    runs.run_app(main, FLAGS)

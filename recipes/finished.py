@@ -1,0 +1,141 @@
+"""The finished run that a stage starts from: what --from=RUN names."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import outcome
+import run as runs
+from absl import flags
+
+from keras_lt import datasets, features, models, report
+from keras_lt.messages import brief
+
+BATCH_SIZE = 256  # where images are scored, or their features computed
+# Flags of the first run that a stage takes over, unless it is given its own.
+# Of these the first ones say which images are trained on, and can't differ.
+_TRAINING_IMAGES = (
+    "image_size",
+    "test_fraction",
+    "imbalance_factor",
+    "profile",
+    "selection",
+    "split_seed",
+    "holdout",
+)
+_INHERITED = (
+    *_TRAINING_IMAGES,
+    "dataset",
+    "test_split",
+    "many_shot",
+    "few_shot",
+    "seed",
+)
+
+
+class Finished:
+    """A finished run, of whatever recipe.
+
+    Args:
+        given: What --from says.
+
+    Attributes:
+        path: Its folder.
+        record: Its record.
+
+    Raises:
+        OSError: If it has no record.
+        ValueError: If no run is given, or its record can't be read.
+    """
+
+    def __init__(self, given: str | None):
+        if given is None:
+            raise ValueError(
+                "Expected --from=RUN, the workdir of a finished run. "
+                "Received: none"
+            )
+        if given.startswith("@"):
+            raise ValueError(
+                f"Expected --from=RUN, the workdir of a finished run, after "
+                f"--flagfile. Received: --from={given}, the name of a run "
+                "(`python tools/sweep.py` with this flag file makes it first)"
+            )
+        self.path = Path(given)
+        self.record = report.Record.read(self.path / "result.json")
+
+    def pass_on(self, values: flags.FlagValues) -> None:
+        """Gives a stage the settings of the data that this run had.
+
+        Raises:
+            ValueError: If the command line asks for other training images.
+        """
+        for name in _INHERITED:
+            if name not in self.record.flags:
+                continue
+            own = self.record.flags[name]
+            if not values[name].present:
+                values[name].value = own
+            elif name in _TRAINING_IMAGES and values[name].value != own:
+                raise ValueError(
+                    "Expected the training images of --from. Received: "
+                    f"--{name}={values[name].value} where {self.path} has "
+                    f"--{name}={own}"
+                )
+
+    def refuse_others(self, train: datasets.Dataset) -> None:
+        """Refuses other classes, or another number of their images."""
+        outcome.refuse_other_names(
+            "from", self.path, self.record.data["class_names"], train
+        )
+        own = self.record.class_counts
+        if own != train.class_counts.tolist():
+            raise ValueError(
+                "Expected a --from that was trained on as many images per "
+                f"class. Received: {self.path} with {brief(own)}"
+            )
+
+    def model(self) -> keras.Model:
+        """Loads the trained model."""
+        return models.load_model(self.path / "model.keras")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a stage's record says of the training before it.
+
+        `from_flags` are the flags of the runs before, the last one's first.
+        """
+        train = self.record.train
+        before = train.get("from_flags", {})
+        return {**train, "from_flags": {**before, **self.record.flags}}
+
+    @property
+    def name(self) -> str:
+        """What the record of a stage says that it started from."""
+        name = self.record.name or self.path.name
+        own = f"{name}, seed {self.record.seed}"
+        before = self.record.from_run
+        return own if before is None else f"{own}, from {before}"
+
+
+def one_per_class(model: keras.Model, num_classes: int) -> features.Features:
+    """Features that no image has, to try out what will be made of real ones."""
+    dim = models.feature_model(model).output.shape[-1]
+    return features.Features(
+        np.ones((num_classes, dim), "float32"), np.arange(num_classes)
+    )
+
+
+def features_of_images(
+    run: runs.Run, model: keras.Model, train: datasets.Dataset
+) -> features.Features:
+    """The features of the training images, computed once in a run."""
+    arrays = run.cached(
+        "features.npz",
+        lambda: features.extract(model, train)._asdict(),
+        key={
+            "images": runs.digest_of_images(train),
+            "model": runs.digest_of_model(model),
+        },
+    )
+    return features.Features(**arrays)
