@@ -112,3 +112,33 @@ def test_features_are_streamed_as_images_are():
 def test_features_that_can_not_be_streamed(rows, labels, message):
     with pytest.raises(ValueError, match=message):
         features.Examples(features.Features(rows, np.array(labels)), 3)
+
+
+def test_damaged_features_are_one_error(tmp_path):
+    path = tmp_path / "features.npz"
+    points = features.Features(np.ones((5, 3), "float32"), np.arange(5))
+    features.write(path, points)
+    content = path.read_bytes()
+    for place in range(0, len(content), 9):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            features.read(path)
+        except (ValueError, OSError) as error:
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "values, labels",
+    [
+        (np.ones((2, 3), "U1"), [0, 1]),
+        (np.ones((2, 3), "float32"), [0.5, 1.0]),
+        (np.ones((2, 3), "float32"), [0, -1]),
+        (np.ones((2, 3), "complex64"), [0, 1]),
+    ],
+)
+def test_features_of_other_kinds(values, labels, tmp_path):
+    np.savez(tmp_path / "f.npz", features=values, labels=np.array(labels))
+    with pytest.raises(ValueError, match=r"floats, and labels \(N,\)"):
+        features.read(tmp_path / "f.npz")

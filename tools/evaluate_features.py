@@ -4,7 +4,7 @@
     python tools/evaluate_features.py ce.npz ldam.npz --test ce_t.npz ldam_t.npz
 
 FEATURES are files of `keras_lt.features.write`, such as the features.npz of a
-run of --method=dlsa, all of one training set. A DLSA is trained on each, and
+run of recipes/dlsa.py, all of one training set. A DLSA is trained on each, and
 the features of --test are scored; without them a stratified part is held out
 of FEATURES (those of images that the backbone was trained on part too well).
 Head are the many-shot classes, tail the others.
