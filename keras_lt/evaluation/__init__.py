@@ -1,4 +1,4 @@
-"""What logits and labels say of a model: scores, intervals, shifts, sets."""
+"""Evaluation from logits and labels: scores, intervals, shifts, sets."""
 
 from keras_lt.evaluation.calibration import (
     Scaling,

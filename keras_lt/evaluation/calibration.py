@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and how to make them."""
+"""Calibration of probabilities: errors, and scalings that reduce them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class Scaling(NamedTuple):
 
 
 class ImageScores(NamedTuple):
-    """What calibration errors are made of, by image.
+    """The terms of calibration errors, by image.
 
     Args:
         confidence: Probability of the predicted class (N,).
@@ -61,11 +61,11 @@ def image_scores(
     weights: np.ndarray | None = None,
     bins: int = BINS,
 ) -> ImageScores:
-    """Softmax once, and keeps of it what calibration errors need.
+    """Computes the softmax once, and the terms of calibration errors.
 
     Args:
-        predictions: What has logits.
-        scaling: What is made of the logits before.
+        predictions: Answers with logits.
+        scaling: Scaling to apply to the logits first.
         weights: (D, N), of images, for class-wise errors; None is without.
         bins: Bins of class-wise errors.
     """
@@ -124,7 +124,7 @@ def calibration(
     scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
     bins: int = BINS,
 ) -> dict[str, float]:
-    """Errors of the probabilities, the softmax of the logits.
+    """Calibration errors of the softmax of the logits.
 
     - `ece`: `sum_m |B_m| / N * |accuracy(B_m) - confidence(B_m)|`, B_m the
       images whose predicted class has a probability in ((m - 1) / M, m / M]
@@ -139,8 +139,8 @@ def calibration(
     - `nll`: mean over images of `-log p` of the true class.
 
     Args:
-        predictions: What has logits.
-        scaling: What is made of the logits before.
+        predictions: Answers with logits.
+        scaling: Scaling to apply to the logits first.
         bins: M.
 
     Returns:
@@ -168,7 +168,7 @@ def calibration(
 def image_errors(
     predictions: Predictions, scaling: Scaling
 ) -> dict[str, float]:
-    """What `calibration` gives but for the class-wise error, sooner."""
+    """The errors of `calibration` without the class-wise one, which is slow."""
     images = image_scores(predictions, scaling)
     found = errors(images, np.ones((1, len(predictions))))
     return {name: float(value[0]) for name, value in found.items()}

@@ -1,4 +1,4 @@
-"""Whether two models that answered for the same images can be told apart."""
+"""Tests whether two models differ, by their answers for the same images."""
 
 import numpy as np
 from scipy import stats
@@ -24,8 +24,8 @@ def mcnemar(first: Predictions, second: Predictions) -> dict[str, float]:
     binomial test (McNemar, 1947; Dietterich, 1998).
 
     Args:
-        first: What the first model gave.
-        second: What the second gave for the same images.
+        first: Answers of the first model.
+        second: Answers of the second model for the same images.
 
     Returns:
         `only_first` and `only_second`, images that one alone has right, and
@@ -69,8 +69,8 @@ def compare(
     `bootstrap` draws them, so what is hard for both counts for none.
 
     Args:
-        first: What the first model gave.
-        second: What the second gave for the same images.
+        first: Answers of the first model.
+        second: Answers of the second model for the same images.
         draws: How many draws.
         level: Share of the intervals that hold the true difference.
         seed: Seed of the draws.

@@ -45,7 +45,7 @@ def conformal_thresholds(
         holdout: Logits of images that the model was not trained on.
         method: One of the three.
         coverage: Share of the sets that hold the true class.
-        scaling: What is made of the logits before.
+        scaling: Scaling to apply to the logits first.
 
     Returns:
         t, float64 (C,).
@@ -98,8 +98,8 @@ def conformal_sets(
 
     Args:
         logits: (N, C).
-        thresholds: What `conformal_thresholds` gave (C,).
-        scaling: What was made of the logits before.
+        thresholds: Result of `conformal_thresholds` (C,).
+        scaling: The scaling that the thresholds were made with.
 
     Returns:
         Whether a class is in the set of an image. A set may be empty: no class
@@ -129,8 +129,8 @@ def score_sets(
 
     Args:
         predictions: Logits and labels of images that thresholds are not from.
-        thresholds: What `conformal_thresholds` gave (C,).
-        scaling: What was made of the logits before.
+        thresholds: Result of `conformal_thresholds` (C,).
+        scaling: The scaling that the thresholds were made with.
 
     Returns:
         `coverage`, the share of the sets that hold the class;

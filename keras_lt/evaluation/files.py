@@ -17,7 +17,7 @@ _HOLDOUT = ("holdout_logits", "holdout_labels")
 
 
 class Scored(NamedTuple):
-    """What a file holds: answers for a test set, and for a hold-out or None.
+    """Content of a file: answers for a test set, and for a hold-out or None.
 
     Example:
         >>> predictions = keras_lt.evaluation.Predictions(

@@ -1,4 +1,4 @@
-"""How surely scores are known: intervals."""
+"""Confidence intervals of scores."""
 
 from collections.abc import Sequence
 
@@ -72,7 +72,7 @@ def per_class(
     """Recall of each class with its Wilson interval, by label id.
 
     Args:
-        predictions: What is scored.
+        predictions: The answers to score.
         level: As in `wilson`.
 
     Returns:
@@ -125,7 +125,7 @@ def bootstrap(
     a simulation.
 
     Args:
-        predictions: What is scored.
+        predictions: The answers to score.
         draws: How many draws, 200 at most for the class-wise error.
         level: Share of the intervals that hold the true score.
         seed: Seed of the draws.

@@ -1,4 +1,4 @@
-"""What a model gave for labeled images: checked once, scored many times."""
+"""Answers of a model for labeled images, checked once, scored many times."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How frequent the classes of unlabeled images are."""
+"""Estimates of the class frequencies of unlabeled images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -62,8 +62,8 @@ def estimate_prior_em(
         draws: Bootstrap draws of images for the intervals, 0 for none.
         level: Share of the intervals that hold the true frequency.
         seed: Seed of the draws.
-        tolerance: It ends where no share changes by more.
-        iterations: At most.
+        tolerance: The iterations end when no share changes by more.
+        iterations: Largest number of iterations.
 
     Returns:
         The frequencies; without draws intervals are NaN.
@@ -136,7 +136,7 @@ def estimate_prior_bbse(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Prior:
-    """Class frequencies of unlabeled images by what they are taken for.
+    """Class frequencies of unlabeled images from predicted classes.
 
     The shares m of predicted classes are `m = P q`, P the share of the images
     of each class (column) that are taken for a class (row), known from the

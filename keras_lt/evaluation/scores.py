@@ -29,7 +29,7 @@ def scores(predictions: Predictions) -> dict[str, float | None]:
       shot group, None for a group without an image.
 
     Args:
-        predictions: What is scored.
+        predictions: The answers to score.
 
     Returns:
         The scores by name.
@@ -73,7 +73,7 @@ def in_top(predictions: Predictions, k: int = TOP) -> np.ndarray:
     Of equal logits those of lower label ids come first, as in `argmax`.
 
     Args:
-        predictions: What has logits.
+        predictions: Answers with logits.
         k: How many logits.
 
     Returns:

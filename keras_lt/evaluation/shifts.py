@@ -1,4 +1,4 @@
-"""What scores become where classes are frequent in another way."""
+"""Expected accuracy under other class frequencies."""
 
 from collections.abc import Sequence
 
@@ -58,17 +58,17 @@ def tail_frequencies(
 
 
 def adjustment(target: Sequence[float], source: Sequence[float]) -> np.ndarray:
-    """What is added to logits where classes have other frequencies.
+    """The term to add to logits where classes have other frequencies.
 
     `log q_c - log(n_c + 1e-6)`, q the shares of the target and n those of the
-    training set, up to a constant: Bayes' rule for images whose classes alone
-    are frequent in another way (Saerens et al., Neural Computation 2002,
-    equation 2.4; Menon et al., ICLR 2021, post hoc). It is what SavedModels of
-    `keras_lt.export` do with a prior.
+    training set, up to a constant: Bayes' rule for images that differ in class
+    frequencies alone (Saerens et al., Neural Computation 2002, equation 2.4;
+    Menon et al., ICLR 2021, post hoc). SavedModels of `keras_lt.export` do the
+    same with a prior.
 
     Args:
         target: q, shares or images per class (C,).
-        source: n, images per class that the logits have as their prior: those
+        source: n, the images per class that are the prior of the logits: those
             of the training set for a plain loss, ones where a loss or a
             sampler balanced the classes.
 
@@ -91,11 +91,11 @@ def adjustment(target: Sequence[float], source: Sequence[float]) -> np.ndarray:
 def recalls(
     predictions: Predictions, adjustments: np.ndarray | None = None
 ) -> np.ndarray:
-    """Recalls of the classes, with something added to the logits or not.
+    """Recalls of the classes, of the logits as they are or adjusted.
 
     Args:
-        predictions: What is scored.
-        adjustments: What is added, (A, C); None for predictions as they are.
+        predictions: The answers to score.
+        adjustments: Terms to add, (A, C); None for predictions as they are.
 
     Returns:
         (A, C), or (C,); NaN for a class without an image.
@@ -141,14 +141,14 @@ def shifted(
     shares: Sequence[float],
     source: Sequence[float] | None = None,
 ) -> dict[str, float | None]:
-    """Expected accuracy where classes are frequent in another way.
+    """Expected accuracy under other class frequencies.
 
     `sum_c q_c r_c`, r the recalls and q the shares: the mean of top-1 over
     test sets that are drawn from these images with such frequencies, without
     drawing any.
 
     Args:
-        predictions: What is scored.
+        predictions: The answers to score.
         shares: q, shares or images per class (C,).
         source: As in `adjustment`; None is the training images per class.
 
@@ -180,7 +180,7 @@ def shifts(
     """Expected accuracies under many class frequencies, as `shifted` has them.
 
     Args:
-        predictions: What is scored.
+        predictions: The answers to score.
         given: Class frequencies (C,) of one's own, or None.
         source: As in `adjustment`; None is the training images per class.
         draws: Frequencies drawn from a uniform Dirichlet distribution; None is

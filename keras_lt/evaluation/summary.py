@@ -1,4 +1,4 @@
-"""All that logits and labels say of a model, ready for JSON."""
+"""All scores of a model from its logits and labels, ready for JSON."""
 
 from collections.abc import Sequence
 
@@ -48,9 +48,9 @@ def evaluate(
     """All scores of a model, with intervals, under shifts, calibrated.
 
     Args:
-        test: What the model gave for the images that score it.
-        holdout: What it gave for images that it was not trained on and that
-            are not those of `test`; None leaves out what is fitted on them.
+        test: Answers for the test images.
+        holdout: Answers for other images that it was not trained on; None
+            leaves out everything that is fitted on them.
         given: As in `shifts`.
         source: As in `shifts`.
         coverage: As in `conformal_thresholds`.
@@ -119,7 +119,7 @@ def evaluate(
 def _fitted(
     test: Predictions, holdout: Predictions, coverage: float
 ) -> tuple[dict, list[str]]:
-    """What is fitted on a hold-out and scored on the test set."""
+    """Scores of the test set with what is fitted on a hold-out."""
     if holdout.num_classes != test.num_classes:
         raise ValueError(
             f"Expected a hold-out of {test.num_classes} classes. "

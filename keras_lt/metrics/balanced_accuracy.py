@@ -7,7 +7,7 @@ from keras_lt.metrics.base import ClassTallies
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class BalancedAccuracy(ClassTallies):
-    """Mean over classes of the accuracy on each class' images.
+    """Mean over classes of the accuracy on each class's images.
 
     `(1 / P) sum_c correct_c / total_c` over the P classes that occur in
     the labels (macro recall; Brodersen et al., ICPR 2010). On a test set with

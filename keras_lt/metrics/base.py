@@ -1,4 +1,4 @@
-"""What the metrics share: checks of scores, weights, tallies by class."""
+"""Shared by all metrics: checks of scores, weights, tallies by class."""
 
 import keras
 from keras import ops

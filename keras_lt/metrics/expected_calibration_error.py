@@ -1,4 +1,4 @@
-"""How far confidence is from accuracy."""
+"""The gap between confidence and accuracy."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ _CHUNK = 4096
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class ExpectedCalibrationError(keras.metrics.Metric):
-    """Expected calibration error of the predicted class' probability.
+    """Expected calibration error of the predicted class's probability.
 
     `sum_m |B_m| / n * |acc(B_m) - conf(B_m)|` over `num_bins` equally wide
     bins ((m-1)/M, m/M] of confidence (Guo et al., ICML 2017, eq. 3). NaN

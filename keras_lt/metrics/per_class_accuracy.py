@@ -8,7 +8,7 @@ from keras_lt.metrics.base import ClassTallies, divide_or_nan
 
 @keras.saving.register_keras_serializable(package="keras_lt")
 class PerClassAccuracy(ClassTallies):
-    """Accuracy on each class' images, a vector (C,) by label id.
+    """Accuracy on each class's images, a vector (C,) by label id.
 
     A class with no image is NaN. The vector reaches `history` and callbacks
     as it is; Keras' progress bar prints its mean. Before Keras 3.13, which

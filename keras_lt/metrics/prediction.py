@@ -59,7 +59,7 @@ def predict(
             argument `shard`, (i, n), that gives the i-th of n parts of one,
             such as a `functools.partial` of it. Each process of the model's
             strategy then scores its part, and all have all scores.
-        step: What `prediction_step(model)` gave, so that many calls trace
+        step: Result of `prediction_step(model)`, so that many calls trace
             once.
 
     Returns:

@@ -74,7 +74,7 @@ class Score:
     Args:
         name: Key in records, JSON and TensorBoard.
         label: Heading of a column or a tile.
-        meaning: What it is, in one phrase.
+        meaning: Its definition in one phrase.
         unit: `"%"` for a fraction that is shown in percent, `""` for a number
             that is shown as it is.
         larger_is_better: Which way is up.
@@ -266,7 +266,7 @@ SCORES: dict[str, Score] = {
         Score(
             "nll",
             "negative log-likelihood",
-            "mean of the negative logarithm of the true class' probability",
+            "mean of the negative logarithm of the true class's probability",
             unit="",
             larger_is_better=False,
             bounds=(0, np.inf),

@@ -19,7 +19,7 @@ class ShotAccuracy(ClassTallies):
     training images, `few` to `many`, 1 to fewer than `few`, and none (Liu et
     al., CVPR 2019; their code and DLSA's count the unseen as few-shot). With
     `average="macro"` the value is the mean over the group's classes of the
-    accuracy on each class' images, classes without an image left out; with
+    accuracy on each class's images, classes without an image left out; with
     `"pooled"` it is the accuracy over the group's images, as in the BNS code.
     A group that is empty, or has no image, is NaN.
 

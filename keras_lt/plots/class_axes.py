@@ -44,7 +44,7 @@ def order_of(classes: Classes) -> np.ndarray:
 
 
 def order_note(size: int) -> str:
-    """What to say of the order where classes are not named."""
+    """A note on the order, where classes are not named."""
     return ", most to fewest images" if size > MAX_NAMED else ""
 
 

@@ -18,7 +18,7 @@ from keras_lt.plots.style import INK, new_axes
 def confusion_matrix(
     confusion: Sequence[Sequence[int]], classes: Classes | Sequence[int]
 ):
-    """Share of each true class' images (row) by predicted class (column).
+    """Share of each true class's images (row) by predicted class (column).
 
     Args:
         confusion: Images (C, C), rows are true classes.

@@ -1,4 +1,4 @@
-"""What the levels of a division keep, and their clusters."""
+"""Levels of a division, and their clusters."""
 
 from collections.abc import Mapping, Sequence
 

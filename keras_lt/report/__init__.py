@@ -1,4 +1,4 @@
-"""What runs leave behind: records, cards, pages of runs and what they did."""
+"""Records, model cards and pages of runs."""
 
 from keras_lt.report.card import write_model_card
 from keras_lt.report.class_names import class_names_of

@@ -29,7 +29,7 @@ def write_model_card(
     Args:
         path: File to write; what is there is replaced.
         record: The record of a run with a classifier.
-        logit_counts: What `keras_lt.export.save` got as `class_counts`.
+        logit_counts: The `class_counts` that `keras_lt.export.save` got.
 
     Raises:
         ValueError: If the record is damaged or has no test scores.

@@ -1,4 +1,4 @@
-"""Names of the classes that a file of a run is of."""
+"""Class names from the folder of a run."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from keras_lt.report.record import Record
 
 
 def class_names_of(path: str | os.PathLike) -> list[str] | None:
-    """Names of the classes that a model or weights are of, by label id.
+    """Class names of a model or of weights, by label id.
 
-    A model has outputs without names: those are in the folder of its run.
+    The outputs of a model have no names; the folder of its run has them.
 
     Args:
         path: A file in the folder of a run, or in its `checkpoints`.

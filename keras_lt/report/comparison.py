@@ -19,7 +19,7 @@ def _images_per_step(record: Record) -> float:
     return record.train["images"] / record.train["steps"]
 
 
-# What may differ between records that are compared, and is said.
+# Values that may differ between compared records; the page names those that do.
 _SAID = {
     "epochs": lambda record: record.train["epochs"],
     "steps": lambda record: record.train["steps"],
@@ -44,8 +44,8 @@ def write_comparison(
 
     Args:
         path: File to write, new or a page of keras_lt.
-        records: The record of a run, methods in the order in
-            which they shall be shown.
+        records: Records of runs. Methods are shown in the order of their first
+            record.
 
     Raises:
         ValueError: If there is no record; if one lacks a required key; if one
@@ -131,7 +131,7 @@ def _last(records: Sequence[Record], score: str) -> list:
 
 
 def _comparable(record: Record) -> dict:
-    """What must agree."""
+    """Values that must agree between compared records."""
     data, counts = record.data, record.class_counts
     thresholds = record.shot_thresholds
     return {
@@ -199,7 +199,7 @@ def _methods(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _shown(methods: dict[str, list[Record]]) -> dict:
-    """What the template shows."""
+    """The values that the template shows."""
     first = next(iter(methods.values()))[0]
     groups = first.classes.groups
     shown = [g for g in GROUPS if g != "unseen" or groups[g].any()]

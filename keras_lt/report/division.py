@@ -1,5 +1,5 @@
-"""One self-contained page of what each level keeps of a division, and how
-pure its clusters are.
+"""One self-contained page of a division: which samples each level keeps, and
+how pure its clusters are.
 """
 
 import os
@@ -36,8 +36,7 @@ def write_division(
         path: File to write, new or a page of keras_lt.
         levels: From the top down, as `keras_lt.models.DLSA.inspect` gives
             them.
-        labels: Label ids of the samples that the levels were shown, be they
-            of training or not, integers (N,).
+        labels: Label ids of the samples that the levels saw, integers (N,).
         classes: `keras_lt.counts.Classes`, or training images per class,
             integers (C,).
         title: Heading of the page.
@@ -83,7 +82,7 @@ def write_division(
 def _shown(
     levels: Sequence[dlsa.Level], labels: np.ndarray, classes: Classes
 ) -> dict:
-    """What the template shows."""
+    """The values that the template shows."""
     found = dlsa.route(levels, len(labels))
     names = [*(f"level {i + 1}" for i in range(len(levels))), "left"]
     samples = {

@@ -50,7 +50,7 @@ def write_html(path: str | os.PathLike, record: Record) -> None:
 
 
 def data_facts(record: Record) -> list[str]:
-    """What the run was trained on, in words."""
+    """The training data in words."""
     data = record.data
     factor = data["imbalance_factor"]
     return [

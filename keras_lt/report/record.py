@@ -101,7 +101,7 @@ def _schema(schema: Field | dict) -> dict:
 
 @dataclasses.dataclass(kw_only=True)
 class Record:
-    """What a run leaves behind in numbers: `result.json`.
+    """The result of a run in numbers: `result.json`.
 
     Attributes are the keys of the file; `SCHEMA` says what each holds. NumPy's
     values become Python's, and NaN and infinity None, so that a record is what

@@ -64,8 +64,8 @@ def write_page(
         path: File to write, new or a page of keras_lt.
         kind: Name of the template, and of the kind of page.
         title: Heading.
-        facts: What stands below it.
-        **values: What the template shows.
+        facts: Phrases below the heading.
+        **values: Values that the template shows.
 
     Raises:
         FileNotFoundError: If there is no such folder.

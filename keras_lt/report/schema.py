@@ -1,4 +1,4 @@
-"""What values of a record may be, and checks that say which one is not."""
+"""Kinds of values in a record, and checks that name a value of another."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
         )
     ),
 }
-"""What the values of a record may be."""
+"""Kinds of values in a record, by their name."""
 
 
 def check_values(schema: dict, values: dict, where: str) -> None:
@@ -98,7 +98,7 @@ def check_values(schema: dict, values: dict, where: str) -> None:
 
     Args:
         schema: `Field`s by key, or such dictionaries.
-        values: What may be a record.
+        values: Values to check.
         where: Name of the record, for errors.
     """
     missing = list(_missing(schema, values))

@@ -1,4 +1,4 @@
-"""One self-contained page of what a draw picks of a class and leaves out."""
+"""One self-contained page of the images that a draw picks and leaves out."""
 
 import os
 from collections.abc import Sequence
