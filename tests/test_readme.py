@@ -28,6 +28,20 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert (tmp_path / "saved_model").is_dir()
 
 
+# What makes a command of a recipe short, and changes nothing else of it.
+SHORT = {
+    "cifar_lt": ["--backbone=cifar_resnet(8)", "--max_steps=2"],
+    "pretrain": ["--backbone=cifar_resnet(8)", "--max_steps=2"],
+    "ip_dpp": ["--max_steps=2"],
+    "second_stage": ["--epochs=1"],
+    "dlsa": [
+        "--dlsa=dlsa(num_clusters=4)",
+        "--flow=flow(epochs=1)",
+        "--classifier=classifier(epochs=1)",
+    ],
+}
+
+
 def test_commands_run(tmp_path, monkeypatch):
     """Commands in their order, of the recipes with a small network."""
     monkeypatch.chdir(tmp_path)
@@ -39,19 +53,18 @@ def test_commands_run(tmp_path, monkeypatch):
     # The commands are for an environment that is active.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     active = {**os.environ, "PATH": path}
-    small = [
-        f"--data_dir={write_cifar10(tmp_path / 'tfds')}",
-        "--backbone=cifar_resnet20",
-        "--max_steps=2",
-    ]
+    data = f"--data_dir={write_cifar10(tmp_path / 'tfds')}"
     for command in documents.commands():
+        subprocess.run(["bash", "-n", "-c", command], check=True)  # its syntax
         _, script, *arguments = shlex.split(command)
         if script.startswith("tools/"):
             subprocess.run(
                 [sys.executable, script, *arguments], env=active, check=True
             )
             continue
-        assert not recipe.run(monkeypatch, *arguments, *small), command
+        name = Path(script).stem
+        arguments += [data, *SHORT[name]]
+        assert not recipe.run(monkeypatch, *arguments, name=name), command
     assert "more_photos/gray.jpg" in (tmp_path / "classes.csv").read_text()
     check_predictions(tmp_path)
 
@@ -159,3 +172,12 @@ def test_each_fault_is_proved_by_a_test():
     for row in documents.table("tests/faults.md", "| fault"):
         for name in re.findall(r"\w+", row[-1]):
             assert any(f"def {name}(" in source for source in sources), row
+
+
+def test_rooms_of_the_table_are_those_of_the_library():
+    rows = documents.table("keras_lt/README.md", "| room")
+    found = [name for row in rows for name in re.findall(r"\w+", row[0])]
+    library = recipe.REPO / "keras_lt"
+    rooms = {path.stem for path in library.glob("*.py")} - {"__init__"}
+    rooms |= {path.parent.name for path in library.glob("*/__init__.py")}
+    assert sorted(found) == sorted(rooms)
