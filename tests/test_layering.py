@@ -214,6 +214,71 @@ def test_module_imports_only_from_rooms_above(module):
     assert breaches(module, path.read_text(), is_package) == set()
 
 
+def imports_of(module: str) -> set[str]:
+    path = PATHS[module]
+    return imported(module, path.read_text(), path.name == "__init__.py")
+
+
+def way_to(module: str, graph: dict[str, set[str]], room: str) -> list[str]:
+    """The shortest chain of imports from a module to a room, or none."""
+    ways = [[module]]
+    seen = {module}
+    for way in ways:  # which grows
+        if way[-1] == room:
+            return way
+        new = sorted(graph.get(way[-1], set()) - seen)
+        seen.update(new)
+        ways += [[*way, each] for each in new]
+    return []
+
+
+def test_models_reach_neither_data_nor_streams_through_others():
+    graph = {module: imports_of(module) for module in PATHS}
+    ways = [
+        way_to(module, graph, room)
+        for module in PATHS
+        if module.startswith("keras_lt.models")
+        for room in NOT_FOR_MODELS
+    ]
+    assert [" -> ".join(way) for way in ways if way] == []
+
+
+def test_a_way_through_others_is_seen():
+    graph = {"models": {"a"}, "a": {"b", "c"}, "c": {"streams"}}
+    assert way_to("models", graph, "streams") == [
+        "models",
+        "a",
+        "c",
+        "streams",
+    ]
+    assert way_to("models", graph, "dpp") == []
+
+
+def long_signatures(source: str, at_most: int = 10) -> list[str]:
+    """Public functions, methods and constructors with too many parameters."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        if node.name.startswith("_") and node.name != "__init__":
+            continue
+        given = node.args
+        names = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+        if sum(each.arg not in ("self", "cls") for each in names) > at_most:
+            found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_public_functions_have_at_most_ten_parameters(module):
+    assert long_signatures(PATHS[module].read_text()) == []
+
+
+def test_long_signatures_are_seen():
+    source = "def f(a, b, *, c): ...\ndef _g(a, b, c): ...\ndef h(a, *b): ..."
+    assert long_signatures(source, at_most=2) == ["f"]
+
+
 @pytest.mark.parametrize("module", PATHS)
 def test_library_has_no_assert(module):
     tree = ast.parse(PATHS[module].read_text())
