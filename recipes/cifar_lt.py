@@ -51,8 +51,6 @@ import training
 from keras_lt import (
     callbacks,
     datasets,
-    initializers,
-    layers,
     losses,
     metrics,
     preprocessing,
@@ -63,7 +61,7 @@ from keras_lt.models import (
     DualBranch,
     auxiliary,
     classifier,
-    linear_head,
+    head_for,
     load_model,
     load_weights,
 )
@@ -119,7 +117,7 @@ class Settings(NamedTuple):
     export_litert: bool
 
 
-# --- Loss and classifier -----------------------------------------------------
+# --- Loss --------------------------------------------------------------------
 
 
 def make_loss(method: Method, class_counts: np.ndarray) -> Any:
@@ -139,39 +137,6 @@ def make_loss(method: Method, class_counts: np.ndarray) -> Any:
     return loss
 
 
-def make_head(
-    loss: Any, num_classes: int, l2: float
-) -> tuple[keras.Layer, Any]:
-    """Returns the classifier on the features that a loss wants, and the loss.
-
-    The head scales the cosines of LDAM, so that a model's logits are logits for
-    whoever calls it; then the loss has nothing left to scale.
-    """
-    if isinstance(loss, losses.LDAM):
-        head = layers.CosineClassifier(
-            num_classes,
-            scale=loss.scale,
-            kernel_regularizer=keras.regularizers.L2(l2),
-            name="logits",
-        )
-        margin = loss.max_margin * loss.scale
-        config = {**loss.get_config(), "max_margin": margin, "scale": 1.0}
-        return head, type(loss).from_config(config)
-    # Every class is taken for improbable at first, and the bias that says so
-    # is not pulled back to 0 (as in the class-balanced code).
-    sigmoid = isinstance(
-        loss, (losses.ClassBalancedSigmoid, losses.ClassBalancedFocal)
-    )
-    head = linear_head(
-        num_classes,
-        bias_initializer=initializers.PriorBias() if sigmoid else "zeros",
-        l2=l2,
-        l2_bias=0.0 if sigmoid else l2,
-        name="logits",
-    )
-    return head, loss
-
-
 # --- Model -------------------------------------------------------------------
 
 
@@ -183,8 +148,11 @@ def make_model(
     # Layers draw their seeds when they are made: this order is a part of what
     # the seed of a run means.
     backbone = training.make_backbone(train=train, **settings.network)
-    head, loss = make_head(
-        make_loss(method, train.class_counts), train.num_classes, l2
+    head, loss = head_for(
+        make_loss(method, train.class_counts),
+        train.num_classes,
+        l2=l2,
+        name="logits",
     )
     if method.auxiliary is None:
         model = classifier(backbone, train.num_classes, head=head)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_lt import losses
 from keras_lt.initializers import PriorBias
 from keras_lt.layers import CosineClassifier
-from keras_lt.models import classifier, linear_head
+from keras_lt.models import classifier, head_for, linear_head
 
 
 def backbone(*shape):
@@ -123,3 +124,34 @@ def test_refuses_other_ranks(shape):
 def test_refuses_a_head_of_other_classes():
     with pytest.raises(ValueError, match=r"Expected .* \(B, 3\)\. Received: "):
         classifier(backbone(4), 3, head=CosineClassifier(4))
+
+
+def test_head_of_ldam_scales_its_cosines():
+    loss = losses.LDAM([90, 9, 1], max_margin=0.4, scale=20)
+    head, loss = head_for(loss, 3)
+    features = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    logits, labels = head(features), np.arange(8) % 3
+    want = losses.LDAM([90, 9, 1], max_margin=0.4, scale=20.0)
+    np.testing.assert_allclose(
+        loss(labels, logits), want(labels, logits / 20), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "loss, bias",
+    [
+        (losses.ClassBalancedFocal([9, 3, 1]), -np.log(2)),
+        (losses.ClassBalancedSigmoid([9, 3, 1]), -np.log(2)),
+        (losses.BalancedSoftmax([9, 3, 1]), 0.0),
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), 0.0),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_head_of_sigmoid_losses_starts_from_the_prior(loss, bias):
+    """A probability of 1 / C of each of three classes, -log(C - 1)."""
+    head, same = head_for(loss, 3, l2=0.1)
+    head.build((None, 4))
+    assert same is loss
+    np.testing.assert_allclose(head.bias, [bias] * 3, rtol=1e-6)
+    assert (head.bias_regularizer is None) == (bias != 0)
+    assert head.kernel_regularizer is not None

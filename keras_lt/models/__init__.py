@@ -8,7 +8,7 @@ from keras_lt.models.auxiliary import (
     ContrastiveTask,
     RotationTask,
 )
-from keras_lt.models.classifier import classifier, linear_head
+from keras_lt.models.classifier import classifier, head_for, linear_head
 from keras_lt.models.contrastive import ContrastivePretrainer
 from keras_lt.models.dlsa import (
     DLSA,
@@ -40,6 +40,7 @@ __all__ = [
     "classifier",
     "dlsa",
     "feature_model",
+    "head_for",
     "linear_head",
     "load_model",
     "load_weights",

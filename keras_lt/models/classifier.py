@@ -4,7 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_lt import layers, losses
 from keras_lt.arguments import integer, real
+from keras_lt.initializers import PriorBias
 from keras_lt.structure import pooled_features
 
 
@@ -109,6 +111,55 @@ def linear_head(
         dtype=head_dtype(),
         name=name,
     )
+
+
+def head_for(
+    loss: Any, num_classes: int, *, l2: float = 0.0, name: str | None = None
+) -> tuple[keras.layers.Layer, Any]:
+    """The classifier that suits a loss, and the loss to train it with.
+
+    - `keras_lt.losses.LDAM` is of cosines: `keras_lt.layers.CosineClassifier`
+      scales them, so that logits of the model are logits for whoever calls it,
+      and a loss without a scale, with margins times this scale, is returned.
+    - The sigmoid losses want every class to be taken for improbable at first:
+      `linear_head` with `keras_lt.initializers.PriorBias`, whose bias is not
+      pulled back to 0 (as in the class-balanced code).
+    - All others have `linear_head`.
+
+    Args:
+        loss: A loss of classes.
+        num_classes: C, at least 2.
+        l2: Factor of the squared norm of the head's weights in the loss.
+        name: Name of the layer.
+
+    Returns:
+        A layer from features (B, D) to logits (B, C), and the loss.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes.
+
+    Example:
+        >>> head, loss = keras_lt.models.head_for(
+        ...     keras_lt.losses.LDAM(class_counts), len(class_counts)
+        ... )
+        >>> head.scale, loss.scale
+        (30.0, 1.0)
+    """
+    if isinstance(loss, losses.LDAM):
+        head = layers.CosineClassifier(
+            num_classes,
+            scale=loss.scale,
+            kernel_regularizer=keras.regularizers.L2(l2),
+            name=name,
+        )
+        margin = loss.max_margin * loss.scale
+        config = {**loss.get_config(), "max_margin": margin, "scale": 1.0}
+        return head, type(loss).from_config(config)
+    sigmoid = (losses.ClassBalancedSigmoid, losses.ClassBalancedFocal)
+    arguments = {}
+    if isinstance(loss, sigmoid):
+        arguments = {"bias_initializer": PriorBias(), "l2_bias": 0.0}
+    return linear_head(num_classes, l2=l2, name=name, **arguments), loss
 
 
 def projection_head(
