@@ -62,6 +62,11 @@ class Finished:
                 "(`python tools/sweep.py` with this flag file makes it first)"
             )
         self.path = Path(given)
+        if not (self.path / "result.json").is_file():
+            raise FileNotFoundError(
+                "Expected --from=RUN, the workdir of a finished run. Received: "
+                f"--from={given}, which has no result.json"
+            )
         self.record = report.Record.read(self.path / "result.json")
 
     def pass_on(self, values: flags.FlagValues) -> None:

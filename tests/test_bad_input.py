@@ -102,27 +102,44 @@ def content(folders) -> dict:
     }
 
 
+@pytest.fixture
+def refused(folders, monkeypatch, capsys, tmp_path):
+    """Checks that a recipe refuses a command by a message, and keeps all."""
+    folders = {**folders, "NEW": tmp_path / "new"}
+
+    def check(command: str, message: str, *before: str, name="cifar_lt"):
+        arguments = [
+            re.sub(r"(?<=[=:])[A-Z]+$", lambda found: str(folders[found[0]]), a)
+            for a in shlex.split(command.strip("`"))
+        ]
+        files = content(folders)
+        assert recipe.run(monkeypatch, *before, *arguments, name=name) == 1
+        error = capsys.readouterr().err
+        prefix = f"{name}.py: error: "
+        assert matches(message, error.partition(prefix)[2]), error
+        after = content(folders)
+        assert {path: after[path] for path in files} == files
+
+    return check
+
+
 @pytest.mark.parametrize(
     "row",
     documents.table(DOCUMENT, "| wrong | command"),
     ids=lambda row: row[0],
 )
-def test_bad_input_of_the_recipe(row, folders, monkeypatch, capsys, tmp_path):
-    _, command, message = row
-    folders = {**folders, "NEW": tmp_path / "new"}
-    before = content(folders)
-    arguments = [
-        re.sub(
-            r"(?<=[=:])[A-Z]+$", lambda match: str(folders[match[0]]), argument
-        )
-        for argument in shlex.split(command.strip("`"))
-    ]
-    assert recipe.run(monkeypatch, *SMALL, *arguments) == 1
-    error = capsys.readouterr().err
-    prefix = "cifar_lt.py: error: "
-    assert matches(message, error.partition(prefix)[2]), error
-    after = content(folders)
-    assert {path: after[path] for path in before} == before
+def test_bad_input_of_the_recipe(row, refused):
+    refused(*row[1:], *SMALL)
+
+
+@pytest.mark.parametrize(
+    "row",
+    documents.table(DOCUMENT, "| wrong, of a stage"),
+    ids=lambda row: row[0],
+)
+def test_bad_input_of_stages(row, refused):
+    script, _, command = row[1].strip("`").partition(".py ")
+    refused(command, row[2], name=script)
 
 
 @pytest.mark.parametrize(
