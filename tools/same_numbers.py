@@ -85,14 +85,14 @@ def _pretrained(name: str, stage1: str, loss: str) -> Iterator[Case]:
         f"pretrain.py {_SHARED}{_DATA}{_STEPS}--backbone=cifar_resnet(8) "
         f"--loss={loss} --learning_rate=cosine(0.05,warmup=0.5) "
         "--optimizer=adamw(weight_decay=0.05,beta_2=0.95) --l2=0 "
-        "--projection_dim=32 --views=simclr(min_area=0.5)"
+        "--projection_dim=32 --views=simclr(0.5)"
     )
     yield Case(name, old, new, "stage1.keras")
     yield Case(
         f"{name}_linear_probe",
         old,
-        f"second_stage.py --from={{{name}}} --method=linear_probe --epochs=2 "
-        f"{_SHARED}",
+        f"second_stage.py --from={{{name}}} --stage=linear_probe(l2=0.0) "
+        f"--epochs=2 {_SHARED}",
     )
 
 
@@ -106,7 +106,7 @@ def _second(name: str, first: str, old_first: str, old: str, new: str) -> Case:
     )
 
 
-def _subsets(name: str, kind: str, old: str = "", new: str = "") -> Case:
+def _subsets(name: str, kind: str, new: str, old: str = "") -> Case:
     """The contrastive first stage, then training on balanced subsets."""
     return Case(
         name,
@@ -115,22 +115,20 @@ def _subsets(name: str, kind: str, old: str = "", new: str = "") -> Case:
         f"--stage1_workdir={{bns}} --stage2={kind} --subset_size=20 "
         "--resample_epochs=1 --stage2_epochs=2 --stage2_batch_size=16 "
         f"--stage2_warmup_epochs=1 --stage2_learning_rate=0.001 {old}",
-        f"ip_dpp.py --from={{bns}} --draw={kind} --subset_size=20 "
-        "--resample_epochs=1 --epochs=2 --batch_size=16 "
-        "--optimizer=adamw(weight_decay=0.05,beta_2=0.95) "
-        f"--l2=0 --learning_rate=cosine(0.001,warmup=1) {new} {_SHARED}",
+        f"ip_dpp.py --from={{bns}} --subsets={new} --epochs_per_round=1 "
+        "--epochs=2 --batch_size=16 --learning_rate=cosine(0.001,warmup=1) "
+        f"{_SHARED}",
     )
 
 
-def _division(name: str, first: str, old: str = "", new: str = "") -> Case:
+def _division(name: str, first: str, new: str, old: str = "") -> Case:
     old_first = "--method=dual_branch --auxiliary=classifier"
     return Case(
         name,
         f"{_OLD_SINGLE}{old_first if first == 'dual_branch' else ''} "
         f"--method=dlsa --features_from={{{first}}} --dlsa_clusters=4 "
         f"--dlsa_flow_epochs=2 --dlsa_classifier_epochs=3 {old}",
-        f"dlsa.py --from={{{first}}} --clusters=4 --flow_epochs=2 "
-        f"--classifier_epochs=3 {new} {_SHARED}",
+        f"dlsa.py --from={{{first}}} {new} --flow=flow(epochs=2) {_SHARED}",
     )
 
 
@@ -253,44 +251,56 @@ CASES = (
     *_pretrained("bns", "bns", "bns"),
     *_pretrained("simclr", "simclr", "nt_xent"),
     *_pretrained("supcon", "supcon", "supcon"),
-    _second("crt", "ce", "", "--stage2=crt", "--method=crt --epochs=2"),
+    _second("crt", "ce", "", "--stage2=crt", "--stage=crt --epochs=2"),
     _second(
         "crt_balanced_softmax",
         "ce",
         "",
         "--stage2=crt --stage2_loss=balanced_softmax --stage2_sampling=random",
-        "--method=crt --epochs=2 --loss=balanced_softmax --sampling=random",
+        "--stage=crt --epochs=2 --loss=balanced_softmax --sampling=random",
     ),
     _second(
         "crt_on_dual_branch",
         "dual_branch",
         f"{_DUAL}classifier",
         "--stage2=crt",
-        "--method=crt --epochs=2",
+        "--stage=crt --epochs=2",
     ),
-    _second("lws", "ce", "", "--stage2=lws", "--method=lws --epochs=2"),
+    _second("lws", "ce", "", "--stage2=lws", "--stage=lws --epochs=2"),
     _second(
-        "tau", "ce", "", "--stage2=tau --stage2_tau=0.7", "--method=tau(0.7)"
+        "tau", "ce", "", "--stage2=tau --stage2_tau=0.7", "--stage=tau(0.7)"
     ),
-    _second("ncm", "ce", "", "--stage2=ncm", "--method=ncm"),
-    _subsets("ip_dpp", "ip_dpp"),
+    _second("ncm", "ce", "", "--stage2=ncm", "--stage=ncm"),
+    _subsets("ip_dpp", "ip_dpp", "ip_dpp(20)"),
     _subsets(
         "ip_dpp_n",
         "ip_dpp",
+        "ip_dpp(20,scale='n',augmented=True)",
         "--dpp_scale=n --score_augmented",
-        "--scale=n --score_augmented",
     ),
     _subsets(
-        "random_balanced", "random_balanced", "--stage2_freeze", "--freeze"
+        "random_balanced",
+        "random_balanced",
+        "random(20) --freeze_features",
+        "--stage2_freeze",
     ),
-    _subsets("class_balanced_subsets", "class_balanced"),
-    _subsets("instance_subsets", "instance"),
-    _division("dlsa", "ce"),
+    _subsets(
+        "class_balanced_subsets",
+        "class_balanced",
+        "all(20) --sampling=class_balanced",
+    ),
+    _subsets("instance_subsets", "instance", "all(20)"),
+    _division(
+        "dlsa",
+        "ce",
+        "--dlsa=dlsa(num_clusters=4) --classifier=classifier(epochs=3)",
+    ),
     _division(
         "dlsa_on_dual_branch",
         "dual_branch",
+        "--dlsa=dlsa(num_clusters=4,classifier='cosine',z='features') "
+        "--classifier=classifier(epochs=3,loss='crossentropy')",
         "--dlsa_classifier=cosine --dlsa_z=features --dlsa_loss=crossentropy",
-        "--classifier=cosine --z=features --loss=crossentropy",
     ),
 )
 
