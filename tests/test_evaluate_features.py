@@ -39,7 +39,7 @@ def test_table(tmp_path):
                 sample(sizes, spread, len(part)),
             )
     process = tool(
-        *("near_train.npz", "far_train.npz", "--clusters=8"),
+        *("near_train.npz", "far_train.npz", "--num_clusters=8"),
         *("--test", "near_test.npz", "far_test.npz"),
         folder=tmp_path,
     )
@@ -65,7 +65,8 @@ def test_table(tmp_path):
 def test_holds_out_without_test(tmp_path):
     features.write(tmp_path / "a.npz", sample([60, 30, 10], 0.5, 0))
     process = tool(
-        *("a.npz", "--clusters=4", "--depth=2", "--many=40", "--few=15"),
+        *("a.npz", "--num_clusters=4", "--depth=2"),
+        *("--many_shot=40", "--few_shot=15"),
         folder=tmp_path,
     )
     assert process.returncode == 0, process.stderr

@@ -236,7 +236,7 @@ def look(monkeypatch, *arguments):
 
 def test_inspection_of_what_can_be_trained_on(photos, tmp_path):
     code, output, _ = inspect(
-        tmp_path, f"folder:{photos}", RATHER, "--picture=a.png"
+        tmp_path, f"folder:{photos}", RATHER, "--output=a.png"
     )
     assert code == 0 and "Unreadable files: 3" in output
     assert (tmp_path / "a.png").is_file()
@@ -244,7 +244,7 @@ def test_inspection_of_what_can_be_trained_on(photos, tmp_path):
 
 def test_inspection_of_images_in_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    look(monkeypatch, "digits", "--many=135", "--few=132")
+    look(monkeypatch, "digits", "--many_shot=135", "--few_shot=132")
     output = capsys.readouterr().out
     assert "many 5, medium 4, few 1, unseen 0" in output
     assert "Width, height: 8, 8" in output

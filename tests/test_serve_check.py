@@ -21,13 +21,15 @@ import runpy
 import sys
 
 sys.argv = ["serve_check.py", *sys.argv[1:]]
+tools = TOOLS
+sys.path.insert(0, tools)
 import tensorflow
 
 before = set(sys.modules)  # TensorFlow imports some of Keras by itself
-runpy.run_path(TOOL, run_name="__main__")
+runpy.run_path(f"{tools}/serve_check.py", run_name="__main__")
 late = {name.split(".")[0] for name in set(sys.modules) - before}
 assert not {"keras", "keras_lt"} & late, late
-""".replace("TOOL", repr(str(recipe.REPO / "tools" / "serve_check.py")))
+""".replace("TOOLS", repr(str(recipe.REPO / "tools")), 1)
 
 
 @pytest.fixture(scope="module")

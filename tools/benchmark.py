@@ -11,11 +11,9 @@ front of a command, oneDNN's kernels are those of a processor without AVX-512.
 import argparse
 import importlib
 import json
-import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+import command_line
 
 # Modules of the folder benchmarks/, in the order of --help.
 NAMES = (
@@ -40,10 +38,7 @@ def title(name: str) -> str:
 
 def parse() -> argparse.Namespace:
     listed = "\n".join(f"  {name:18} {title(name)}" for name in NAMES)
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nBenchmarks:\n{listed}",
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = command_line.parser(f"{__doc__}\nBenchmarks:\n{listed}")
     parser.add_argument(
         "name", choices=NAMES, metavar="NAME", help="The benchmark to run."
     )
@@ -52,14 +47,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--rounds",
-        type=int,
+        type=command_line.positive,
         default=7,
         help="Turns of each variant (default: %(default)s).",
     )
-    arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
-    return arguments
+    return parser.parse_args()
 
 
 def show(name: str, figures: dict) -> None:

@@ -1,6 +1,6 @@
 """Kills a training again and again, and compares it with one left alone.
 
-    python tools/chaos.py --kills=20 --record=recipes/results/chaos.json
+    python tools/chaos.py --kills=20 --output=recipes/results/chaos.json
 
 A small recipe run (--deterministic) is killed by SIGKILL at random moments,
 every second time while a file is being written, and started again with the same
@@ -8,17 +8,48 @@ command. In the end its weights must be, bit by bit, those of a run that was
 left alone, and so must its curves. With --workers=2 the run is of two
 processes, one of which is killed; weights may differ by 1e-6 then, and curves
 are not compared, since what a process has seen of an epoch dies with it.
-`--record` keeps what was seen.
+`--output` keeps what was seen.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
+
+import command_line
+
+
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    """The options, and flags of the recipe."""
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--kills",
+        type=command_line.positive,
+        default=20,
+        help="Number of kills (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--workers",
+        type=command_line.positive,
+        default=1,
+        help="Processes that train together (default: %(default)s).",
+    )
+    command_line.add_seed(parser, "the moments of the kills")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=4.0,
+        help="Longest time from the first checkpoint of a start to its end "
+        "(default: %(default)s).",
+    )
+    command_line.add_output(parser, "JSON file to write.")
+    return parser.parse_known_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import datetime
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -150,20 +181,7 @@ def write(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=4.0,
-        help="longest time from a start's first checkpoint to its end",
-    )
-    parser.add_argument("--record", type=Path, metavar="FILE")
-    arguments, flags = parser.parse_known_args()
+    arguments, flags = parse()
     workers = arguments.workers
     moments = random.Random(arguments.seed)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -190,8 +208,8 @@ def main() -> int:
                 return 1
             number += 1
             print(f"run {number} ends as the one left alone")
-        if arguments.record:
-            write(arguments.record, flags, workers, kills, kills // 2, number)
+        if arguments.output:
+            write(arguments.output, flags, workers, kills, kills // 2, number)
         return 0
     finally:
         shutil.rmtree(folder)

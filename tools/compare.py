@@ -7,13 +7,25 @@ A RUN is a workdir, a result.json, or a folder of seed*.json records. Records
 of the same flag file are the seeds of one method.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
-import sys
 from pathlib import Path
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="Runs to compare."
+    )
+    command_line.add_output(parser, "HTML page to write.", "compare.html")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
+import sys
 
 from keras_lt import filenames, report
 from keras_lt.messages import one_line
@@ -34,12 +46,7 @@ def paths(run: Path) -> list[Path]:
 
 def main() -> None:
     filenames.escape_output()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--output", type=Path, default=Path("compare.html"))
-    arguments = parser.parse_args()
+    arguments = parse()
     records = [
         report.Record.read(path)
         for run in arguments.runs

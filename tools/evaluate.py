@@ -14,12 +14,72 @@ Without --json it prints tables. What can't be computed from predictions alone
 is null in JSON, n/a in tables. Notes about the data go to standard error.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--logits",
+        required=True,
+        metavar="FILE",
+        help="Logits or predictions of a model, with the labels.",
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="FILE",
+        help="Logits or predictions of another model for the same images in "
+        "the same order.",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="Print JSON in place of text."
+    )
+    parser.add_argument(
+        "--class_counts",
+        help="Training images per class: a list or a file with one.",
+    )
+    parser.add_argument(
+        "--prior",
+        help="Shares of the classes where the model will be used: a list or a "
+        "file with one.",
+    )
+    parser.add_argument(
+        "--balanced_training",
+        action="store_true",
+        help="A loss or a sampler balanced the classes in training: logits "
+        "have a uniform prior and not that of --class_counts.",
+    )
+    command_line.add_scores(parser)
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        default=0.9,
+        help="Share of the sets of classes that hold the true one "
+        "(default: %(default)s).",
+    )
+    parser.add_argument(
+        "--level",
+        type=float,
+        default=0.95,
+        help="Confidence level of the intervals (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=1000,
+        help="Number of bootstrap draws (default: %(default)s).",
+    )
+    command_line.add_seed(parser, "bootstrap draws and class frequencies")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -124,60 +184,15 @@ def sets_groups(found: dict) -> list[str]:
     return [*found["sets"]["marginal"]["group_size"]]
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--logits", required=True, metavar="FILE")
-    parser.add_argument(
-        "--compare",
-        metavar="FILE2",
-        help="another model's, of the same images in the same order",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument(
-        "--class_counts",
-        help="training images per class, a list or a file with one",
-    )
-    parser.add_argument(
-        "--frequencies",
-        help="class frequencies to expect, a list or a file with one",
-    )
-    parser.add_argument(
-        "--balanced_training",
-        action="store_true",
-        help="a loss or a sampler balanced the classes: logits have a uniform\n"
-        "prior, not that of class_counts",
-    )
-    parser.add_argument(
-        "--many", type=float, default=100, help="more images are many-shot"
-    )
-    parser.add_argument(
-        "--few", type=float, default=20, help="fewer images are few-shot"
-    )
-    parser.add_argument(
-        "--coverage",
-        type=float,
-        default=0.9,
-        help="share of the sets of classes that hold the true one",
-    )
-    parser.add_argument(
-        "--level", type=float, default=0.95, help="of the intervals"
-    )
-    parser.add_argument(
-        "--draws", type=int, default=1000, help="bootstrap draws"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
-
-
 def main() -> None:
     filenames.escape_output()
     arguments = parse()
     counts = numbers("class_counts", arguments.class_counts)
 
     def read(path):
-        return evaluation.read(path, counts, arguments.many, arguments.few)
+        return evaluation.read(
+            path, counts, arguments.many_shot, arguments.few_shot
+        )
 
     def compare(first):
         second = read(arguments.compare).test
@@ -192,7 +207,7 @@ def main() -> None:
     found = evaluation.evaluate(
         test,
         holdout,
-        given=numbers("frequencies", arguments.frequencies),
+        given=numbers("prior", arguments.prior),
         source=source,
         coverage=arguments.coverage,
         draws=arguments.draws,

@@ -20,15 +20,64 @@ Columns, accuracies as means over classes:
                  what a perfect first division would give
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import argparse
+from pathlib import Path
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "features",
+        nargs="+",
+        type=Path,
+        metavar="FEATURES",
+        help="Features to train on, files of one training set.",
+    )
+    parser.add_argument(
+        "--test",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FEATURES",
+        help="Features to score, a file for each of those to train on.",
+    )
+    parser.add_argument(
+        "--holdout",
+        type=float,
+        default=0.2,
+        help="Fraction of FEATURES to hold out and score where there are no "
+        "--test files (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--depth",
+        type=command_line.positive,
+        default=1,
+        help="Levels of the division (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--num_clusters",
+        type=command_line.positive,
+        default=100,
+        help="Clusters per level (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--llh_proportion",
+        type=float,
+        default=0.3,
+        help="Part of its samples that a level keeps (default: %(default)s).",
+    )
+    command_line.add_scores(parser)
+    command_line.add_seed(parser, "training and of the hold-out")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import sys
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -91,7 +140,7 @@ def scores(
         num_classes,
         train.features.shape[1],
         depth=arguments.depth,
-        num_clusters=arguments.clusters,
+        num_clusters=arguments.num_clusters,
         llh_proportion=arguments.llh_proportion,
         seed=arguments.seed,
     )
@@ -103,9 +152,9 @@ def scores(
     predicted = dlsa.predict(scored.features, verbose=0).argmax(1)
     found = dlsa.inspect(scored.features)
     routes = models.dlsa.route(found, len(scored.labels))
-    head = counts.shot_groups(class_counts, arguments.many, arguments.few)[
-        "many"
-    ]
+    head = counts.shot_groups(
+        class_counts, arguments.many_shot, arguments.few_shot
+    )["many"]
     levels = []
     for number, (fact, now) in enumerate(
         zip(
@@ -169,19 +218,7 @@ def refuse_other_classes(paths: list[Path]) -> None:
 
 def main() -> None:
     filenames.escape_output()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("features", nargs="+", type=Path, metavar="FEATURES")
-    parser.add_argument("--test", nargs="+", type=Path, default=[])
-    parser.add_argument("--holdout", type=float, default=0.2)
-    parser.add_argument("--depth", type=int, default=1)
-    parser.add_argument("--clusters", type=int, default=100)
-    parser.add_argument("--llh_proportion", type=float, default=0.3)
-    parser.add_argument("--many", type=int, default=100)
-    parser.add_argument("--few", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parse()
     if arguments.test and len(arguments.test) != len(arguments.features):
         raise ValueError(
             f"Expected as many --test files as FEATURES, "

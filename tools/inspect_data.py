@@ -9,15 +9,78 @@ that are in several splits, odd sizes, and writes a picture of the distribution.
 The exit code is 1 if training would fail, and the last line says why.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="Images and labels, as --dataset of the recipes.",
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="FOLDER",
+        help="Folder of prepared TFDS data sets (default: that of TFDS).",
+    )
+    parser.add_argument(
+        "--image_root",
+        metavar="FOLDER",
+        help="Folder that the paths of list:FILE start from (default: that of "
+        "FILE).",
+    )
+    parser.add_argument(
+        "--on_bad_image",
+        choices=command_line.ON_BAD_IMAGE,
+        default="fail",
+        help="What training does about a file that can't be decoded: fail, or "
+        "replace it by the next image of its class (default: %(default)s).",
+    )
+    command_line.add_max_pixels(parser)
+    parser.add_argument(
+        "--allow_outside_root",
+        action="store_true",
+        help="Allow symbolic links and paths of list:FILE that lead out of the "
+        "folder of the images.",
+    )
+    parser.add_argument(
+        "--test_split",
+        default="test",
+        help="Split of the data set to test on (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--test_fraction",
+        type=float,
+        default=0.2,
+        help="Fraction of each class to test on where folder: or list: has no "
+        "test split (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--split_seed",
+        type=int,
+        default=0,
+        help="Seed that selects the images of a test set that folder: or list: "
+        "does not have (default: %(default)s).",
+    )
+    command_line.add_scores(parser)
+    command_line.add_output(
+        parser,
+        "Picture of the distribution of classes to write.",
+        "class_distribution.png",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import hashlib
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -135,7 +198,9 @@ def say_counts(
     train = parts["train"]
     class_counts = train.class_counts
     present = class_counts[class_counts > 0]
-    groups = counts.shot_groups(class_counts, arguments.many, arguments.few)
+    groups = counts.shot_groups(
+        class_counts, arguments.many_shot, arguments.few_shot
+    )
     sizes = (f"{group} {mask.sum():,}" for group, mask in groups.items())
     for split, dataset in parts.items():
         print(f"{split}: {len(dataset):,} images")
@@ -252,26 +317,7 @@ def failures(
 
 def main() -> None:
     filenames.escape_output()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("--data_dir")
-    parser.add_argument("--image_root")
-    parser.add_argument(
-        "--on_bad_image", choices=datasets.ON_BAD_IMAGE, default="fail"
-    )
-    parser.add_argument("--max_pixels", type=int, default=datasets.MAX_PIXELS)
-    parser.add_argument("--allow_outside_root", action="store_true")
-    parser.add_argument("--test_split", default="test")
-    parser.add_argument("--test_fraction", type=float, default=0.2)
-    parser.add_argument("--split_seed", type=int, default=0)
-    parser.add_argument("--many", type=int, default=100)
-    parser.add_argument("--few", type=int, default=20)
-    parser.add_argument(
-        "--picture", type=Path, default=Path("class_distribution.png")
-    )
-    arguments = parser.parse_args()
+    arguments = parse()
     parts = load(arguments)
     say_counts(parts, arguments)
     say_left_out(datasets.left_out(arguments.source))
@@ -281,11 +327,14 @@ def main() -> None:
     reasons = failures(parts, found, arguments.on_bad_image == "replace")
     train = parts["train"]
     classes = counts.Classes(
-        train.class_counts, train.class_names, arguments.many, arguments.few
+        train.class_counts,
+        train.class_names,
+        arguments.many_shot,
+        arguments.few_shot,
     )
     figure = plots.class_distribution(classes)
-    arguments.picture.write_bytes(plots.to_png(figure))
-    print(f"Picture: {arguments.picture}")
+    arguments.output.write_bytes(plots.to_png(figure))
+    print(f"Picture: {arguments.output}")
     if reasons:
         raise ValueError(f"training would fail: {'; '.join(reasons)}")
 

@@ -208,15 +208,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         usage="%(prog)s --workers=N [--grace=SECONDS] -- COMMAND ...",
-        formatter_class=argparse.RawTextHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workers", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        required=True,
+        metavar="N",
+        help="Processes that train together.",
+    )
     parser.add_argument(
         "--grace",
         type=float,
         default=10.0,
         metavar="SECONDS",
-        help="from SIGTERM to SIGKILL once a worker has failed (10)",
+        help="Time from SIGTERM to SIGKILL once a worker has failed "
+        "(default: %(default)s).",
     )
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, command = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]

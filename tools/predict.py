@@ -15,19 +15,67 @@ A SavedModel is a program: it can read and write files. Run none that you don't
 trust.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import argparse
+from pathlib import Path
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="Folder of a SavedModel, or workdir of a run.",
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE|FOLDER",
+        help="Images, and folders of images, to classify.",
+    )
+    command_line.add_output(
+        parser, "New .csv or .jsonl file to write (default: standard output)."
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="Replace the file at --output.",
+    )
+    parser.add_argument(
+        "--top_k",
+        type=command_line.positive,
+        default=5,
+        help="Classes per image (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--prior",
+        help="Shares of the classes where the images come from: a list or a "
+        "file with one (default: those that the model was trained with).",
+    )
+    command_line.add_batch_size(parser, 32)
+    command_line.add_max_pixels(parser)
+    arguments = parser.parse_args()
+    output = arguments.output
+    if output and output.suffix not in (".csv", ".jsonl"):
+        parser.error(f"--output must end in .csv or .jsonl, not {output}")
+    if output and output.exists() and not arguments.overwrite:
+        parser.error(f"{output} exists: --overwrite replaces it")
+    return arguments
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -223,41 +271,6 @@ def write_rows(
 def harmless(cell: str) -> str:
     """Text of a CSV cell that no spreadsheet runs as a formula."""
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n")) else cell
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER")
-    parser.add_argument(
-        "--output", type=Path, help="a new .csv or .jsonl file, not stdout"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what is at --output"
-    )
-    parser.add_argument("--top_k", type=int, default=5, help="classes a row")
-    parser.add_argument(
-        "--prior", help="shares of the classes where the images come from"
-    )
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument(
-        "--max_pixels",
-        type=int,
-        default=datasets.MAX_PIXELS,
-        help="an image of more is not read",
-    )
-    arguments = parser.parse_args()
-    for name in ("top_k", "batch_size", "max_pixels"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    output = arguments.output
-    if output and output.suffix not in (".csv", ".jsonl"):
-        parser.error(f"--output must end in .csv or .jsonl, not {output}")
-    if output and output.exists() and not arguments.overwrite:
-        parser.error(f"{output} exists: --overwrite replaces it")
-    return arguments
 
 
 def main() -> None:

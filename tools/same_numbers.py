@@ -34,6 +34,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import command_line
+
 
 class Case(NamedTuple):
     """A run of a recipe.
@@ -539,10 +541,7 @@ def compare(before: dict, after: dict) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("before", type=Path, help="Checkout to compare with.")
     parser.add_argument("after", type=Path, help="Checkout to compare.")
     parser.add_argument(

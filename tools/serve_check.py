@@ -12,19 +12,56 @@ A SavedModel is a program: it can read and write files. Run none that you don't
 trust.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import argparse
+from pathlib import Path
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="Folder of a SavedModel."
+    )
+    parser.add_argument(
+        "--requests",
+        type=command_line.positive,
+        default=1_000,
+        help="Requests from all threads (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--threads",
+        type=command_line.positive,
+        default=4,
+        help="Threads that send requests (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--batch_sizes",
+        type=command_line.positive,
+        nargs="+",
+        default=[1, 8, 32, 128],
+        help="Images per request, one after the other (default: 1 8 32 128).",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=3.0,
+        help="Time for each batch size (default: %(default)s).",
+    )
+    command_line.add_output(parser, "JSON file to write.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import json
+import os
 import platform
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -98,26 +135,6 @@ def from_threads(
         "milliseconds_p99_threads": 1e3 * p99,
         "requests_per_second_threads": requests / seconds,
     }, wrong
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("--requests", type=int, default=1_000)
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument(
-        "--batch_sizes", type=int, nargs="+", default=[1, 8, 32, 128]
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, help="of each batch size"
-    )
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
-    if min(arguments.requests, arguments.threads, *arguments.batch_sizes) < 1:
-        parser.error("numbers must be at least 1")
-    return arguments
 
 
 def main() -> None:

@@ -3,13 +3,26 @@
 python tools/two_moons.py --output=recipes/results/two_moons.png
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import argparse
-from pathlib import Path
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    command_line.add_output(parser, "Picture to write.", "two_moons.png")
+    parser.add_argument(
+        "--epochs",
+        type=command_line.positive,
+        default=60,
+        help="Epochs of the training (default: %(default)s).",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 
 import keras
 import numpy as np
@@ -70,12 +83,7 @@ def draw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("two_moons.png"))
-    parser.add_argument("--epochs", type=int, default=60)
-    arguments = parser.parse_args()
+    arguments = parse()
     x, labels = make_moons(1_500, noise=0.06, random_state=0)
     x = x.astype("float32")
     figure, purity = draw(x, labels, trained(x, labels, arguments.epochs))
