@@ -43,11 +43,8 @@ def options(name: str) -> dict[str, argparse.Action]:
             (module.parse if hasattr(module, "parse") else module.main)()
     (parser,) = built.value.args
     return {
-        (action.option_strings or [action.metavar])[-1]: action
+        (action.option_strings or [action.dest])[-1]: action
         for action in parser._actions
-        if action.help not in (argparse.SUPPRESS, None)
-        or action.option_strings
-        or action.metavar
     }
 
 
