@@ -29,6 +29,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
         "--workers",
         type=command_line.positive,
         default=1,
+        metavar="N",
         help="Processes that train together (default: %(default)s).",
     )
     command_line.add_seed(parser, "the moments of the kills")

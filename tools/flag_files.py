@@ -19,7 +19,7 @@ REPO = Path(__file__).resolve().parents[1]
 FOLDER = REPO / "recipes" / "flags"
 sys.path.append(str(REPO / "recipes"))
 
-import command  # noqa: E402
+import command
 
 _COMMAND = re.compile(r"^#\s+python recipes/(\w+\.py)\b", re.MULTILINE)
 _NESTED = re.compile(r"^--?flagfile=(.+)$", re.MULTILINE)

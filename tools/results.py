@@ -10,16 +10,41 @@ recipes/results/benchmark_NAME.json, what `tools/benchmark.py NAME --json`
 printed (of serve_check what `tools/serve_check.py --output` wrote).
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
+from pathlib import Path
+
+import command_line
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--add",
+        nargs="+",
+        type=Path,
+        metavar="WORKDIR",
+        help="Finished runs whose records to keep.",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="Write the places that quote results.",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="Fail if a place that quotes results is not up to date.",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and wrong options don't wait for the imports below
+
 import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import flag_files
 
@@ -233,13 +258,7 @@ def add(workdir: Path) -> None:
 
 def main() -> None:
     filenames.escape_output()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--add", nargs="+", type=Path, metavar="WORKDIR")
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse()
     for workdir in arguments.add or ():
         add(workdir)
     records = read()

@@ -28,8 +28,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import command_line
 import flag_files
 
 
@@ -220,9 +219,7 @@ def shares(jobs: int) -> list[list[int]]:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The arguments before `--`, and those after it, for the recipes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "runs_to_make",
         nargs="+",
