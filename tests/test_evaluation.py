@@ -220,7 +220,7 @@ def test_coverage_of_the_bootstrap():
     generator = np.random.default_rng(0)
     truth = np.array([0.9, 0.7, 0.6, 0.5, 0.3, 0.4])
     labels = np.repeat(np.arange(CLASSES), 6)
-    sets = 1500
+    sets = 600  # a standard error of 0.9 % at 95 %
     right = generator.random((sets, len(labels))) < truth[labels]
     held = 0
     for seed, row in enumerate(right):
@@ -229,14 +229,14 @@ def test_coverage_of_the_bootstrap():
             Predictions(predicted, labels, COUNTS), draws=200, seed=seed
         )["balanced"]
         held += low <= truth.mean() <= high
-    assert held / sets == pytest.approx(0.95, abs=0.015)
+    assert held / sets == pytest.approx(0.95, abs=0.025)
 
 
 def test_bootstrap_is_that_of_drawn_images(test_set):
     """Counts are drawn, not images: the intervals are the same."""
     generator = np.random.default_rng(1)
     drawn = {"macro_f1": [], "matthews": [], "ece": [], "nll": []}
-    for _ in range(400):
+    for _ in range(250):
         places = np.concatenate(
             [
                 generator.choice(np.flatnonzero(test_set.labels == c), 200)

@@ -277,7 +277,7 @@ def _scores(
         *(score.label for score in columns),
         "epochs",
         "steps",
-        "images per step",
+        "images/step",
         "minutes",
     ]
     strong = set()
