@@ -151,7 +151,8 @@ def glance(records: dict[str, list[report.Record]]) -> str:
             f"{train['images'] / train['steps']:.6g}",
             minutes(runs),
         ]
-        rows.append(f"| {' | '.join(cells)} |")
+        row = f"| {' | '.join(cells)} |"
+        rows.append(row.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
     return "\n".join(rows)
 
 
