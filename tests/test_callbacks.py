@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_lt import callbacks
 from keras_lt.losses import ClassBalancedCrossentropy, ClassBalancedSigmoid
-from keras_lt.models import DualBranch
+from keras_lt.models import ClassifierTask, DualBranch
 
 # Logits of a frozen model, and class weights that change their mean.
 LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]], "float32")
@@ -108,7 +108,7 @@ def test_reweighting_of_several_losses():
 def test_reweighting_of_an_auxiliary_branch():
     loss = ClassBalancedCrossentropy([6, 1])
     backbone = keras.Sequential([keras.Input((2,)), keras.layers.Identity()])
-    model = DualBranch(backbone, 2, auxiliary_loss=loss)
+    model = DualBranch(backbone, 2, auxiliary=ClassifierTask(2, loss=loss))
     model.compile("sgd", "mse")
     callback = callbacks.DeferredReweighting(3)
     callback.set_model(model)

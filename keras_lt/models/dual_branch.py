@@ -19,14 +19,12 @@ from keras_lt.models.base import (
 from keras_lt.models.classifier import classifier, linear_head
 from keras_lt.structure import classifier_of, pooled_features
 
-AUXILIARIES = tuple(TASKS.table)
 # Arguments that Keras serializes.
 _OBJECTS = (
     "backbone",
     "head",
     "auxiliary",
     "auxiliary_weight",
-    "auxiliary_loss",
 )
 
 
@@ -64,13 +62,13 @@ class DualBranch(TrainingModel):
         num_classes: C, at least 2.
         auxiliary: "classifier" (a second classifier), "rotation" (by which of
             four angles an image was rotated), "contrastive" (which two views
-            show the same image), an `AuxiliaryTask`, a list of these, or None
-            for the main branch alone.
+            show the same image) or another spec of a task, such as
+            "classifier(loss=focal(gamma=2))"; an `AuxiliaryTask`; a list of
+            these; or None for the main branch alone.
         auxiliary_weight: a_t: a number, a schedule of the step such as
             `keras.optimizers.schedules.PolynomialDecay` (linear) or
             `keras_lt.schedules.CumulativeDecay`, or a list with one for each
             task.
-        auxiliary_loss: Loss of "classifier"; None is cross-entropy.
         head: A layer from features (B, D) to logits (B, C); None is
             `keras_lt.models.linear_head`.
         joint_forward: Whether the batches of all branches are one batch for
@@ -118,7 +116,6 @@ class DualBranch(TrainingModel):
         *,
         auxiliary: str | AuxiliaryTask | Sequence | None = "classifier",
         auxiliary_weight: float | Callable | Sequence = 1.0,
-        auxiliary_loss: keras.losses.Loss | str | None = None,
         head: keras.layers.Layer | None = None,
         joint_forward: bool = False,
         l2: float = 0.0,
@@ -136,7 +133,7 @@ class DualBranch(TrainingModel):
         self.classifier = classifier(
             self.features, num_classes, head=self._head
         )
-        self.tasks = _tasks(auxiliary, auxiliary_loss, num_classes, l2)
+        self.tasks = _tasks(auxiliary, num_classes, l2)
         for task in self.tasks:
             if not task.built:  # a loaded one is
                 task.build(features.shape)
@@ -148,7 +145,6 @@ class DualBranch(TrainingModel):
         self.num_classes = num_classes
         self.auxiliary = auxiliary
         self.auxiliary_weight = auxiliary_weight
-        self.auxiliary_loss = auxiliary_loss
         self.head = head
         self.joint_forward = bool(joint_forward)
         self.l2 = l2
@@ -308,29 +304,10 @@ def _(model: DualBranch) -> keras.Model:
     return model.classifier
 
 
-def _tasks(
-    auxiliary: Any, auxiliary_loss: Any, num_classes: int, l2: float
-) -> list[AuxiliaryTask]:
+def _tasks(auxiliary: Any, num_classes: int, l2: float) -> list[AuxiliaryTask]:
     listed = isinstance(auxiliary, Sequence) and not isinstance(auxiliary, str)
     given = auxiliary if listed else [] if auxiliary is None else [auxiliary]
-    for task in given:
-        if not isinstance(task, AuxiliaryTask) and task not in AUXILIARIES:
-            raise ValueError(
-                f"Expected auxiliary to be one of {AUXILIARIES}, an "
-                "AuxiliaryTask, a list of these, or None. "
-                f"Received: auxiliary={auxiliary!r}"
-            )
-    if auxiliary_loss is not None and "classifier" not in given:
-        raise ValueError(
-            'Expected auxiliary="classifier" for an auxiliary_loss. '
-            f"Received: auxiliary={auxiliary!r}"
-        )
-
-    def made(task: str | AuxiliaryTask) -> AuxiliaryTask:
-        own_loss = {"loss": auxiliary_loss} if task == "classifier" else {}
-        return TASKS.get(task, given=own_loss, num_classes=num_classes, l2=l2)
-
-    tasks = [made(task) for task in given]
+    tasks = [TASKS.get(task, num_classes=num_classes, l2=l2) for task in given]
     names = [task.name for task in tasks]
     if len({"main", *names}) <= len(names):
         raise ValueError(
