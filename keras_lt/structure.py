@@ -1,4 +1,4 @@
-"""Parts of a trained classifier: its images, its features, its head."""
+"""Parts of a trained model: its images, its features, its head."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,13 +8,13 @@ import keras
 
 @functools.singledispatch
 def classifier_of(model: Any) -> Any:
-    """The model from images to logits; the models of ours register theirs."""
+    """Returns the model from images to logits; our models register theirs."""
     return model
 
 
 @functools.singledispatch
 def features_of(model: Any) -> keras.Model | None:
-    """The model from images to features, of those of ours that have one."""
+    """Returns the model from images to features, if it is known."""
     return None
 
 
@@ -22,10 +22,10 @@ class Head(NamedTuple):
     """The end of a classifier.
 
     Attributes:
-        features: What the last layer takes.
+        features: Inputs of the last layer.
         layer: The last layer.
-        activation: Name of the activation that follows it as a layer or
-            operation of its own; None where there is none.
+        activation: Name of the activation that follows it as a separate layer
+            or operation; None if there is none.
     """
 
     features: keras.KerasTensor
@@ -34,11 +34,11 @@ class Head(NamedTuple):
 
 
 def one_to_one(model: Any, what: str = "model") -> keras.Model:
-    """A functional or sequential model of one input and one output.
+    """Returns a functional model of one input and one output.
 
     Args:
         model: The model.
-        what: What errors call it.
+        what: Name of the model in errors.
 
     Returns:
         The model, or one that shares its layers and takes batches of any size
@@ -76,14 +76,14 @@ def one_to_one(model: Any, what: str = "model") -> keras.Model:
 
 
 def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
-    """The part of a model from its images to its features.
+    """Returns the part of a model from its images to its features.
 
     Args:
         model: A built functional or sequential model whose last layer is the
             classifier, with an activation or a layer of one after it or not,
             or a model of ours.
-        layer: Name of the layer whose outputs are the features; None for what
-            the classifier takes, or the `features` of a model of ours.
+        layer: Name of the layer whose outputs are the features; None for the
+            inputs of the classifier, or the `features` of a model of ours.
 
     Returns:
         A functional model that shares the layers, to features (B, D); maps
@@ -114,7 +114,7 @@ def feature_model(model: keras.Model, layer: str | None = None) -> keras.Model:
 
 
 def pooled(features: keras.KerasTensor) -> keras.KerasTensor:
-    """Features (B, D) as they are, maps (B, H, W, D) averaged over H and W.
+    """Returns features (B, D) as they are, maps (B, H, W, D) averaged.
 
     Raises:
         ValueError: If they have another rank.
@@ -134,7 +134,7 @@ def pooled(features: keras.KerasTensor) -> keras.KerasTensor:
 def pooled_features(
     backbone: keras.Model,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The images of a backbone, and its features (B, D), maps averaged.
+    """Returns images and features (B, D) of a backbone, maps averaged.
 
     Raises:
         ValueError: If it is no functional or sequential model of one input
@@ -145,7 +145,7 @@ def pooled_features(
 
 
 def layer_output(model: keras.Model, name: str) -> keras.KerasTensor:
-    """What a layer of a functional or sequential model gives in it.
+    """Returns the output of a layer in a functional or sequential model.
 
     `layer.output` is something else where the layer is a model or is used in
     several models.
@@ -170,7 +170,7 @@ def layer_output(model: keras.Model, name: str) -> keras.KerasTensor:
 
 
 def head_of(model: keras.Model) -> Head:
-    """The end of a functional or sequential model, nested ones looked into.
+    """Returns the end of a functional or sequential model, also of nested ones.
 
     Raises:
         ValueError: If it ends in something that takes more than one tensor.
@@ -179,7 +179,7 @@ def head_of(model: keras.Model) -> Head:
 
 
 def logits_model(model: keras.Model) -> keras.Model:
-    """The same model without the softmax in its end, if it has one.
+    """Returns the model without the softmax at its end, if it has one.
 
     Raises:
         ValueError: If it ends in another activation.
@@ -206,7 +206,7 @@ def logits_model(model: keras.Model) -> keras.Model:
 def without_activation(
     layer: keras.layers.Dense, input_shape: tuple[int | None, ...]
 ) -> keras.layers.Dense:
-    """A copy that gives what the activation takes, quantized if it is so.
+    """Returns a copy of a layer without its activation, quantized as it is.
 
     Raises:
         ValueError: If Keras can't copy it (quantized as float8).
@@ -242,7 +242,7 @@ def _head(tensor: keras.KerasTensor, name: str) -> Head:
     activation = _activation(operation)
     if activation is not None:
         found = _head(below, name)
-        # Several ones: the last that does something.
+        # Of several activations the last one that does something.
         if activation != "linear" or found.activation is None:
             found = found._replace(activation=activation)
         return found

@@ -99,7 +99,7 @@ def get(identifier: Any, **context: Any) -> Any:
             name in snake case, or of yours ("package.module:Name(alpha=2)");
             else what `keras.losses.get` takes: a loss, a function of labels
             and predictions, a configuration, or None.
-        **context: What the loss needs to know, by the names of
+        **context: Values to fill in, by the names of
             `keras_lt.specs.CONTEXT`: `class_counts` as a rule.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the losses share: their dtype."""
+"""The dtype of all losses."""
 
 import keras
 

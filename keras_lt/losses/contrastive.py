@@ -1,4 +1,4 @@
-"""Losses of views, from embeddings."""
+"""Losses that compare views of images, from their embeddings."""
 
 import keras
 import numpy as np
@@ -21,11 +21,12 @@ class ContrastiveLoss(Float32Loss):
     where the similarities z_a z_b / t are those of the anchors with all views
     of the global batch: under `tf.distribute` embeddings and labels are
     gathered over replicas, gradients included. The value of an image is the
-    mean of its two anchors'.
+    mean over its two anchors.
 
-    A view with an ignored label (`keras_lt.labels`; here any number of classes
-    will do, so an id below 0) is 0 as an anchor, and left out for the others. A
-    loss that needs no labels sets `uses_labels = False`, and ignores none.
+    A view with an ignored label (`keras_lt.labels`; an id below 0, since the
+    number of classes is not known here) has the value 0 as an anchor, and the
+    other anchors leave it out. A loss that needs no labels sets
+    `uses_labels = False`, and ignores no view.
 
     Args:
         temperature: t, greater than 0.
@@ -36,8 +37,8 @@ class ContrastiveLoss(Float32Loss):
     Call arguments:
         y_true: label ids, `(B,)` or `(B, 1)`, or one-hot rows `(B, C)`; or, for
             a label of each view, ids `(B, 2, 1)`.
-        y_pred: embeddings of two views of each image, `(B, 2, D)`, of any
-            length.
+        y_pred: embeddings of two views of each image, `(B, 2, D)`; vectors of
+            any length.
 
     Raises:
         ValueError: if the temperature is not positive or the embeddings or the
@@ -76,8 +77,8 @@ class ContrastiveLoss(Float32Loss):
         """Returns a value for each anchor.
 
         Args:
-            similarities: float (A, K): of A anchors with the K views of the
-                global batch.
+            similarities: float (A, K): similarities of A anchors with the K
+                views of the global batch.
             left_out: bool (A, K): the anchor itself, and views whose label is
                 ignored.
             positive: int (A,): index of the other view of the same image.
@@ -93,7 +94,7 @@ class ContrastiveLoss(Float32Loss):
             )
         embeddings = ops.cast(y_pred, self.dtype)
         norms = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
-        # A dead projection gives zeros: they stay so, with a finite gradient.
+        # A dead projection gives zeros: they stay zeros, with finite gradients.
         norms = ops.where(norms > 1e-24, norms, 1.0)
         embeddings = embeddings * ops.rsqrt(norms)
         labels = self._view_labels(y_true, embeddings)  # (B, 2)
@@ -107,7 +108,7 @@ class ContrastiveLoss(Float32Loss):
         labels = ops.reshape(labels, (-1, 1))  # (A, 1)
         all_labels = ops.reshape(all_labels, (1, -1))  # (1, K)
         itself = ops.one_hot(index, ops.shape(everything)[0], dtype="bool")
-        # What an ignored anchor compares with does not matter, but is finite.
+        # An ignored anchor is multiplied by 0 below: it must only be finite.
         ignored = (all_labels == IGNORED) & (labels != IGNORED)
         values = self.per_anchor(
             similarities,

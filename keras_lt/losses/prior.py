@@ -13,9 +13,9 @@ def logit_prior(loss: Any, class_counts) -> np.ndarray:
 
     Cross-entropy makes logits that carry the class frequencies of the training
     images. Class weights multiply these frequencies, and the logit-adjusted
-    losses take them out of the logits. What the loss says by a method
-    `logit_prior(class_counts)`, as all losses of `keras_lt` for classes do,
-    goes first; a loss without such a method changes nothing.
+    losses take them out of the logits. A method `logit_prior(class_counts)` of
+    the loss, as all losses of `keras_lt` for classes have, takes precedence; a
+    loss without one leaves the frequencies as they are.
 
     Args:
         loss: A `keras.losses.Loss` or a function of labels and logits.

@@ -52,7 +52,7 @@ def refuse_fit(how: str) -> Callable:
     """A `train_step` for a model that `fit` can't train.
 
     Args:
-        how: What trains it.
+        how: The call that trains it.
     """
 
     def train_step(self, data: Any) -> dict[str, Any]:

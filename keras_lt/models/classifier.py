@@ -55,9 +55,9 @@ def classifier(
 
 
 def head_dtype() -> str:
-    """What heads compute in: float32, or float64 where that is Keras' floatx.
+    """Returns the dtype of heads: float32, or float64 if that is Keras' floatx.
 
-    So under any dtype policy; logits of 16 bits would be rounded too far.
+    It is the same under any dtype policy: 16-bit logits are too inexact.
     """
     return keras.backend.result_type("float32", keras.config.floatx())
 

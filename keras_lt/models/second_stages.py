@@ -133,7 +133,7 @@ def get(identifier: Any, **context: Any) -> SecondStage:
         identifier: A spec (see `keras_lt.specs`): crt(l2), lws, tau(tau),
             ncm(normalization, similarity), linear_probe(l2), or one of yours
             ("package.module:name(alpha=2)"); or a second stage.
-        **context: What it needs to know, by the names of
+        **context: Values to fill in, by the names of
             `keras_lt.specs.CONTEXT`.
 
     Raises:

@@ -99,7 +99,7 @@ class TwoStage(keras.Model):
                 it.
             num_classes: C.
             layer: Name of the layer whose outputs are the features; None for
-                what the last layer takes.
+                the inputs of the last layer.
             head: A layer from features to logits; None is
                 `keras_lt.models.linear_head`.
             freeze: As in `TwoStage`.
@@ -158,7 +158,7 @@ def _(model: TwoStage) -> keras.Model:
 
 
 def _copy(features: keras.Model) -> keras.Model:
-    """Another one with the same weights.
+    """Returns a copy with the same weights.
 
     Raises:
         ValueError: If Keras can't copy them (quantized as float8).
@@ -175,7 +175,7 @@ def _copy(features: keras.Model) -> keras.Model:
 
 
 def _features_and_head(model: keras.Model) -> tuple[keras.Model, Head]:
-    """The model to what the classifier takes, and that classifier.
+    """Returns the model without its classifier, and the classifier.
 
     Raises:
         ValueError: If the classifier takes something else than (B, D).
@@ -198,7 +198,7 @@ def _on_features(
 
 
 def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
-    """Classifies by weights of more equal length: w_c / |w_c|^tau, no bias.
+    """Makes the class weights more equal in length: w_c / |w_c|^tau, no bias.
 
     Classes with many images get long weights, and so large logits
     (tau-normalization, Kang et al., ICLR 2020, section 4.2). At tau = 0 only
@@ -208,8 +208,8 @@ def tau_normalize(model: keras.Model, tau: float = 1.0) -> keras.Model:
         model: A functional or sequential model whose last layer is a
             `keras.layers.Dense`, or a `keras_lt.models.DualBranch` with such a
             main head. An activation after it is left out. Quantized weights
-            and those with LoRA are taken for what they stand for.
-        tau: At least 0.
+            and those with LoRA count with the values that they stand for.
+        tau: Exponent of the lengths, at least 0.
 
     Returns:
         A functional model that shares all layers but the last one.
@@ -261,15 +261,15 @@ def nearest_class_mean(
     normalization: str = "l2",
     similarity: str = "euclidean",
 ) -> keras.Model:
-    """Classifies by the nearest mean of a class (NCM, Kang et al., ICLR 2020).
+    """Classifies by the nearest class mean (NCM, Kang et al., ICLR 2020).
 
     Args:
         model: A trained model, as `keras_lt.models.feature_model` takes it.
-        features: Those of the training images, of
-            `keras_lt.features.extract(model, train, layer)`.
+        features: Features (N, D) and labels (N,) of the training images, as
+            `keras_lt.features.extract(model, train, layer)` gives them.
         num_classes: C, at least 2.
-        layer: Name of the layer whose outputs they are; None for what the last
-            layer takes.
+        layer: Name of the layer whose outputs the features are; None for the
+            inputs of the last layer.
         normalization: "none", "l2" or "centered_l2".
         similarity: "euclidean" or "dot"; `keras_lt.layers.NearestClassMean`
             says what they are.
@@ -288,11 +288,11 @@ def nearest_class_mean(
         TensorShape([16, 10])
     """
     extractor = feature_model(model, layer)
-    if features.features.shape[1:] != extractor.output.shape[1:]:
+    found = np.shape(features[0])
+    if found[1:] != extractor.output.shape[1:]:
         raise ValueError(
             f"Expected features (N, {extractor.output.shape[-1]}), as of the "
-            "model. Received: features.features.shape="
-            f"{features.features.shape}"
+            f"model. Received: features.features.shape={found}"
         )
     head = NearestClassMean(num_classes, normalization, similarity)
     logits = head(extractor.output)

@@ -61,7 +61,7 @@ def get(identifier: Any, **context: Any) -> keras.Model:
             such as "cifar_resnet(32)" or "kerashub('FOLDER')", of a model in
             `keras.applications` ("ResNet50(weights='imagenet')"), or of yours
             ("package.module:Name(alpha=2)"); or a model, which is returned.
-        **context: What it needs to know, by the names of
+        **context: Values to fill in, by the names of
             `keras_lt.specs.CONTEXT`: `input_shape`, and if wanted `l2`, `mean`
             and `variance`.
 

@@ -53,9 +53,9 @@ def freeze(backbone: keras.Model, last: str | None = None) -> None:
     """Freezes a backbone, or its first layers, with their batch statistics.
 
     Args:
-        backbone: A functional model. What it shares layers with is frozen too,
-            but a model that was compiled before has to be compiled again.
-        last: What the names of the last layers to freeze start with: "stage2"
+        backbone: A functional model. Models that share its layers are frozen
+            too; a model that was compiled before has to be compiled again.
+        last: Start of the names of the last layers to freeze: "stage2"
             for the first two stages of our ResNets and what is in front of
             them, "conv3" for those of `keras.applications`. None is all.
 

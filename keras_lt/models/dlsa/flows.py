@@ -114,7 +114,7 @@ class _FlowBatchNormalization(keras.layers.Layer):
         return x, ops.broadcast_to(-log_scale, ops.shape(y))
 
     def _scale(self, variance: Any) -> tuple[Any, Any]:
-        """What x is multiplied by, and its logarithm."""
+        """Returns the factor of x, and its logarithm."""
         variance = variance + _EPSILON
         scale = ops.exp(self.log_gamma) / ops.sqrt(variance)
         return scale, self.log_gamma - 0.5 * ops.log(variance)
@@ -241,7 +241,7 @@ class MaskedAutoregressiveFlow(keras.Model):
         """The x of given u, by D evaluations of each block.
 
         Args:
-            u: What `call` gives in inference mode (B, D).
+            u: Outputs of `call` in inference mode (B, D).
 
         Returns:
             x (B, D), and (B, D) whose sum over D is log |det dx/du|.

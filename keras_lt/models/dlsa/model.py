@@ -35,7 +35,7 @@ class DLSA(keras.Model):
     frequencies of their cluster; the others go down to the next level, and from
     the last one to a classifier of what is left.
 
-    `fit_features` trains it; `fit` refuses to. What results is one Keras model
+    `fit_features` trains it; `fit` refuses to. The result is one Keras model
     from features (B, D) to logits (B, C): flows, thresholds, class frequencies
     of clusters and classifiers are its weights, and samples find their way
     without a loop. `keras_lt.models.stack` puts it on a backbone.
@@ -207,7 +207,7 @@ class DLSA(keras.Model):
             verbose: As in `keras.Model.fit`.
 
         Returns:
-            What `keras_lt.models.dlsa.describe` says of each level that
+            The facts of `keras_lt.models.dlsa.describe` about each level that
             divides.
 
         Raises:
