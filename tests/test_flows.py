@@ -215,8 +215,8 @@ def test_golden_maf_flow(dtype):
 # What defines a flow.
 
 
-@pytest.mark.parametrize("num_blocks", [1, 2, 3])
-@pytest.mark.parametrize("hidden_units", [None, 1, 3, 16])
+@pytest.mark.parametrize("num_blocks", [1, 3])
+@pytest.mark.parametrize("hidden_units", [None, 1, 16])
 @pytest.mark.parametrize("hidden_layers", [0, 2])
 def test_log_abs_det_is_of_the_jacobian(
     num_blocks, hidden_units, hidden_layers
@@ -271,8 +271,11 @@ def test_masked_weights_have_no_gradient():
         assert (gradient.numpy()[~forbidden] != 0).any()
 
 
-@pytest.mark.parametrize("dim", [1, 2, 8])
-@pytest.mark.parametrize("kwargs", [{}, {"hidden_units": 5}], ids=str)
+@pytest.mark.parametrize(
+    "dim, kwargs",
+    [(1, {}), (2, {}), (8, {}), (8, {"hidden_units": 5})],
+    ids=str,
+)
 def test_inverse_after_training(dim, kwargs):
     x = features(64, dim)
     flow = trained_flow(x, num_blocks=3, **kwargs)
