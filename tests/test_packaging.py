@@ -119,9 +119,9 @@ def test_citation_names_the_version_and_the_four_papers():
 @pytest.mark.parametrize(
     "python, holes",
     [
-        ("3.10", {"keras": "3.12.3", "pillow": "12.2.0", "tqdm": "4.66.2"}),
-        ("3.11", {"keras": "3.15.0", "pillow": "12.3.0", "tqdm": "4.66.2"}),
-        ("3.13", {"keras": "3.15.0", "pillow": "12.3.0", "tqdm": "4.66.2"}),
+        ("3.10", {"keras": "3.12.3", "pillow": "12.2.0"}),
+        ("3.11", {"keras": "3.15.0", "pillow": "12.3.0"}),
+        ("3.13", {"keras": "3.15.0", "pillow": "12.3.0"}),
     ],
 )
 def test_versions_with_known_holes_are_not_installed(python, holes):
@@ -134,6 +134,8 @@ def test_versions_with_known_holes_are_not_installed(python, holes):
         if marker is None or marker.evaluate({"python_version": python}):
             assert requirement.name not in needed
             needed[requirement.name] = requirement.specifier
-    for name, version in holes.items():
+    for name, version in {**holes, "jinja2": "3.1.5", "tqdm": "4.66.2"}.items():
         assert version not in needed[name]
-        assert "99" in needed[name]  # there is no upper bound
+    # What keras_lt.distribute replaces is known of these versions alone.
+    bounded = {name for name in needed if "99" not in needed[name]}
+    assert bounded == {"keras", "tensorflow"}
