@@ -1,4 +1,4 @@
-"""Features of a trained model: extract, write and read them."""
+"""Features of a trained model: extract, save and load them."""
 
 import os
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def extract(
 
     Example:
         >>> features = keras_lt.features.extract(model, train)
-        >>> keras_lt.features.write("train.npz", features)
+        >>> keras_lt.features.save("train.npz", features)
     """
     return Features(
         *predict(
@@ -177,36 +177,36 @@ class Examples:
         return lambda indices, seeds=None: tf.gather(features, indices)
 
 
-def write(path: str | os.PathLike, features: Features) -> None:
+def save(filepath: str | os.PathLike, features: Features) -> None:
     """Writes features as .npz, at once or not at all.
 
     Args:
-        path: File to write; what is there is replaced.
+        filepath: File to write; what is there is replaced.
         features: What `extract` gave.
 
     Raises:
-        OSError: If `path` can't be written.
+        OSError: If `filepath` can't be written.
 
     Example:
-        >>> keras_lt.features.write("train.npz", features)
+        >>> keras_lt.features.save("train.npz", features)
     """
-    with files.replacing(path) as part, open(part, "wb") as file:
+    with files.replacing(filepath) as part, open(part, "wb") as file:
         np.savez(file, **features._asdict())
 
 
-def read(path: str | os.PathLike) -> Features:
-    """Reads what `write` wrote.
+def load(filepath: str | os.PathLike) -> Features:
+    """Reads what `save` wrote.
 
     Raises:
         OSError: If there is no such file.
         ValueError: If it holds something else.
 
     Example:
-        >>> keras_lt.features.write("train.npz", features)
-        >>> features, labels = keras_lt.features.read("train.npz")
+        >>> keras_lt.features.save("train.npz", features)
+        >>> features, labels = keras_lt.features.load("train.npz")
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(filepath, allow_pickle=False) as arrays:
             features = Features(arrays["features"], arrays["labels"])
     except MemoryError:
         raise
@@ -214,8 +214,8 @@ def read(path: str | os.PathLike) -> Features:
         if getattr(error, "filename", None) is not None:  # can't be opened
             raise
         raise ValueError(
-            "Expected a file that keras_lt.features.write wrote. "
-            f"Received: {path} ({error})"
+            "Expected a file that keras_lt.features.save wrote. "
+            f"Received: {filepath} ({error})"
         ) from error
     kinds = features.features.dtype.kind, features.labels.dtype.kind
     if (
@@ -226,7 +226,7 @@ def read(path: str | os.PathLike) -> Features:
     ):
         raise ValueError(
             "Expected features (N, D), floats, and labels (N,), integers of "
-            f"at least 0. Received: {path} with {features.features.shape} "
+            f"at least 0. Received: {filepath} with {features.features.shape} "
             f"{features.features.dtype} and {features.labels.shape} "
             f"{features.labels.dtype}"
         )

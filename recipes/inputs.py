@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_lt import (
     counts,
     datasets,
-    filenames,
+    files,
     preprocessing,
     sampling,
     specs,
@@ -129,12 +129,12 @@ def say_what_is_read(data: Data, dataset: str, classes: counts.Classes) -> None:
     if left_out.files:
         print(
             f"Files that are not read: {left_out.endings()}, such as "
-            f"{filenames.printable(left_out.files[0])}"
+            f"{files.printable(left_out.files[0])}"
         )
     if left_out.folders:
         print(
             f"Folders with images that are not read: {len(left_out.folders):,},"
-            f" such as {filenames.printable(left_out.folders[0])}"
+            f" such as {files.printable(left_out.folders[0])}"
         )
     shown = brief(data.train.class_counts)
     print(f"{len(data.train)} training images, by class: {shown}")
@@ -144,8 +144,8 @@ def say_what_is_read(data: Data, dataset: str, classes: counts.Classes) -> None:
 
 def bad_images(data: Data) -> list[str]:
     """Names of the images for which others were taken so far."""
-    files = (each for each in data if isinstance(each, datasets.FileDataset))
-    return sorted({name for dataset in files for name in dataset.replaced})
+    of_files = (d for d in data if isinstance(d, datasets.FileDataset))
+    return sorted({name for dataset in of_files for name in dataset.replaced})
 
 
 def say_bad_images(data: Data) -> None:

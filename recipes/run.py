@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags, logging
 
-from keras_lt import datasets, distribute, filenames, files, specs
+from keras_lt import datasets, distribute, files, specs
 from keras_lt.messages import one_line
 
 # First line of a run's flags.cfg, which is a flag file itself.
@@ -118,12 +118,12 @@ class Run:
         self.is_chief = distribute.is_chief(strategy)
         compared = flag_groups.compared(values)
         self.flags = {
-            flag.name: filenames.printable(flag.value)
+            flag.name: files.printable(flag.value)
             if isinstance(flag.value, str)
             else flag.value
             for flag in compared
         }
-        lines = (filenames.printable(flag.serialize()) for flag in compared)
+        lines = (files.printable(flag.serialize()) for flag in compared)
         self._lines = [HEADER + os.path.basename(sys.argv[0])]
         self._lines += [line for line in lines if line]
         self._overwrite = overwrite
@@ -489,7 +489,7 @@ def run_app(main: Callable[[], None], values: flags.FlagValues) -> None:
         command.read(values, sys.argv)
     logging.set_verbosity(logging.ERROR)
     tf.get_logger().setLevel("ERROR")
-    filenames.escape_output()
+    files.escape_output()
 
     def fail(error: BaseException | str) -> None:
         if values.traceback and sys.exc_info()[0]:
@@ -572,7 +572,7 @@ def _ending_by_signals() -> Iterator[None]:
 def _checked_path(path: str | None) -> str:
     if path is None:
         raise ValueError("Expected --workdir=FOLDER. Received: none")
-    shown = filenames.printable(path)
+    shown = files.printable(path)
     if shown != path:  # TensorFlow takes no such path
         raise ValueError(
             "Expected a --workdir in UTF-8, without control characters. "

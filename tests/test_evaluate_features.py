@@ -34,7 +34,7 @@ def test_table(tmp_path):
     counts = [200, 120, 40, 20]
     for name, spread in (("near", 8.0), ("far", 0.5)):
         for part, sizes in (("train", counts), ("test", [50] * 4)):
-            features.write(
+            features.save(
                 tmp_path / f"{name}_{part}.npz",
                 sample(sizes, spread, len(part)),
             )
@@ -63,7 +63,7 @@ def test_table(tmp_path):
 
 
 def test_holds_out_without_test(tmp_path):
-    features.write(tmp_path / "a.npz", sample([60, 30, 10], 0.5, 0))
+    features.save(tmp_path / "a.npz", sample([60, 30, 10], 0.5, 0))
     process = tool(
         *("a.npz", "--num_clusters=4", "--depth=2"),
         *("--many_shot=40", "--few_shot=15"),
@@ -79,14 +79,14 @@ def test_holds_out_without_test(tmp_path):
         (["none.npz"], "none.npz"),
         (["a.npz", "--test", "a.npz", "a.npz"], "as many --test files"),
         (["a.npz", "--test", "b.npz"], "same dimension. Received: 6 and 5"),
-        (["text.npz"], "Expected a file that keras_lt.features.write wrote"),
+        (["text.npz"], "Expected a file that keras_lt.features.save wrote"),
     ],
 )
 def test_errors(arguments, message, tmp_path):
     some = sample([30, 10], 1.0, 0)
-    features.write(tmp_path / "a.npz", some)
+    features.save(tmp_path / "a.npz", some)
     less = features.Features(some.features[:, :5], some.labels)
-    features.write(tmp_path / "b.npz", less)
+    features.save(tmp_path / "b.npz", less)
     (tmp_path / "text.npz").write_text("text")
     process = tool(*arguments, folder=tmp_path)
     assert process.returncode == 1 and process.stdout == ""

@@ -41,8 +41,8 @@ def test_layers_are_shared():
 
 def test_write_and_read(tmp_path):
     written = features.Features(np.ones((2, 3), "float32"), np.array([1, 0]))
-    features.write(tmp_path / "x.npz", written)
-    read = features.read(tmp_path / "x.npz")
+    features.save(tmp_path / "x.npz", written)
+    read = features.load(tmp_path / "x.npz")
     for got, want in zip(read, written, strict=True):
         np.testing.assert_array_equal(got, want)
         assert got.dtype == want.dtype
@@ -64,14 +64,14 @@ def test_files_of_something_else(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, a=np.ones(2))
     with pytest.raises(ValueError, match=r"Expected a file .* Received: "):
-        features.read(path)
+        features.load(path)
     np.savez(path, features=np.ones(2), labels=np.ones(2))
     with pytest.raises(ValueError, match=r"Expected features .* Received: "):
-        features.read(path)
+        features.load(path)
     for content in (b"", b"text", b"PK\x03\x04"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"Expected a file .* Received: "):
-            features.read(path)
+            features.load(path)
 
 
 def test_features_are_streamed_as_images_are():
@@ -117,14 +117,14 @@ def test_features_that_can_not_be_streamed(rows, labels, message):
 def test_damaged_features_are_one_error(tmp_path):
     path = tmp_path / "features.npz"
     points = features.Features(np.ones((5, 3), "float32"), np.arange(5))
-    features.write(path, points)
+    features.save(path, points)
     content = path.read_bytes()
     for place in range(0, len(content), 9):
         damaged = bytearray(content)
         damaged[place] ^= 0xFF
         path.write_bytes(damaged)
         try:
-            features.read(path)
+            features.load(path)
         except (ValueError, OSError) as error:
             assert str(path) in str(error)
 
@@ -141,4 +141,4 @@ def test_damaged_features_are_one_error(tmp_path):
 def test_features_of_other_kinds(values, labels, tmp_path):
     np.savez(tmp_path / "f.npz", features=values, labels=np.array(labels))
     with pytest.raises(ValueError, match=r"floats, and labels \(N,\)"):
-        features.read(tmp_path / "f.npz")
+        features.load(tmp_path / "f.npz")

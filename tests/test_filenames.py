@@ -11,7 +11,7 @@ import pytest
 import recipe
 from PIL import Image
 
-from keras_lt import datasets, filenames, files, report
+from keras_lt import datasets, files, report
 
 ODD = os.fsdecode(b"caf\xe9\xff.png")
 
@@ -28,26 +28,26 @@ ODD = os.fsdecode(b"caf\xe9\xff.png")
     ],
 )
 def test_printable(name, shown):
-    assert filenames.printable(name) == shown
+    assert files.printable(name) == shown
     shown.encode()
 
 
 def test_names_are_texts_in_utf_8_in_any_locale():
-    assert filenames.decoded("ä") == filenames.encoded("ä") == "ä"
-    assert filenames.decoded(ODD) == filenames.encoded(ODD) == ODD
+    assert files.decoded("ä") == files.encoded("ä") == "ä"
+    assert files.decoded(ODD) == files.encoded(ODD) == ODD
     code = (
         "import os, runpy, sys, types\n"
-        "filenames = types.SimpleNamespace(**runpy.run_path(sys.argv[1]))\n"
+        "files = types.SimpleNamespace(**runpy.run_path(sys.argv[1]))\n"
         "text = '\\u00e4'\n"
         "name = os.fsdecode(text.encode())\n"
         "assert sys.getfilesystemencoding() == 'ascii' and name != text\n"
-        "assert filenames.decoded(name) == text\n"
-        "assert filenames.encoded(text) == name\n"
-        "filenames.escape_output()\n"
-        "print(filenames.printable(name))\n"
+        "assert files.decoded(name) == text\n"
+        "assert files.encoded(text) == name\n"
+        "files.escape_output()\n"
+        "print(files.printable(name))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, filenames.__file__],
+        [sys.executable, "-c", code, files.__file__],
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
         capture_output=True,
         text=True,
@@ -180,7 +180,7 @@ def test_workdirs_have_names_that_tensorflow_takes(
     assert recipe.run(monkeypatch, "--dataset=digits", workdir) == 1
     error = capsys.readouterr().err
     assert "Expected a --workdir in UTF-8" in error
-    assert filenames.printable(name) in error
+    assert files.printable(name) in error
     assert not list(tmp_path.iterdir())
 
 

@@ -21,7 +21,6 @@ ORDER = (
     "keras_lt.backend",
     "keras_lt.arguments",
     "keras_lt.files",
-    "keras_lt.filenames",
     "keras_lt.messages",
     "keras_lt.classes",
     "keras_lt.specs",

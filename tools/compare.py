@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import sys
 
-from keras_lt import filenames, report
+from keras_lt import files, report
 from keras_lt.messages import one_line
 
 
@@ -45,7 +45,7 @@ def paths(run: Path) -> list[Path]:
 
 
 def main() -> None:
-    filenames.escape_output()
+    files.escape_output()
     arguments = parse()
     records = [
         report.Record.read(path)

@@ -85,7 +85,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lt import evaluation, filenames
+from keras_lt import evaluation, files
 from keras_lt.messages import one_line
 from keras_lt.metrics import SCORES
 
@@ -185,7 +185,7 @@ def sets_groups(found: dict) -> list[str]:
 
 
 def main() -> None:
-    filenames.escape_output()
+    files.escape_output()
     arguments = parse()
     counts = numbers("class_counts", arguments.class_counts)
 

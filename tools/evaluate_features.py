@@ -3,7 +3,7 @@
     python tools/evaluate_features.py ce/features.npz ldam/features.npz
     python tools/evaluate_features.py ce.npz ldam.npz --test ce_t.npz ldam_t.npz
 
-FEATURES are files of `keras_lt.features.write`, such as the features.npz of a
+FEATURES are files of `keras_lt.features.save`, such as the features.npz of a
 run of recipes/dlsa.py, all of one training set. A DLSA is trained on each, and
 the features of --test are scored; without them a stratified part is held out
 of FEATURES (those of images that the backbone was trained on part too well).
@@ -88,7 +88,7 @@ from keras_lt import (
     classes,
     counts,
     features,
-    filenames,
+    files,
     losses,
     models,
     report,
@@ -217,7 +217,7 @@ def refuse_other_classes(paths: list[Path]) -> None:
 
 
 def main() -> None:
-    filenames.escape_output()
+    files.escape_output()
     arguments = parse()
     if arguments.test and len(arguments.test) != len(arguments.features):
         raise ValueError(
@@ -227,9 +227,9 @@ def main() -> None:
     refuse_other_classes([*arguments.features, *arguments.test])
     pairs = []
     for path in arguments.features:
-        train = features.read(path)
+        train = features.load(path)
         if arguments.test:
-            test = features.read(arguments.test[len(pairs)])
+            test = features.load(arguments.test[len(pairs)])
         else:
             parts = train_test_split(
                 *train,

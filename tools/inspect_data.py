@@ -86,7 +86,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from keras_lt import counts, datasets, filenames, plots
+from keras_lt import counts, datasets, files, plots
 from keras_lt.messages import one_line
 
 # An image is odd if its short side has fewer pixels, or its long side is more
@@ -163,10 +163,10 @@ def say_left_out(left_out: datasets.LeftOut) -> None:
     print(f"Files left out: {left_out.endings()}")
     for folder in sorted(of_folder, key=lambda each: -len(of_folder[each])):
         endings = datasets.LeftOut(of_folder[folder], []).endings()
-        print(f"  {filenames.printable(folder)}: {endings}")
+        print(f"  {files.printable(folder)}: {endings}")
     listed(
         "Folders with images left out",
-        [filenames.printable(folder) for folder in left_out.folders],
+        [files.printable(folder) for folder in left_out.folders],
     )
 
 
@@ -316,7 +316,7 @@ def failures(
 
 
 def main() -> None:
-    filenames.escape_output()
+    files.escape_output()
     arguments = parse()
     parts = load(arguments)
     say_counts(parts, arguments)

@@ -82,7 +82,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_lt import counts, datasets, filenames, files, preprocessing
+from keras_lt import counts, datasets, files, preprocessing
 from keras_lt.messages import one_line
 
 
@@ -185,7 +185,7 @@ def find(images: list[Path]) -> list[Path]:
     if not found:
         raise ValueError(
             "Expected images. Received: "
-            f"{', '.join(map(filenames.printable, images))} with "
+            f"{', '.join(map(files.printable, images))} with "
             f"no {', '.join(datasets.IMAGE_SUFFIXES)} inside"
         )
     return found
@@ -249,7 +249,7 @@ def write_rows(
         columns = [(f"class_{rank}", f"probability_{rank}") for rank in ranks]
         writer.writerow(["image", *sum(columns, ()), "error"])
     for path, found in rows:
-        row = {"image": filenames.printable(path)}
+        row = {"image": files.printable(path)}
         cells = [""] * (2 * top_k)
         if isinstance(found, str):
             row["error"] = found
@@ -274,7 +274,7 @@ def harmless(cell: str) -> str:
 
 
 def main() -> None:
-    filenames.escape_output()
+    files.escape_output()
     arguments = parse()
     model = load(arguments.model)
     serve = model.signatures["serving_default"]

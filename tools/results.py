@@ -48,7 +48,7 @@ import sys
 
 import flag_files
 
-from keras_lt import filenames, metrics, report
+from keras_lt import files, metrics, report
 from keras_lt.report.comparison import minutes, spread
 
 REPO = Path(__file__).resolve().parents[1]
@@ -258,7 +258,7 @@ def add(workdir: Path) -> None:
 
 
 def main() -> None:
-    filenames.escape_output()
+    files.escape_output()
     arguments = parse()
     for workdir in arguments.add or ():
         add(workdir)

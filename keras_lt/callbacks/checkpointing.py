@@ -349,7 +349,7 @@ class Checkpointing(keras.callbacks.Callback):
             ):
                 raise ValueError(
                     f"Expected a checkpoint of a training of {last_step} "
-                    f"steps, {steps_per_epoch} an epoch. Received: "
+                    f"steps, {steps_per_epoch} per epoch. Received: "
                     f"{self.directory} at epoch {epoch}, step {self._step}"
                 )
             if begin >= last_step:

@@ -233,7 +233,7 @@ def long_tail(
         profile: "exp" (n_k falls exponentially) or "step" (half the classes
             are large, half small).
         seed: Chooses the images.
-        selection: "nested": a seeded order a class, of which the first n_k
+        selection: "nested": each class in a seeded order, whose first n_k
             stay, in the data set's order. "ldam": the images, and their
             order, of the official LDAM-DRW code for its `rand_number=seed`
             (whose published splits are those of seed 0), if the images of

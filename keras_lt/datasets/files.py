@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import filenames, files, seeding
+from keras_lt import files, seeding
 from keras_lt.datasets.base import Dataset
 from keras_lt.datasets.decoding import (
     CROP_DRAWS,
@@ -172,7 +172,7 @@ class FileDataset(Dataset):
 
     def name(self, index: int) -> str:
         """Returns what errors call an image: its path, escaped if need be."""
-        return filenames.printable(self.source.name(self._rows[index]))
+        return files.printable(self.source.name(self._rows[index]))
 
     def read(self, index: int) -> bytes:
         """Returns the content of an image's file."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lt import classes, filenames
+from keras_lt import classes, files
 from keras_lt.datasets.files import Paths
 from keras_lt.messages import brief
 
@@ -84,7 +84,7 @@ class LeftOut(NamedTuple):
             os.path.splitext(path)[1].lower() or "none" for path in self.files
         )
         shown = [
-            f"{filenames.printable(ending)} {count:,}"
+            f"{files.printable(ending)} {count:,}"
             for ending, count in endings.most_common(_ENDINGS_SHOWN)
         ]
         if len(endings) > _ENDINGS_SHOWN:
@@ -146,7 +146,7 @@ def index_folder(
     for each in {train, folder}:
         inside.check(each)
     class_names = classes.in_order(
-        map(filenames.decoded, _folders(train, inside)), str(train)
+        map(files.decoded, _folders(train, inside)), str(train)
     )
     if not class_names:
         raise ValueError(
@@ -156,10 +156,10 @@ def index_folder(
     paths, of_images = [], []
     for name in _folders(folder, inside):
         below = (folder / name).relative_to(top)
-        files = _images(folder / name, inside)
-        paths += [os.path.join(below, file) for file in files]
-        class_name = classes.clean(filenames.decoded(name), str(folder))
-        of_images += [class_name] * len(files)
+        found = _images(folder / name, inside)
+        paths += [os.path.join(below, file) for file in found]
+        class_name = classes.clean(files.decoded(name), str(folder))
+        of_images += [class_name] * len(found)
     labels = _labels(of_images, class_names, folder)
     return Index(Paths(root, paths), labels, class_names)
 
@@ -178,24 +178,24 @@ def left_out(root: str) -> LeftOut:
     """
     splits = _split_folders(root)
     tops = [os.path.join(root, name) for name in splits.values()] or [root]
-    files, folders = [], []
+    others, folders = [], []
     for top in tops:
         for entry in _visible(top):
             if entry.is_dir():
-                files += [
+                others += [
                     file.path
                     for file in _visible(entry.path)
                     if not _is_image(file.name)
                 ]
             elif _is_image(entry.name):
-                files.append(entry.path)
+                others.append(entry.path)
     if splits:
         for entry in _visible(root):
             if not entry.is_dir():
-                files += [entry.path] * _is_image(entry.name)
+                others += [entry.path] * _is_image(entry.name)
             elif entry.name not in splits.values() and _holds_images(entry):
                 folders.append(entry.path)
-    return LeftOut(sorted(files), sorted(folders))
+    return LeftOut(sorted(others), sorted(folders))
 
 
 def _split_folders(root: str) -> dict[str, str]:
@@ -235,8 +235,8 @@ def _is_image(name: str) -> bool:
 
 def _holds_images(folder: os.DirEntry) -> bool:
     """Whether there are images in a folder, or two levels below at most."""
-    for path, below, files in os.walk(folder.path):
-        if any(_is_image(name) and name[0] != "." for name in files):
+    for path, below, names in os.walk(folder.path):
+        if any(_is_image(name) and name[0] != "." for name in names):
             return True
         if len(Path(path).relative_to(folder.path).parts) == 2:
             below.clear()
@@ -322,7 +322,7 @@ def index_list(
     class_names = training.class_names()
     labels = _labels(listed.of_images, class_names, path)
     root = str(path.parent) if image_root is None else image_root
-    paths = [filenames.encoded(image) for image in listed.paths]
+    paths = [files.encoded(image) for image in listed.paths]
     _check_files(path, root, paths, _Inside(root, allow_outside_root))
     return Index(Paths(root, paths), labels, class_names)
 
@@ -426,11 +426,11 @@ def _read_inaturalist(path: Path) -> _Listed:
             f"Expected a JSON file in UTF-8. Received: {path} ({error})"
         ) from error
     names = _pairs(path, content, "categories", "id", "name", classes.clean)
-    files = _pairs(path, content, "images", "id", "file_name", _image_path)
+    listed = _pairs(path, content, "images", "id", "file_name", _image_path)
     of_images = _pairs(path, content, "annotations", "image_id", "category_id")
     for what, ids in (
-        ("images without annotation", files.keys() - of_images.keys()),
-        ("annotated images that are not listed", of_images.keys() - files),
+        ("images without annotation", listed.keys() - of_images.keys()),
+        ("annotated images that are not listed", of_images.keys() - listed),
         ("categories that are not listed", {*of_images.values()} - {*names}),
     ):
         if ids:
@@ -440,8 +440,8 @@ def _read_inaturalist(path: Path) -> _Listed:
                 f"such as {brief(min(ids, key=str))}"
             )
     return _Listed(
-        [*files.values()],
-        [names[of_images[image]] for image in files],
+        [*listed.values()],
+        [names[of_images[image]] for image in listed],
         functools.partial(classes.in_order, names.values(), str(path)),
     )
 

@@ -16,7 +16,7 @@ def mixup(num_classes: int, alpha: float = 1.0) -> Callable:
     """Blends each image and its label with a partner's (Zhang et al., 2018).
 
     x = l x_i + (1 - l) x_j and y alike, l from Beta(alpha, alpha) for each
-    example (the authors draw one l a batch). uint8 images stay so, rounded.
+    example (the authors draw one l per batch). uint8 images stay so, rounded.
 
     Args:
         num_classes: C, at least 1.

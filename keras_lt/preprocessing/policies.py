@@ -169,8 +169,12 @@ def rand_augment(num_operations: int = 2, magnitude: float = 10) -> Callable:
     torchvision: identity; shear by 0.3 m and translation by 150/331 m of the
     side, each along x or y; rotation by 30 m degrees; brightness, color,
     contrast and sharpness by a factor of 1 + 0.9 m or 1 - 0.9 m;
-    posterisation to 8 - round(4 m) bits; solarisation from 255 (1 - m) on;
+    posterization to 8 - round(4 m) bits; solarization from 255 (1 - m) on;
     auto-contrast; histogram equalization. Pixels from outside are gray (128).
+
+    It is written by hand since `keras.layers.RandAugment` draws the same
+    operations for all images of a batch, from a generator that keeps a state,
+    so that no stream could start at any step or be cut into shards.
 
     Args:
         num_operations: Operations per image, from 1 to 14.

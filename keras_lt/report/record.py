@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import filenames, files
+from keras_lt import files
 from keras_lt.counts import Classes
 from keras_lt.messages import brief
 from keras_lt.metrics import SCORES
@@ -449,7 +449,7 @@ def _plain(value, where: str):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, str):
-        return filenames.printable(value)
+        return files.printable(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     raise TypeError(
