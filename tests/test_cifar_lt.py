@@ -422,7 +422,7 @@ def test_real_cifar_smoke(tmp_path, monkeypatch):
         "--mixed_precision=auto",
         "--max_steps=2",
     )
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = report.Record.read(tmp_path / "run" / "result.json")
     assert record.class_counts[0] == 5000
     assert record.class_counts[-1] == 50
     assert record.test["last"]["num_images"] == 10_000

@@ -28,9 +28,8 @@ _NESTED = re.compile(r"^--?flagfile=(.+)$", re.MULTILINE)
 def name(files: Sequence[Path]) -> str:
     """Name of the run that some flag files make, one after the other.
 
-    Example:
-        >>> name([Path("flags/cifar10_lt100_ce.cfg"), Path("flags/c30.cfg")])
-        'cifar10_lt100_ce_c30'
+    `flags/cifar10_lt100_ce.cfg` and `flags/c30.cfg` make the run
+    cifar10_lt100_ce_c30.
     """
     return "_".join(path.stem for path in files)
 
