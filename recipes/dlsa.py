@@ -48,7 +48,7 @@ import outcome
 import run as runs
 import training
 
-from keras_lt import counts, features, losses, models, report
+from keras_lt import counts, datasets, features, losses, models, report
 from keras_lt.models import dlsa as dlsa_lib
 from keras_lt.specs import Registry
 
@@ -65,6 +65,18 @@ CLASSIFIERS = Registry(
     {"classifier": dlsa_lib.ClassifierSettings},
     makes=dlsa_lib.ClassifierSettings,
 )
+
+
+def make_levels(
+    model: keras.Model, train: datasets.Dataset, seed: int
+) -> dlsa_lib.DLSA:
+    """Returns untrained levels for the features of a model."""
+    return LEVELS.get(
+        FLAGS.dlsa,
+        given={"features_dim": models.feature_model(model).output.shape[-1]},
+        num_classes=train.num_classes,
+        seed=seed,
+    )
 
 
 def divide(
@@ -124,33 +136,20 @@ def train_and_report(
 ) -> None:
     """Trains the division, and makes all that a finished run has."""
     environment = report.environment()
-    settings = inputs.DataSettings(**flag_groups.of_group(FLAGS, "data"))
 
     # Data and features
-    data = inputs.load_data(settings)
-    classes = inputs.classes_of(
-        data.train, flag_groups.of_group(FLAGS, "scores")
+    settings = inputs.DataSettings(**flag_groups.of_group(FLAGS, "data"))
+    data, classes = first.load_data(
+        settings, flag_groups.of_group(FLAGS, "scores")
     )
-    inputs.say_what_is_read(data, settings.dataset, classes)
-    train = data.train
-    first.refuse_others(train)
-    model = first.model()
-
-    def make_levels(dim: int) -> dlsa_lib.DLSA:
-        return LEVELS.get(
-            FLAGS.dlsa,
-            given={"features_dim": dim},
-            num_classes=train.num_classes,
-            seed=seed,
-        )
+    train, model = data.train, first.model()
 
     # What the logits carry: flows and classifiers see the images as they are.
     loss = losses.get(classifier.loss, class_counts=train.class_counts)
     prior = losses.logit_prior(loss, train.class_counts)
     # What can't be done is refused before the features of a large data set are
     # computed.
-    dim = models.feature_model(model).output.shape[-1]
-    tried = dlsa_lib.stack(model, make_levels(dim))
+    tried = dlsa_lib.stack(model, make_levels(model, train, seed))
     outcome.rehearse_export(run, tried, train, prior, FLAGS.export_litert)
     extracted = finished.features_of_images(run, model, train)
 
@@ -158,48 +157,31 @@ def train_and_report(
     # came before
     keras.utils.set_random_seed(seed)
     begin = time.perf_counter()
-    levels = make_levels(dim)
+    levels = make_levels(model, train, seed)
     found = divide(run, levels, extracted, flow, classifier)
     seconds = time.perf_counter() - begin
     test = features.extract(model, data.test)
-    write_pages(
-        run,
-        levels,
-        classes,
-        {"training": extracted, "test": test},
-        first.path.name,
-    )
+    by_images = {"training": extracted, "test": test}
+    write_pages(run, levels, classes, by_images, first.path.name)
 
     # Score, export, report
-    divided = dlsa_lib.stack(model, levels)
-    facts = {
-        **first.facts,
-        "num_parameters": divided.count_params(),
-        "stage2_seconds": seconds,
-        "levels": found,
-        "test_levels": dlsa_lib.describe(
-            levels.inspect(test.features), test.labels, train.num_classes
-        ),
-    }
-    outcome.finish(
+    found_in_test = levels.inspect(test.features)
+    first.finish(
         run,
         data,
-        outcome.Stage(
-            divided,
-            method=f"{first.record.method}, {FLAGS.dlsa}",
-            epochs=facts["epochs"],
-            history=first.record.history,
-            facts=facts,
-            logit_counts=prior,
-            watchers=training.Watchers(training.make_tensorboard(run, classes)),
-            from_run=first.name,
-        ),
+        dlsa_lib.stack(model, levels),
+        {
+            "stage2_seconds": seconds,
+            "levels": found,
+            "test_levels": dlsa_lib.describe(
+                found_in_test, test.labels, train.num_classes
+            ),
+        },
+        method=FLAGS.dlsa,
+        logit_counts=prior,
         settings=settings,
         classes=classes,
-        batch_size=finished.BATCH_SIZE,
-        seed=seed,
         litert=FLAGS.export_litert,
-        random_resized_crop=first.record.data["random_resized_crop"],
         environment=environment,
     )
 

@@ -1,15 +1,18 @@
 """The finished run that a stage starts from: what --from=RUN names."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import inputs
 import keras
 import numpy as np
 import outcome
 import run as runs
+import training
 from absl import flags
 
-from keras_lt import datasets, features, models, report
+from keras_lt import counts, datasets, features, models, report
 from keras_lt.messages import brief
 
 BATCH_SIZE = 256  # where images are scored, or their features computed
@@ -88,6 +91,24 @@ class Finished:
                     f"--{name}={own}"
                 )
 
+    def load_data(
+        self, settings: inputs.DataSettings, scores: Mapping[str, Any]
+    ) -> tuple[inputs.Data, counts.Classes]:
+        """Loads the images of a stage, which are those of this run.
+
+        Args:
+            settings: Which images.
+            scores: {flag: value} of the group "scores".
+
+        Raises:
+            ValueError: If they have other classes or other counts.
+        """
+        data = inputs.load_data(settings)
+        classes = inputs.classes_of(data.train, scores)
+        inputs.say_what_is_read(data, settings.dataset, classes)
+        self.refuse_others(data.train)
+        return data, classes
+
     def refuse_others(self, train: datasets.Dataset) -> None:
         """Refuses other classes, or another number of their images."""
         outcome.refuse_other_names(
@@ -121,6 +142,55 @@ class Finished:
         own = f"{name}, seed {self.record.seed}"
         before = self.record.from_run
         return own if before is None else f"{own}, from {before}"
+
+    def finish(
+        self,
+        run: runs.Run,
+        data: inputs.Data,
+        model: keras.Model,
+        facts: Mapping[str, Any],
+        *,
+        method: str,
+        logit_counts: np.ndarray | None,
+        **arguments: Any,
+    ) -> None:
+        """Leaves what a finished run has, of a stage on features of this one.
+
+        Args:
+            run: The run of the stage.
+            data: Its images.
+            model: The model that the stage has made.
+            facts: What its record's `train` says of the stage.
+            method: Spec of the stage.
+            logit_counts: As in `outcome.Stage`.
+            **arguments: Those of `outcome.finish` that are not of this run.
+        """
+        facts = {
+            **self.facts,
+            "num_parameters": model.count_params(),
+            **facts,
+        }
+        stage = outcome.Stage(
+            model,
+            method=f"{self.record.method}, {method}",
+            epochs=facts["epochs"],
+            history=self.record.history,
+            facts=facts,
+            logit_counts=logit_counts,
+            watchers=training.Watchers(
+                training.make_tensorboard(run, arguments["classes"])
+            ),
+            from_run=self.name,
+        )
+        outcome.finish(
+            run,
+            data,
+            stage,
+            batch_size=BATCH_SIZE,
+            seed=run.flags["seed"],
+            random_resized_crop=self.record.data["random_resized_crop"],
+            **arguments,
+        )
 
 
 def one_per_class(model: keras.Model, num_classes: int) -> features.Features:

@@ -218,21 +218,48 @@ def facts_of_draws(
     ]
 
 
+def make_stage(
+    first: finished.Finished,
+    settings: Settings,
+    model: keras.Model,
+    facts: dict[str, Any],
+    logit_counts: np.ndarray | None,
+    watchers: training.Watchers,
+) -> outcome.Stage:
+    """Returns the trained stage, with the curves of both stages."""
+    curves = watchers.checkpointing.history
+    epochs = len(curves["seconds"])
+    return outcome.Stage(
+        model,
+        method=f"{first.record.method}, {settings.subsets}",
+        epochs=epochs,
+        history={
+            **first.record.history,
+            **{f"stage2_{name}": curve for name, curve in curves.items()},
+        },
+        facts={
+            **facts,
+            "num_parameters": model.count_params(),
+            "stage2_epochs": epochs,
+            "stage2_seconds": sum(curves["seconds"]),
+        },
+        logit_counts=logit_counts,
+        watchers=watchers,
+        from_run=first.name,
+    )
+
+
 def train_and_report(
     run: runs.Run, first: finished.Finished, settings: Settings
 ) -> None:
-    """Trains, and makes all that a finished run has."""
     environment = report.environment()
 
     # Data, subsets
-    data = inputs.load_data(settings.data)
-    classes = inputs.classes_of(data.train, settings.scores)
-    inputs.say_what_is_read(data, settings.data.dataset, classes)
+    data, classes = first.load_data(settings.data, settings.scores)
     train = data.train
-    first.refuse_others(train)
     rounds = make_rounds(run, settings, train)
-    length = dict(settings.length)
-    length["steps_per_epoch"] = rounds.steps_per_epoch(train)
+    per_epoch = rounds.steps_per_epoch(train)
+    length = {**settings.length, "steps_per_epoch": per_epoch}
     steps = training.count_steps(len(train), **length)
 
     # Model
@@ -266,31 +293,12 @@ def train_and_report(
     )
 
     # Score, export, report
-    curves = watchers.checkpointing.history
-    epochs = len(curves["seconds"])
+    draws = facts_of_draws(run, settings, train, rounds)
+    facts = {**first.facts, "stage2_steps": steps.last, "draws": draws}
     outcome.finish(
         run,
         data,
-        outcome.Stage(
-            model,
-            method=f"{first.record.method}, {settings.subsets}",
-            epochs=epochs,
-            history={
-                **first.record.history,
-                **{f"stage2_{name}": curve for name, curve in curves.items()},
-            },
-            facts={
-                **first.facts,
-                "num_parameters": model.count_params(),
-                "stage2_epochs": epochs,
-                "stage2_seconds": sum(curves["seconds"]),
-                "stage2_steps": steps.last,
-                "draws": facts_of_draws(run, settings, train, rounds),
-            },
-            logit_counts=prior,
-            watchers=watchers,
-            from_run=first.name,
-        ),
+        make_stage(first, settings, model, facts, prior, watchers),
         settings=settings.data,
         classes=classes,
         batch_size=finished.BATCH_SIZE,

@@ -132,33 +132,38 @@ def make_model(
     return model
 
 
-def train_and_report(run: runs.Run, settings: Settings) -> None:
-    """Trains, and makes all that a finished run has."""
-    environment = report.environment()
-
-    # Data, views
-    data = inputs.load_data(settings.data)
-    classes = inputs.classes_of(data.train, settings.scores)
-    inputs.say_what_is_read(data, settings.data.dataset, classes)
-    train = data.train
-    steps = training.count_steps(len(train), **settings.length)
-    batch_size = settings.length["batch_size"]
-    stream = inputs.Stream(
+def make_stream(
+    settings: Settings, train: datasets.Dataset, steps: training.Steps
+) -> inputs.Stream:
+    """Returns what batches of views are drawn from."""
+    return inputs.Stream(
         train,
         inputs.Augmentation(False, make_views(settings.views, train)),
-        batch_size=batch_size,
+        batch_size=settings.length["batch_size"],
         seed=settings.seed,
         steps_per_epoch=steps.per_epoch,
         total_steps=steps.total,
     )
 
-    # Model
+
+def train_and_report(run: runs.Run, settings: Settings) -> None:
+    environment = report.environment()
+
+    # Data, views, model
+    data = inputs.load_data(settings.data)
+    classes = inputs.classes_of(data.train, settings.scores)
+    inputs.say_what_is_read(data, settings.data.dataset, classes)
+    train = data.train
+    steps = training.count_steps(len(train), **settings.length)
+    stream = make_stream(settings, train, steps)
+
     with run.strategy.scope():
         model = make_model(settings, train, steps)
     # The mean of each class is a classifier that takes all as equally likely.
     prior = (train.class_counts > 0).astype("float64")
-    samples = finished.one_per_class(model, train.num_classes)
-    tried = nearest_class_mean(model, samples, train.num_classes)
+    num_classes = train.num_classes
+    samples = finished.one_per_class(model, num_classes)
+    tried = nearest_class_mean(model, samples, num_classes)
     outcome.rehearse_export(run, tried, train, prior, settings.export_litert)
 
     # Training
@@ -167,7 +172,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         data,
         model,
         classes=classes,
-        batch_size=batch_size,
+        batch_size=stream.batch_size,
         fitting=settings.fitting,
         classifies=False,
     )
@@ -177,10 +182,10 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         return
 
     # Score by the nearest class mean, export, report
-    facts = training.facts(model, watchers.checkpointing, steps, batch_size, 2)
-    classifier = nearest_class_mean(
-        model, features.extract(model, train), train.num_classes
-    )
+    kept = watchers.checkpointing
+    facts = training.facts(model, kept, steps, stream.batch_size, branches=2)
+    extracted = features.extract(model, train)
+    classifier = nearest_class_mean(model, extracted, num_classes)
     outcome.finish(
         run,
         data,
@@ -188,14 +193,14 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
             classifier,
             method=settings.loss,
             epochs=facts["epochs"],
-            history=watchers.checkpointing.history,
+            history=kept.history,
             facts={**facts, "classifier": "nearest class mean"},
             logit_counts=prior,
             watchers=watchers,
         ),
         settings=settings.data,
         classes=classes,
-        batch_size=batch_size,
+        batch_size=stream.batch_size,
         seed=settings.seed,
         litert=settings.export_litert,
         random_resized_crop=isinstance(train, datasets.FileDataset),

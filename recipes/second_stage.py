@@ -144,17 +144,13 @@ def train_and_report(
 ) -> None:
     """Makes the new classifier and all that a finished run has."""
     environment = report.environment()
-    settings = inputs.DataSettings(**flag_groups.of_group(FLAGS, "data"))
 
     # Data and the first stage
-    data = inputs.load_data(settings)
-    classes = inputs.classes_of(
-        data.train, flag_groups.of_group(FLAGS, "scores")
+    settings = inputs.DataSettings(**flag_groups.of_group(FLAGS, "data"))
+    data, classes = first.load_data(
+        settings, flag_groups.of_group(FLAGS, "scores")
     )
-    inputs.say_what_is_read(data, settings.dataset, classes)
-    train = data.train
-    first.refuse_others(train)
-    model = first.model()
+    train, model = data.train, first.model()
     extract = functools.partial(finished.features_of_images, run, model, train)
 
     # Rehearsal: what can't be done is refused before the features of a large
@@ -179,30 +175,16 @@ def train_and_report(
         prior = (train.class_counts > 0).astype("float64")
 
     # Score, export, report
-    facts = {
-        **first.facts,
-        "num_parameters": second.count_params(),
-        "stage2_seconds": time.perf_counter() - begin,
-    }
-    outcome.finish(
+    first.finish(
         run,
         data,
-        outcome.Stage(
-            second,
-            method=f"{first.record.method}, {stage}",
-            epochs=facts["epochs"],
-            history=first.record.history,
-            facts=facts,
-            logit_counts=prior,
-            watchers=training.Watchers(training.make_tensorboard(run, classes)),
-            from_run=first.name,
-        ),
+        second,
+        {"stage2_seconds": time.perf_counter() - begin},
+        method=stage,
+        logit_counts=prior,
         settings=settings,
         classes=classes,
-        batch_size=finished.BATCH_SIZE,
-        seed=seed,
         litert=FLAGS.export_litert,
-        random_resized_crop=first.record.data["random_resized_crop"],
         environment=environment,
     )
 
