@@ -374,15 +374,7 @@ def main() -> None:
             "Expected --eval_only with --checkpoint. "
             f"Received: --checkpoint={FLAGS.checkpoint}"
         )
-    strategy = training.start(
-        FLAGS.strategy, FLAGS.devices, FLAGS.seed, FLAGS.deterministic
-    )
-    FLAGS.mixed_precision = training.set_precision(
-        FLAGS.mixed_precision,
-        FLAGS.workdir,
-        FLAGS.overwrite,
-        FLAGS.export_litert,
-    )
+    strategy = training.set_up(FLAGS)
     if FLAGS.eval_only:
         evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
         return

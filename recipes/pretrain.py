@@ -233,15 +233,7 @@ def read_settings() -> Settings:
 
 def main() -> None:
     settings = read_settings()
-    strategy = training.start(
-        FLAGS.strategy, FLAGS.devices, FLAGS.seed, FLAGS.deterministic
-    )
-    FLAGS.mixed_precision = training.set_precision(
-        FLAGS.mixed_precision,
-        FLAGS.workdir,
-        FLAGS.overwrite,
-        FLAGS.export_litert,
-    )
+    strategy = training.set_up(FLAGS)
     with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
         if run.finished:
             print(f"Finished before; nothing is changed in {run.path}.")

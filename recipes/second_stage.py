@@ -194,13 +194,7 @@ def main() -> None:
     first.pass_on(FLAGS)
     learning = Learning(*(FLAGS[name].value for name in Learning._fields))
     second_stages.get(FLAGS.stage)  # a wrong one is refused at once
-    strategy = training.start("none", None, FLAGS.seed, FLAGS.deterministic)
-    FLAGS.mixed_precision = training.set_precision(
-        FLAGS.mixed_precision,
-        FLAGS.workdir,
-        FLAGS.overwrite,
-        FLAGS.export_litert,
-    )
+    strategy = training.set_up(FLAGS)
     with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
         if run.finished:
             print(f"Finished before; nothing is changed in {run.path}.")

@@ -13,6 +13,7 @@ import inputs
 import keras
 import run as runs
 import tensorflow as tf
+from absl import flags
 
 from keras_lt import (
     callbacks,
@@ -65,17 +66,32 @@ def count_steps(
     return Steps(per_epoch, total, min(total, max_steps or total))
 
 
-def start(
-    strategy: str, devices: int | None, seed: int, deterministic: bool
-) -> tf.distribute.Strategy:
-    """Sets up the process: its devices, its random numbers, its output."""
-    if deterministic:
+def set_up(values: flags.FlagValues) -> tf.distribute.Strategy:
+    """Sets up the process: its devices, random numbers, output and precision.
+
+    --mixed_precision=auto becomes what it means for this run, so that the run
+    keeps it.
+
+    Args:
+        values: The flags of the groups "seed", "running", and "devices" where
+            the recipe has it.
+    """
+    if values.deterministic:
         tf.config.experimental.enable_op_determinism()
-    made = distribute.strategy(strategy, devices)
-    if not distribute.is_chief(made):
+    if "strategy" in values:
+        strategy = distribute.strategy(values.strategy, values.devices)
+    else:
+        strategy = distribute.strategy("none")
+    if not distribute.is_chief(strategy):
         sys.stdout = open(os.devnull, "w")  # one of the processes prints
-    keras.utils.set_random_seed(seed)
-    return made
+    keras.utils.set_random_seed(values.seed)
+    values.mixed_precision = set_precision(
+        values.mixed_precision,
+        values.workdir,
+        values.overwrite,
+        values.export_litert,
+    )
+    return strategy
 
 
 def set_precision(
