@@ -416,7 +416,8 @@ def test_mixed_training(mix, tmp_path, monkeypatch):
 def test_real_cifar_smoke(tmp_path, monkeypatch):
     assert not recipe.run(
         monkeypatch,
-        f"--flagfile={FLAG_FILES / 'cifar10_lt100_cb_focal_c30.cfg'}",
+        f"--flagfile={FLAG_FILES / 'cifar10_lt100_cb_focal.cfg'}",
+        f"--flagfile={FLAG_FILES / 'c30.cfg'}",
         f"--data_dir={tfds_dir()}",
         f"--workdir={tmp_path / 'run'}",
         "--mixed_precision=auto",
