@@ -52,7 +52,7 @@ def test_each_module_is_a_benchmark():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["train", "--rounds=0"], "--rounds: must be at least 1, not 0"),
+        (["train", "--rounds=0"], "--rounds: Expected at least 1. Received: 0"),
         (["nothing"], "invalid choice: 'nothing'"),
     ],
 )

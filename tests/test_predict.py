@@ -227,7 +227,11 @@ def test_nothing_that_can_be_read(folder, predict, tmp_path):
         ("run", ["x.png", "--prior=1,a,2"], "Expected --prior to be a file"),
         ("gray", ["x.png", "--prior=1,1,2"], "exported with class_counts"),
         ("run", ["x.png", "--output=x.txt"], "must end in .csv or .jsonl"),
-        ("run", ["x.png", "--top_k=0"], "--top_k must be at least 1"),
+        (
+            "run",
+            ["x.png", "--top_k=0"],
+            "--top_k: Expected at least 1. Received: 0",
+        ),
     ],
 )
 def test_bad_input(

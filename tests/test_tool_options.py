@@ -133,4 +133,6 @@ def test_numbers_below_one_are_refused():
         text=True,
     )
     assert process.returncode == 2
-    assert "argument --top_k: must be at least 1, not 0" in process.stderr
+    assert (
+        "argument --top_k: Expected at least 1. Received: 0" in process.stderr
+    )

@@ -33,7 +33,9 @@ def positive(text: str) -> int:
     """The type of options that are whole numbers from 1 on."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+        raise argparse.ArgumentTypeError(
+            f"Expected at least 1. Received: {value}"
+        )
     return value
 
 
