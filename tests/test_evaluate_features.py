@@ -1,8 +1,9 @@
 """tools/evaluate_features.py, on features that part and on some that don't."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,16 +22,34 @@ def sample(counts, spread, seed):
     return features.Features(points.astype("float32"), labels)
 
 
-def tool(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, TOOL, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_table(tmp_path):
+@pytest.fixture
+def tool(tmp_path, monkeypatch, capsys):
+    """Runs the tool in this process, with its files in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
+        try:
+            runpy.run_path(str(TOOL), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        output, error = capsys.readouterr()
+        if isinstance(code, str):  # Python prints it, and ends with 1
+            code, error = 1, f"{error}{code}"
+        return Ended(code, output, error)
+
+    return run
+
+
+def test_table(tmp_path, tool):
     counts = [200, 120, 40, 20]
     for name, spread in (("near", 8.0), ("far", 0.5)):
         for part, sizes in (("train", counts), ("test", [50] * 4)):
@@ -41,7 +60,6 @@ def test_table(tmp_path):
     process = tool(
         *("near_train.npz", "far_train.npz", "--num_clusters=8"),
         *("--test", "near_test.npz", "far_test.npz"),
-        folder=tmp_path,
     )
     assert process.returncode == 0, process.stderr
     header, _, *rows = process.stdout.splitlines()
@@ -62,12 +80,11 @@ def test_table(tmp_path):
     assert head * 320 + tail * 60 == pytest.approx(114, abs=0.3)
 
 
-def test_holds_out_without_test(tmp_path):
+def test_holds_out_without_test(tmp_path, tool):
     features.save(tmp_path / "a.npz", sample([60, 30, 10], 0.5, 0))
     process = tool(
         *("a.npz", "--num_clusters=4", "--depth=2"),
         *("--many_shot=40", "--few_shot=15"),
-        folder=tmp_path,
     )
     assert process.returncode == 0, process.stderr
     assert "| a.npz | " in process.stdout and "kept 2" in process.stdout
@@ -82,13 +99,13 @@ def test_holds_out_without_test(tmp_path):
         (["text.npz"], "Expected a file that keras_lt.features.save wrote"),
     ],
 )
-def test_errors(arguments, message, tmp_path):
+def test_errors(arguments, message, tmp_path, tool):
     some = sample([30, 10], 1.0, 0)
     features.save(tmp_path / "a.npz", some)
     less = features.Features(some.features[:, :5], some.labels)
     features.save(tmp_path / "b.npz", less)
     (tmp_path / "text.npz").write_text("text")
-    process = tool(*arguments, folder=tmp_path)
+    process = tool(*arguments)
     assert process.returncode == 1 and process.stdout == ""
     assert process.stderr.splitlines()[-1].startswith(
         "evaluate_features.py: error: "

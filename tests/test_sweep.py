@@ -85,9 +85,10 @@ def test_records_and_table(swept):
     ]
     assert [record.from_run for record in records] == 2 * ["good_short, seed 0"]
     assert [record.name for record in records] == ["ncm", "tau"]
-    (row,) = (line for line in output.splitlines() if line.startswith("| [tau"))
+    lines = output.splitlines()
+    (row,) = (line for line in lines if line.startswith("| tau |"))
     assert f"| {100 * records[1].test['last']['top1']:.1f} |" in row
-    assert "bad" not in output.splitlines()[-1]
+    assert "bad" not in lines[-1]
     assert (folder / "runs" / "ncm_0.log").stat().st_size > 0
 
 
