@@ -49,7 +49,7 @@ def emulates_bfloat16() -> bool:
 
     So it is on a CPU without `avx512_bf16` or `amx_bf16` that trains alone, as
     most laptops do: TensorFlow then computes in float32 and rounds, which takes
-    4 to 20 times as long as float32 by itself (`tools/benchmark.py train`).
+    2 to 20 times as long as float32 by itself (`tools/benchmark.py train`).
 
     Example:
         >>> if keras_lt.hardware.emulates_bfloat16():

@@ -127,7 +127,7 @@ def set_precision(
     keras.config.set_dtype_policy(flag_groups.PRECISIONS[name])
     if name == "bfloat16" and hardware.emulates_bfloat16():
         print(
-            "This CPU emulates bfloat16: training takes 4 (AVX-512) to 20 "
+            "This CPU emulates bfloat16: training takes 2 (AVX-512) to 20 "
             "times (AVX2) as long as with --mixed_precision=none."
         )
     if hardware.misses_onednn():

@@ -167,7 +167,7 @@ def test_emulated_bfloat16_is_said(monkeypatch, tmp_path, on_cpu, capsys):
     run = (*TINY, "--mixed_precision=bfloat16", f"--workdir={tmp_path / 'run'}")
     assert not recipe.run(monkeypatch, *run, "--max_steps=1")
     output = capsys.readouterr().out
-    assert output.count("This CPU emulates bfloat16: training takes 4") == 1
+    assert output.count("This CPU emulates bfloat16: training takes 2") == 1
     assert output.count("oneDNN is off: TF_ENABLE_ONEDNN_OPTS=1") == 1
 
 
