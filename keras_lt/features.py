@@ -190,8 +190,8 @@ def save(filepath: str | os.PathLike, features: Features) -> None:
     Example:
         >>> keras_lt.features.save("train.npz", features)
     """
-    with files.replacing(filepath) as part, open(part, "wb") as file:
-        np.savez(file, **features._asdict())
+    with files.replacing(filepath) as part:
+        files.write_arrays(part, **features._asdict())
 
 
 def load(filepath: str | os.PathLike) -> Features:

@@ -486,17 +486,13 @@ class Rounds:
     def _write(self, train: Dataset, number: int, draw: Draw) -> None:
         self.directory.mkdir(exist_ok=True)
         arrays = {k: v for k, v in draw._asdict().items() if v is not None}
-        with (
-            files.replacing(self._path(number)) as part,
-            open(part, "wb") as file,
-        ):
-            np.savez(file, key=self._key(train), **arrays)
+        with files.replacing(self._path(number)) as part:
+            files.write_arrays(part, key=self._key(train), **arrays)
 
     def _read(self, train: Dataset, number: int) -> Draw:
         path = self._path(number)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = dict(arrays)
+            found = files.read_arrays(path)
             key = str(found.pop("key"))
             draw = Draw(**found)
             if draw.indices.dtype.kind not in "iu":

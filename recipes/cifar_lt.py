@@ -230,20 +230,6 @@ def make_batches(
     )
 
 
-def logit_counts(
-    stream: inputs.Stream, method: Method, loss: Any
-) -> np.ndarray | None:
-    """Images per class that the logits have as their prior, or shares.
-
-    Those that are drawn, times the weights of the loss, without what the loss
-    takes out of the logits; None where the sampler can't say what it draws.
-    """
-    drawn = stream.sampler(method.sampling).expected_counts(
-        stream.dataset.class_counts
-    )
-    return None if drawn is None else losses.logit_prior(loss, drawn)
-
-
 # --- From data to report -----------------------------------------------------
 
 
@@ -261,7 +247,9 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
     stream = make_stream(settings, data.train, steps)
 
     # What can't be exported is refused now, and not after hours of training.
-    prior = logit_counts(stream, method, model.loss)
+    prior = outcome.logit_counts(
+        model.loss, stream.sampler(method.sampling), data.train.class_counts
+    )
     outcome.rehearse_export(
         run, model, data.train, prior, settings.export_litert
     )
@@ -378,12 +366,7 @@ def main() -> None:
     if FLAGS.eval_only:
         evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
         return
-    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
-        if run.finished:
-            print(f"Finished before; nothing is changed in {run.path}.")
-        else:
-            train_and_report(run, settings)
-        run.say_where()
+    runs.complete(FLAGS, strategy, lambda run: train_and_report(run, settings))
 
 
 if __name__ == "__main__":

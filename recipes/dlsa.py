@@ -192,12 +192,11 @@ def main() -> None:
     flow = FLOWS.get(FLAGS.flow)  # wrong ones are refused at once
     classifier = CLASSIFIERS.get(FLAGS.classifier)
     strategy = training.set_up(FLAGS)
-    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
-        if run.finished:
-            print(f"Finished before; nothing is changed in {run.path}.")
-        else:
-            train_and_report(run, first, flow, classifier, FLAGS.seed)
-        run.say_where()
+    runs.complete(
+        FLAGS,
+        strategy,
+        lambda run: train_and_report(run, first, flow, classifier, FLAGS.seed),
+    )
 
 
 if __name__ == "__main__":

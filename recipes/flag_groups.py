@@ -215,7 +215,8 @@ def _data(define: Definer) -> None:
         "profile",
         "exp",
         ("exp", "step"),
-        "How class counts fall from head to tail.",
+        "Shape of the fall of class counts from head to tail: exp falls "
+        "exponentially, step in one step.",
     )
     define.enum(
         "selection",

@@ -177,14 +177,14 @@ def logit_counts(
 ) -> np.ndarray | None:
     """Images per class that the logits have as their prior, or shares."""
     counts = subsets.get(settings.subsets).class_counts(class_counts)
-    drawn = sampling.get(
+    sampler = sampling.get(
         settings.sampling,
         class_counts=counts,
         steps_per_epoch=steps.per_epoch,
         total_steps=steps.total,
-    ).expected_counts(counts)
+    )
     loss = losses.get(settings.loss, class_counts=counts)
-    return None if drawn is None else losses.logit_prior(loss, drawn)
+    return outcome.logit_counts(loss, sampler, counts)
 
 
 def facts_of_draws(
@@ -344,12 +344,11 @@ def main() -> None:
     first.pass_on(FLAGS)
     settings = read_settings()
     strategy = training.set_up(FLAGS)
-    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
-        if run.finished:
-            print(f"Finished before; nothing is changed in {run.path}.")
-        else:
-            train_and_report(run, first, settings)
-        run.say_where()
+    runs.complete(
+        FLAGS,
+        strategy,
+        lambda run: train_and_report(run, first, settings),
+    )
 
 
 if __name__ == "__main__":

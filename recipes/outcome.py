@@ -11,7 +11,15 @@ import numpy as np
 import run as runs
 import training
 
-from keras_lt import counts, datasets, export, metrics, report
+from keras_lt import (
+    counts,
+    datasets,
+    export,
+    losses,
+    metrics,
+    report,
+    sampling,
+)
 from keras_lt.classes import difference
 from keras_lt.models import load_model
 
@@ -40,6 +48,23 @@ class Stage:
     logit_counts: np.ndarray | None
     watchers: training.Watchers
     from_run: str | None = None
+
+
+def logit_counts(
+    loss: Any, sampler: sampling.Sampler, class_counts: np.ndarray
+) -> np.ndarray | None:
+    """Images per class that logits have as their prior, or shares.
+
+    Those that are drawn, times the weights of the loss, without what the loss
+    takes out of the logits; None where the sampler can't say what it draws.
+
+    Args:
+        loss: The loss.
+        sampler: What draws the images.
+        class_counts: Images per class that there are to draw from.
+    """
+    drawn = sampler.expected_counts(class_counts)
+    return None if drawn is None else losses.logit_prior(loss, drawn)
 
 
 def score(

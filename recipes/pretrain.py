@@ -234,12 +234,11 @@ def read_settings() -> Settings:
 def main() -> None:
     settings = read_settings()
     strategy = training.set_up(FLAGS)
-    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
-        if run.finished:
-            print(f"Finished before; nothing is changed in {run.path}.")
-        else:
-            train_and_report(run, settings)
-        run.say_where()
+    runs.complete(
+        FLAGS,
+        strategy,
+        lambda run: train_and_report(run, settings),
+    )
 
 
 if __name__ == "__main__":

@@ -323,39 +323,34 @@ class Run:
     def cached(
         self,
         name: str,
-        make: Callable[[], Any],
+        make: Callable[[], Mapping[str, np.ndarray]],
         *,
         key: Mapping[str, Any],
-        write: Callable[[Path, Any], Any] | None = None,
-        read: Callable[[Path], Any] | None = None,
-    ) -> Any:
-        """Returns an artifact of the run, made now or by an earlier start.
+    ) -> dict[str, np.ndarray]:
+        """Returns arrays of the run, made now or by an earlier start.
 
-        It is there whole or not at all. All processes of a run call this; each
-        makes what is absent, as that may need all of them, the chief writes
-        it, and all read what it wrote.
+        Their file is there whole or not at all. All processes of a run call
+        this; each makes what is absent, as that may need all of them, the chief
+        writes it, and all read what it wrote.
 
         Args:
             name: File within the run's folder.
-            make: Makes the artifact: {name: array} by default.
-            key: What it is made from, as in `made_from`.
-            write: Writes what was made to a path; np.savez by default.
-            read: Reads it; by default as {name: array}.
+            make: Makes the arrays, {name: array}.
+            key: What they are made from, as in `made_from`.
 
         Raises:
-            ValueError: If it was made from something else, or is damaged.
+            ValueError: If they were made from something else, or are damaged.
         """
-        write, read = write or _write_arrays, read or _read_arrays
         if not self.made_from(name, key):
             made = make()
-            self.write(name, lambda part: write(part, made))
+            self.write(name, lambda part: files.write_arrays(part, **made))
         distribute.wait_for_all(self.strategy)
         path = self.path / name
         try:
-            return read(path)
+            return files.read_arrays(path)
         except MemoryError:
             raise
-        except Exception as error:  # zip files, NumPy and Keras raise all kinds
+        except Exception as error:  # zip files and NumPy raise all kinds
             raise ValueError(
                 f"Expected what an earlier start has made. Received: {path} "
                 f"({one_line(error)}); without this file it is made anew"
@@ -423,6 +418,26 @@ class Run:
             ("TensorBoard", "tensorboard"),
         ):
             print(f"{title + ':':13}{self.path / name}")
+
+
+def complete(
+    values: flags.FlagValues,
+    strategy: tf.distribute.Strategy,
+    make: Callable[[Run], None],
+) -> None:
+    """Makes a run in --workdir, and leaves one that is finished as it is.
+
+    Args:
+        values: The flags of the recipe.
+        strategy: The strategy.
+        make: Trains, scores and exports what is not finished.
+    """
+    with Run(values.workdir, values, strategy, values.overwrite) as run:
+        if run.finished:
+            print(f"Finished before; nothing is changed in {run.path}.")
+        else:
+            make(run)
+        run.say_where()
 
 
 class _Held(keras.callbacks.Callback):
@@ -579,16 +594,6 @@ def _checked_path(path: str | None) -> str:
             f"Received: --workdir={shown}"
         )
     return path
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    with open(path, "wb") as file:  # savez would change the name
-        np.savez(file, **arrays)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def _is_regular(path: Path) -> bool:

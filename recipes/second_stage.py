@@ -120,8 +120,7 @@ def fit_head(
         shuffle=False,
         verbose=0,
     )
-    drawn = sampler.expected_counts(train.class_counts)
-    return None if drawn is None else losses.logit_prior(loss, drawn)
+    return outcome.logit_counts(loss, sampler, train.class_counts)
 
 
 def refuse_unused(stage: str) -> None:
@@ -195,12 +194,13 @@ def main() -> None:
     learning = Learning(*(FLAGS[name].value for name in Learning._fields))
     second_stages.get(FLAGS.stage)  # a wrong one is refused at once
     strategy = training.set_up(FLAGS)
-    with runs.Run(FLAGS.workdir, FLAGS, strategy, FLAGS.overwrite) as run:
-        if run.finished:
-            print(f"Finished before; nothing is changed in {run.path}.")
-        else:
-            train_and_report(run, first, FLAGS.stage, learning, FLAGS.seed)
-        run.say_where()
+    runs.complete(
+        FLAGS,
+        strategy,
+        lambda run: train_and_report(
+            run, first, FLAGS.stage, learning, FLAGS.seed
+        ),
+    )
 
 
 if __name__ == "__main__":

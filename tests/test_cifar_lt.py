@@ -11,6 +11,7 @@ import time
 import cifar_lt
 import keras
 import numpy as np
+import outcome
 import pytest
 import recipe
 import run as runs
@@ -201,10 +202,11 @@ def test_prior_that_logits_have(given, wanted):
     train = datasets.from_arrays(images, labels, [*"abcd"])
     settings = settings_of(*given)
     steps = training.count_steps(len(train), **settings.length)
-    got = cifar_lt.logit_counts(
-        cifar_lt.make_stream(settings, train, steps),
-        settings.method,
+    stream = cifar_lt.make_stream(settings, train, steps)
+    got = outcome.logit_counts(
         cifar_lt.make_loss(settings.method, train.class_counts),
+        stream.sampler(settings.method.sampling),
+        train.class_counts,
     )
     if wanted is None:
         assert got is None

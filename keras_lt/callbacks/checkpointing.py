@@ -302,10 +302,8 @@ class Checkpointing(keras.callbacks.Callback):
         for values in self.history.values():
             del values[self._epoch :]
         if metrics:
-            with np.load(
-                self.directory / metrics[0], allow_pickle=False
-            ) as arrays:
-                self._metrics = [arrays[name] for name in arrays.files]
+            arrays = files.read_arrays(self.directory / metrics[0])
+            self._metrics = [*arrays.values()]
 
     def spans(
         self,
