@@ -161,8 +161,9 @@ def finish(
         )
         found = metrics.summary(scored)
         print(f"test, {which} epoch ({scored['epoch']}): {found}")
-    card = run.path / "saved_model" / "MODEL_CARD.md"
-    report.write_model_card(card, record, stage.logit_counts)
+    for name in ("MODEL_CARD.md", "README.md"):  # where people and the Hub look
+        card = run.path / "saved_model" / name
+        report.write_model_card(card, record, stage.logit_counts)
     report.write_html(run.path / "report.html", record)
     record.write(run.path / "result.json")
 

@@ -41,6 +41,7 @@ RESULTS = (
     "saved_model/fingerprint.pb",
     "saved_model/labels.txt",
     "saved_model/MODEL_CARD.md",
+    "saved_model/README.md",
     "model.tflite",
 )
 # Patterns of what a run writes, in the order in which it is deleted: a run that

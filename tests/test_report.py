@@ -235,7 +235,8 @@ def test_foreign_names_are_no_markdown(tmp_path):
     record.flags = {"note": evil, evil: "````"}
     path = tmp_path / "MODEL_CARD.md"
     report.write_model_card(path, record)
-    text, _, flags = path.read_text().partition("## Settings")
+    _, _, text = path.read_text().split("---\n", 2)
+    text, _, flags = text.partition("## Settings")
     settings, _, flags = flags.partition("`````")
     for part in (text.replace("```python", "").replace("```", ""), settings):
         assert "<img" not in part.replace("\\<img", "")
@@ -422,6 +423,76 @@ def test_model_card(tmp_path):
 )
 def test_model_card_says_what_the_prior_is(tmp_path, logit_counts, words):
     assert words in card(tmp_path, logit_counts)
+
+
+def header(text):
+    """The metadata that the Hugging Face Hub reads, as YAML."""
+    yaml = pytest.importorskip("yaml")
+    _, metadata, body = text.split("---\n", 2)
+    assert text.startswith("---\n") and body.startswith("\n# ")
+    return yaml.safe_load(metadata)
+
+
+def test_model_card_opens_with_metadata_of_the_hub(tmp_path):
+    found = header(card(tmp_path, dataset="folder:/home/me/my photos/"))
+    assert found["license"] == "unknown"
+    assert found["library_name"] == "keras_lt"
+    assert found["pipeline_tag"] == "image-classification"
+    assert "long-tailed-recognition" in found["tags"]
+    assert found["metrics"] == ["accuracy"]
+    (index,) = found["model-index"]
+    assert index["name"] == "toy"
+    (result,) = index["results"]
+    assert result["task"] == {"type": "image-classification"}
+    assert result["dataset"] == {
+        "type": "folder",
+        "name": "my photos",
+        "split": "test",
+    }
+    values = {each["type"]: each["value"] for each in result["metrics"]}
+    # 7 of 12; recalls of 1, 1/2 and 1/4; there is no few-shot image.
+    assert values.pop("ece") == pytest.approx(
+        make_record().test["last"]["ece"], abs=1e-6
+    )
+    assert values == pytest.approx(
+        {
+            "accuracy": 7 / 12,
+            "balanced_accuracy": 1.75 / 3,
+            "many": 1.0,
+            "medium": 0.5,
+            "unseen": 0.25,
+        },
+        abs=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    "evil, shown",
+    [
+        ('": [ {', '": [ {'),
+        ("\\U0001f600 \\", "\\U0001f600 \\"),
+        ("no", "no"),
+        ("- a: &b *c !d # e % @ `", "- a: &b *c !d # e % @ `"),
+        ("\n---\n# Heading", "\\n---\\n# Heading"),
+        ("猫 \U0001f408", "猫 \U0001f408"),
+        ("\u2028\x85\ufeff\ufffe", None),
+        ("caf\udce9\ud800", "caf\\udce9\\ud800"),
+        ("\x00\x1b\x7f", None),
+    ],
+)
+def test_metadata_of_hostile_names(evil, shown, tmp_path):
+    record = make_record(name=evil, dataset=evil)
+    names = ["---", '"', "- a: b", "{"]  # hostile, as far as names may be
+    record.data |= {"class_names": names, "test_split": evil}
+    path = tmp_path / "MODEL_CARD.md"
+    report.write_model_card(path, record)
+    found = header(path.read_text(encoding="utf-8"))
+    (index,) = found["model-index"]
+    dataset = index["results"][0]["dataset"]
+    if shown is not None:
+        assert index["name"] == shown
+        assert dataset["split"] == shown
+    assert re.fullmatch("[a-z0-9._-]+", dataset["type"])
 
 
 @pytest.mark.parametrize(

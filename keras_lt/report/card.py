@@ -1,18 +1,21 @@
 """`MODEL_CARD.md`: what a served model is, in words."""
 
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_lt import files
-from keras_lt.metrics import known_scores
+from keras_lt.metrics import Score, known_scores
 from keras_lt.report.page import data_facts, group_of
 from keras_lt.report.record import Record
 from keras_lt.report.rendering import markdown, percent, text
 
 _NAMED = 10  # classes that a sentence names
 _WORST = 5
+# Scores that the Hugging Face Hub knows under other names.
+_HUB_METRICS = {"top1": "accuracy", "balanced": "balanced_accuracy"}
 
 
 def write_model_card(
@@ -24,7 +27,9 @@ def write_model_card(
 
     Data, scores by shot group and class, limits, how to call what
     `keras_lt.export.save` wrote, and settings. The scores are those of the last
-    epoch, which is what is exported.
+    epoch, which is what is exported. It opens with metadata in YAML, which the
+    Hugging Face Hub reads in the README.md of a repository: task, tags, scores,
+    and a license that is unknown until you name it.
 
     Args:
         path: File to write; what is there is replaced.
@@ -51,6 +56,8 @@ def write_model_card(
     card = markdown(
         "card.md.jinja",
         title=record.title,
+        source=_source(record),
+        measured=_measured(columns, last),
         method=record.method,
         seed=record.seed,
         from_run=record.from_run,
@@ -89,6 +96,30 @@ def write_model_card(
     )
     with files.replacing(path) as part:
         part.write_text(card, encoding="utf-8")
+
+
+def _source(record: Record) -> dict[str, str]:
+    """The test images as the Hub names them, without the folder they are in."""
+    kind, _, where = record.dataset.partition(":")
+    name = where.rstrip("/").rpartition("/")[2] or kind
+    return {
+        "type": re.sub(r"[^a-z0-9._-]+", "-", kind.lower()).strip("-") or "own",
+        "name": name,
+        "split": record.data.get("test_split", "test"),
+    }
+
+
+def _measured(columns: Sequence[Score], last: dict) -> list[dict]:
+    """The scores that have a value, as fractions."""
+    return [
+        {
+            "type": _HUB_METRICS.get(score.name, score.name),
+            "name": score.label,
+            "value": last[score.name],
+        }
+        for score in columns
+        if last.get(score.name) is not None
+    ]
 
 
 def _named(classes, group: str) -> str:

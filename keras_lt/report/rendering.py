@@ -124,6 +124,21 @@ def _fenced(lines: Sequence[str]) -> _Markdown:
     return _Markdown(f"{fence}\n{content}\n{fence}")
 
 
+def _yaml(value: str | float) -> _Markdown:
+    """A fraction, or text in double quotes that stands for itself in YAML."""
+    if not isinstance(value, str):
+        return _Markdown(f"{value:.6f}")
+    shown = (
+        f"\\{character}"
+        if character in '"\\'
+        else character
+        if character.isprintable()
+        else f"\\U{ord(character):08x}"
+        for character in files.printable(value)
+    )
+    return _Markdown(f'"{"".join(shown)}"')
+
+
 def _environment(**arguments: Any) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_lt.report"),
@@ -142,5 +157,5 @@ _PAGES.filters["svg"] = lambda figure: Markup(plots.to_svg(figure))
 _PAGES.globals["colors"] = plots.COLORS
 # Jinja2 escapes HTML alone: of Markdown, each value is escaped as it is put in.
 _CARDS = _environment(autoescape=False, finalize=_escaped)
-_CARDS.filters |= {"tuple": tuple, "fenced": _fenced}
+_CARDS.filters |= {"tuple": tuple, "fenced": _fenced, "yaml": _yaml}
 _CARDS.globals["table"] = _markdown_table
