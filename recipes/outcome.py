@@ -14,6 +14,7 @@ import training
 from keras_lt import (
     counts,
     datasets,
+    evaluation,
     export,
     losses,
     metrics,
@@ -67,6 +68,24 @@ def logit_counts(
     return None if drawn is None else losses.logit_prior(loss, drawn)
 
 
+def answers(
+    model: keras.Model,
+    dataset: datasets.Dataset,
+    classes: counts.Classes,
+    batch_size: int,
+) -> evaluation.Predictions:
+    """Returns the logits of a model for a data set, with its labels.
+
+    Args:
+        model: The model.
+        dataset: The images.
+        classes: The classes of the training images.
+        batch_size: Images at a time.
+    """
+    batches = inputs.evaluation(dataset, batch_size)
+    return evaluation.Predictions(*metrics.predict(model, batches), classes)
+
+
 def score(
     model: keras.Model,
     test: datasets.Dataset,
@@ -81,8 +100,8 @@ def score(
         classes: The classes of the training images.
         batch_size: Images at a time.
     """
-    logits, labels = metrics.predict(model, inputs.evaluation(test, batch_size))
-    return metrics.evaluate(logits, labels, classes)
+    found = answers(model, test, classes, batch_size)
+    return metrics.evaluate(found.logits, found.labels, classes)
 
 
 def rehearse_export(
@@ -178,17 +197,26 @@ def _results(
 ) -> dict[str, dict[str, Any]]:
     """Scores the last weights and the best ones, and exports the last."""
 
-    def scored(epoch: int) -> dict[str, Any]:
-        found = score(stage.model, data.test, classes, batch_size)
-        return {**found, "epoch": epoch}
+    def answered(dataset: datasets.Dataset) -> evaluation.Predictions:
+        return answers(stage.model, dataset, classes, batch_size)
 
-    results = {"last": scored(stage.epochs)}
+    def scored(found: evaluation.Predictions, epoch: int) -> dict[str, Any]:
+        scores = metrics.evaluate(found.logits, found.labels, classes)
+        return {**scores, "epoch": epoch}
+
+    last = evaluation.Scored(
+        answered(data.test),
+        answered(data.held_out) if data.held_out else None,
+        stage.logit_counts,
+    )
+    results = {"last": scored(last.test, stage.epochs)}
     _export(run, data, stage, litert)
+    run.write("logits.npz", lambda part: evaluation.write(part, last))
     checkpointing = stage.watchers.checkpointing
     if checkpointing and (best := checkpointing.best):
         checkpointing.load_best(stage.model)
         results["best"] = {
-            **scored(best["epoch"]),
+            **scored(answered(data.test), best["epoch"]),
             "chosen_by": checkpointing.monitor,
         }
     return results

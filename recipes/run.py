@@ -43,6 +43,7 @@ RESULTS = (
     "saved_model/MODEL_CARD.md",
     "saved_model/README.md",
     "model.tflite",
+    "logits.npz",
 )
 # Patterns of what a run writes, in the order in which it is deleted: a run that
 # has no result is not finished, and one that has flags is still known as a run.
@@ -50,6 +51,7 @@ RESULTS = (
 OUTPUTS = (
     "result.json",
     *RESULTS,
+    "evaluation.html",
     "selection.html",
     "division.html",
     "division_test.html",

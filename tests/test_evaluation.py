@@ -538,7 +538,7 @@ def test_tool_prints_json(tmp_path):
         check=True,
     )
     found = json.loads(done.stdout)
-    test_set, held_out = evaluation.read(path)
+    test_set, held_out, _ = evaluation.read(path)
     assert found["top1"] == evaluation.scores(test_set)["top1"]
     assert found["temperature"] == evaluation.fit_temperature(held_out)
     assert found["ece_calibrated"] == pytest.approx(

@@ -84,6 +84,35 @@ def add_output(
     )
 
 
+def add_places(to: argparse.ArgumentParser) -> None:
+    """Where images are, and which of them are taken."""
+    to.add_argument(
+        "--data_dir",
+        metavar="FOLDER",
+        help="Folder of prepared TFDS data sets (default: that of TFDS).",
+    )
+    to.add_argument(
+        "--image_root",
+        metavar="FOLDER",
+        help="Folder that the paths of list:FILE start from (default: that of "
+        "FILE).",
+    )
+    to.add_argument(
+        "--on_bad_image",
+        choices=ON_BAD_IMAGE,
+        default="fail",
+        help="What is done about a file that can't be decoded: fail, or "
+        "replace it by the next image of its class (default: %(default)s).",
+    )
+    add_max_pixels(to)
+    to.add_argument(
+        "--allow_outside_root",
+        action="store_true",
+        help="Allow symbolic links and paths of list:FILE that lead out of the "
+        "folder of the images.",
+    )
+
+
 def add_max_pixels(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--max_pixels",

@@ -1,8 +1,16 @@
 """Says what a model will do elsewhere, from its logits and labels alone.
 
+    python tools/evaluate.py runs/photos
+    python tools/evaluate.py runs/ce_0 --compare=runs/balanced_softmax_0
+    python tools/evaluate.py runs/photos --dataset=folder:new_photos
     python tools/evaluate.py --logits=ce.npz
     python tools/evaluate.py --logits=ce.npz --compare=balanced.npz --json
     python tools/evaluate.py --logits=ce.csv --class_counts=500,50,5
+
+RUN is the workdir of a finished run. Its answers for the test images, and for
+its hold-out, are those in RUN/logits.npz; where there are none, or --dataset or
+--split names other images of its classes, they are computed. The page is
+RUN/evaluation.html.
 
 FILE.npz has the arrays logits (N, C) or predictions (N,), with -1 for refused,
 labels (N,), class_counts (C,) and, to fit a temperature and sets on, may have
@@ -15,6 +23,7 @@ is null in JSON, n/a in tables. Notes about the data go to standard error.
 """
 
 import argparse
+from pathlib import Path
 
 import command_line
 
@@ -22,16 +31,37 @@ import command_line
 def parse() -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     parser.add_argument(
+        "run",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
+        help="Finished run to score.",
+    )
+    parser.add_argument(
         "--logits",
-        required=True,
         metavar="FILE",
-        help="Logits or predictions of a model, with the labels.",
+        help="Logits or predictions of a model, with the labels, in place of "
+        "RUN.",
     )
     parser.add_argument(
         "--compare",
-        metavar="FILE",
-        help="Logits or predictions of another model for the same images in "
-        "the same order.",
+        metavar="RUN|FILE",
+        help="Another run, or logits or predictions of another model, for the "
+        "same images in the same order.",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="Images to score RUN on, as --dataset of the recipes (default: "
+        "its test images).",
+    )
+    parser.add_argument(
+        "--split",
+        help="Split of the data set to score RUN on (default: test, or all "
+        "images of a folder or list without one).",
+    )
+    command_line.add_places(parser)
+    command_line.add_output(
+        parser, "HTML page to write (default: evaluation.html in RUN)."
     )
     parser.add_argument(
         "--json", action="store_true", help="Print JSON in place of text."
@@ -72,7 +102,12 @@ def parse() -> argparse.Namespace:
         help="Number of bootstrap draws (default: %(default)s).",
     )
     command_line.add_seed(parser, "bootstrap draws and class frequencies")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.run is None) == (arguments.logits is None):
+        parser.error("expected either RUN or --logits=FILE")
+    if arguments.run is None and (arguments.dataset or arguments.split):
+        parser.error("expected RUN with --dataset and --split")
+    return arguments
 
 
 if __name__ == "__main__":
@@ -81,13 +116,85 @@ if __name__ == "__main__":
 import json
 import os
 import sys
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_lt import evaluation, files
+from keras_lt import counts, evaluation, files, report
 from keras_lt.messages import one_line
 from keras_lt.metrics import SCORES
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
+import scored
+
+
+class Subject(NamedTuple):
+    """What is evaluated: answers, and of whom.
+
+    Attributes:
+        scored: The answers.
+        classes: The classes of the training images.
+        title: What the page is about.
+        facts: Phrases below it.
+        run: The finished run, None for a file of logits.
+    """
+
+    scored: evaluation.Scored
+    classes: counts.Classes
+    title: str
+    facts: list[str]
+    run: scored.ScoredRun | None = None
+
+
+def of_file(path: str, arguments: argparse.Namespace) -> Subject:
+    found = evaluation.read(
+        path,
+        numbers("class_counts", arguments.class_counts),
+        arguments.many_shot,
+        arguments.few_shot,
+    )
+    classes = counts.Classes(
+        found.test.class_counts,
+        many=arguments.many_shot,
+        few=arguments.few_shot,
+    )
+    facts = [f"{len(found.test):,} images of {len(classes):,} classes"]
+    return Subject(found, classes, Path(path).name, facts)
+
+
+PLACES = (
+    "data_dir",
+    "image_root",
+    "on_bad_image",
+    "max_pixels",
+    "allow_outside_root",
+)
+
+
+def of_run(path: Path, arguments: argparse.Namespace) -> Subject:
+    places = {name: getattr(arguments, name) for name in PLACES}
+    run = scored.ScoredRun(path, places)
+    found, images = run.scored, "test images"
+    if arguments.dataset or arguments.split:
+        others = run.other_images(arguments.dataset, arguments.split)
+        found = found._replace(test=run.answers(others))
+        images = f"images of {arguments.dataset or run.record.dataset}"
+    record = run.record
+    facts = [
+        record.dataset,
+        f"{len(found.test):,} {images}",
+        f"{len(run.classes):,} classes",
+        record.method,
+        f"seed {record.seed}",
+    ]
+    return Subject(found, run.classes, record.title, facts, run)
+
+
+def subject(path: Path, arguments: argparse.Namespace) -> Subject:
+    if path.is_dir():
+        return of_run(path, arguments)
+    return of_file(str(path), arguments)
 
 
 def numbers(name: str, given: str | None) -> list[float] | None:
@@ -184,45 +291,70 @@ def sets_groups(found: dict) -> list[str]:
     return [*found["sets"]["marginal"]["group_size"]]
 
 
+def source_of(
+    answers: evaluation.Scored, arguments: argparse.Namespace
+) -> np.ndarray | None:
+    """The prior of the logits; None is that of the training images."""
+    if arguments.balanced_training:
+        return np.ones(answers.test.num_classes)
+    return answers.logit_counts
+
+
+def compare(first: Subject, arguments: argparse.Namespace) -> dict:
+    """The first of two runs compared with the second one."""
+    second = subject(Path(arguments.compare), arguments)
+    return evaluation.compare(
+        first.scored.test,
+        second.scored.test,
+        arguments.draws,
+        arguments.level,
+        arguments.seed,
+    )
+
+
+def write(
+    found: dict, about: Subject, arguments: argparse.Namespace
+) -> Path | None:
+    """Writes the page, where there is a place for it."""
+    path = arguments.output
+    if path is None and about.run is not None:
+        path = about.run.path / "evaluation.html"
+    if path is not None:
+        report.write_evaluation(
+            path, found, about.classes, title=about.title, facts=about.facts
+        )
+    return path
+
+
 def main() -> None:
     files.escape_output()
     arguments = parse()
-    counts = numbers("class_counts", arguments.class_counts)
-
-    def read(path):
-        return evaluation.read(
-            path, counts, arguments.many_shot, arguments.few_shot
-        )
-
-    def compare(first):
-        second = read(arguments.compare).test
-        return evaluation.compare(
-            first, second, arguments.draws, arguments.level, arguments.seed
-        )
-
-    test, holdout = read(arguments.logits)
-    source = None
-    if arguments.balanced_training:
-        source = np.ones(test.num_classes)
+    about = subject(arguments.run or Path(arguments.logits), arguments)
+    test, holdout, _ = about.scored
     found = evaluation.evaluate(
         test,
         holdout,
         given=numbers("prior", arguments.prior),
-        source=source,
+        source=source_of(about.scored, arguments),
         coverage=arguments.coverage,
         draws=arguments.draws,
         level=arguments.level,
         seed=arguments.seed,
     )
     if arguments.compare:
-        test.logits = holdout = None  # room for those of the other
-        found["comparison"] = compare(test)
+        for part in about.scored[:2]:  # room for those of the other
+            if part is not None:
+                part.logits = None
+        found["comparison"] = compare(about, arguments)
+    path = write(found, about, arguments)
     for note in found["notes"]:
         print(f"evaluate.py: note: {note}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(found, allow_nan=False))
     else:
         print_tables(found)
+        if path is not None:
+            print(path)
 
 
 if __name__ == "__main__":

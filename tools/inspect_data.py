@@ -21,31 +21,7 @@ def parse() -> argparse.Namespace:
         metavar="SOURCE",
         help="Images and labels, as --dataset of the recipes.",
     )
-    parser.add_argument(
-        "--data_dir",
-        metavar="FOLDER",
-        help="Folder of prepared TFDS data sets (default: that of TFDS).",
-    )
-    parser.add_argument(
-        "--image_root",
-        metavar="FOLDER",
-        help="Folder that the paths of list:FILE start from (default: that of "
-        "FILE).",
-    )
-    parser.add_argument(
-        "--on_bad_image",
-        choices=command_line.ON_BAD_IMAGE,
-        default="fail",
-        help="What training does about a file that can't be decoded: fail, or "
-        "replace it by the next image of its class (default: %(default)s).",
-    )
-    command_line.add_max_pixels(parser)
-    parser.add_argument(
-        "--allow_outside_root",
-        action="store_true",
-        help="Allow symbolic links and paths of list:FILE that lead out of the "
-        "folder of the images.",
-    )
+    command_line.add_places(parser)
     parser.add_argument(
         "--test_split",
         default="test",

@@ -13,7 +13,7 @@ from keras_lt.evaluation.conformal import (
     conformal_thresholds,
     score_sets,
 )
-from keras_lt.evaluation.files import Scored, read
+from keras_lt.evaluation.files import Scored, read, write
 from keras_lt.evaluation.intervals import bootstrap, per_class, wilson
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.priors import (
@@ -58,4 +58,5 @@ __all__ = [
     "shifts",
     "tail_frequencies",
     "wilson",
+    "write",
 ]

@@ -8,16 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_lt.counts import Classes
+from keras_lt.counts import Classes, class_shares
 from keras_lt.evaluation.predictions import Predictions
+from keras_lt.files import write_arrays
 from keras_lt.messages import brief
 
-_KEYS = ("logits", "predictions", "labels", "class_counts")
+_KEYS = ("logits", "predictions", "labels", "class_counts", "logit_counts")
 _HOLDOUT = ("holdout_logits", "holdout_labels")
+# Logits of more bytes are not kept: those of 8,142 classes fill a disk.
+MAX_BYTES = 1 << 28
 
 
 class Scored(NamedTuple):
-    """Content of a file: answers for a test set, and for a hold-out or None.
+    """Answers of a model: what a file holds.
+
+    Args:
+        test: For a test set.
+        holdout: For images that it was not trained on, or None.
+        logit_counts: Images per class (C,), or shares, that logits have as
+            their prior; None where it is not known.
 
     Example:
         >>> predictions = keras_lt.evaluation.Predictions(
@@ -29,6 +38,47 @@ class Scored(NamedTuple):
 
     test: Predictions
     holdout: Predictions | None = None
+    logit_counts: np.ndarray | None = None
+
+
+def write(path: str | os.PathLike, scored: Scored) -> None:
+    """Writes what `read` reads, as .npz.
+
+    Logits of more than 256 MiB are not written, but predicted classes in their
+    place and nothing of the hold-out.
+
+    Args:
+        path: File to write.
+        scored: Answers of a model.
+
+    Raises:
+        OSError: If `path` can't be written.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], [500, 5]
+        ... )
+        >>> keras_lt.evaluation.write(
+        ...     "logits.npz", keras_lt.evaluation.Scored(predictions)
+        ... )
+        >>> keras_lt.evaluation.read("logits.npz").test.logits
+        array([[2., 0.],
+               [2., 0.]])
+    """
+    test, holdout, logit_counts = scored
+    arrays = {"labels": test.labels, "class_counts": test.class_counts}
+    if logit_counts is not None:
+        arrays["logit_counts"] = logit_counts
+    kept = [part.logits for part in (test, holdout) if part is not None]
+    if test.logits is None or sum(each.nbytes for each in kept) > MAX_BYTES:
+        arrays["predictions"] = test.predicted
+    else:
+        arrays["logits"] = test.logits
+        if holdout is not None:
+            arrays |= zip(
+                _HOLDOUT, (holdout.logits, holdout.labels), strict=True
+            )
+    write_arrays(path, **arrays)
 
 
 def read(
@@ -41,9 +91,9 @@ def read(
 
     A `.npz` file has the arrays `logits` (N, C) or `predictions` (N,), with -1
     for refused, `labels` (N,), `class_counts` (C,), and may have
-    `holdout_logits` and `holdout_labels`. A `.csv` file has a header and the
-    column `label` and either `prediction` or one column of logits per class,
-    in the order of the label ids.
+    `holdout_logits` and `holdout_labels`, and `logit_counts` (C,). A `.csv`
+    file has a header and the column `label` and either `prediction` or one
+    column of logits per class, in the order of the label ids.
 
     Args:
         path: The file.
@@ -52,7 +102,7 @@ def read(
         few: A class with fewer training images is few-shot.
 
     Returns:
-        The test set's, and the hold-out's or None.
+        The test set's, the hold-out's or None, and the prior of the logits.
 
     Raises:
         OSError: If there is no such file.
@@ -94,9 +144,12 @@ def read(
                     )
             except ValueError as error:
                 raise ValueError(f"Of the hold-out: {error}") from error
+        logit_counts = arrays.get("logit_counts")
+        if logit_counts is not None:
+            class_shares("logit_counts", logit_counts, len(classes))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return Scored(test, holdout)
+    return Scored(test, holdout, logit_counts)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

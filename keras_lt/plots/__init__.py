@@ -17,6 +17,7 @@ from keras_lt.plots.division import cluster_purity, level_shares
 from keras_lt.plots.files import to_png, to_svg
 from keras_lt.plots.histogram import share_histogram
 from keras_lt.plots.images import contact_sheets
+from keras_lt.plots.shifts import shifted_accuracy
 from keras_lt.plots.style import COLORS
 from keras_lt.plots.training import curves
 
@@ -33,6 +34,7 @@ __all__ = [
     "level_shares",
     "per_class_accuracy",
     "share_histogram",
+    "shifted_accuracy",
     "to_png",
     "to_svg",
     "trade_off",

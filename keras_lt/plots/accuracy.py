@@ -17,7 +17,10 @@ from keras_lt.plots.style import COLORS, INK, as_percent, group_legend
 
 
 def per_class_accuracy(
-    per_class: Sequence[float | None], classes: Classes | Sequence[int]
+    per_class: Sequence[float | None],
+    classes: Classes | Sequence[int],
+    intervals: tuple[Sequence[float | None], Sequence[float | None]]
+    | None = None,
 ):
     """Accuracy on each class, with a line at the mean of each shot group.
 
@@ -29,6 +32,8 @@ def per_class_accuracy(
             no image.
         classes: `keras_lt.counts.Classes`, or training images per class,
             integers (C,).
+        intervals: Lower and upper ends by label id (C,) each, None where there
+            is no image; they are drawn as bars of error.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -57,6 +62,11 @@ def per_class_accuracy(
                 linestyle=(0, (4, 2)),
                 linewidth=1,
             )
+    if intervals is not None:
+        low, high = (accuracies(ends, classes)[order] for ends in intervals)
+        axes.vlines(
+            np.arange(len(values)), low, high, color=INK, linewidth=1, alpha=0.7
+        )
     label_bars(
         axes,
         np.where(values > 0.1, 0, np.nan_to_num(values)),

@@ -1,0 +1,249 @@
+"""The page of an evaluation: what a model will do out there."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_lt import plots
+from keras_lt.counts import Classes
+from keras_lt.metrics import SCORES
+from keras_lt.report.page import group_of
+from keras_lt.report.rendering import percent, write_page
+
+_WORST = 5
+# Class frequencies in the order of the figure, from the head's to the tail's.
+_FACTORS = (50, 25, 10, 5, 2)
+_WAYS = (
+    *(f"forward_{factor}" for factor in _FACTORS),
+    "uniform",
+    *(f"backward_{factor}" for factor in reversed(_FACTORS)),
+)
+
+
+class Part(NamedTuple):
+    """A section of the page.
+
+    Args:
+        title: Its heading.
+        meaning: What the figure or table means, in one sentence.
+        figure: A `matplotlib.figure.Figure`, or None.
+        table: Header and rows of texts, or None.
+        said: Sentences, each a paragraph.
+        folded: Whether a reader opens it first.
+
+    Example:
+        >>> keras_lt.report.Part("Sets", "Fewer classes are better.").folded
+        False
+    """
+
+    title: str
+    meaning: str
+    figure: Any = None
+    table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
+    said: Sequence[str] = ()
+    folded: bool = False
+
+
+def write_evaluation(
+    path: str | os.PathLike,
+    found: dict,
+    classes: Classes,
+    *,
+    title: str,
+    facts: Sequence[str] = (),
+    parts: Sequence[Part] = (),
+) -> None:
+    """Write the page of an evaluation, in one file that needs no network.
+
+    Args:
+        path: File to write, new or a page of keras_lt.
+        found: What `keras_lt.evaluation.evaluate` gave; with `comparison`, what
+            `keras_lt.evaluation.compare` gave, it is shown too.
+        classes: Names, counts and shot thresholds of the classes.
+        title: Heading.
+        facts: Phrases below the heading.
+        parts: More sections, after ours.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If `path` holds something else than a page of keras_lt.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0], [2.0, 0.0]], [0, 1], classes=[500, 5]
+        ... )
+        >>> keras_lt.report.write_evaluation(
+        ...     "evaluation.html",
+        ...     keras_lt.evaluation.evaluate(predictions),
+        ...     keras_lt.counts.Classes([500, 5], ["cat", "lynx"]),
+        ...     title="balanced softmax",
+        ... )
+    """
+    own = [part for make in _PARTS for part in make(found, classes)]
+    write_page(
+        path,
+        "evaluation",
+        title,
+        facts,
+        notes=found["notes"],
+        parts_shown=[*own, *parts],
+    )
+
+
+def _scores(found: dict, classes: Classes) -> list[Part]:
+    header = ["score", "value", _interval(found), "what it is"]
+    rows = []
+    for score in SCORES.values():
+        ends = found["intervals"].get(score.name)
+        if ends:
+            between = " to ".join(score.shown(end, unit=False) for end in ends)
+            value = score.shown(found[score.name])
+            rows.append([score.label, value, between, score.meaning])
+    return [
+        Part(
+            "Scores",
+            "With other test images of the same source and as many per class, "
+            f"{100 * found['level']:g} of 100 intervals hold the score that "
+            "all images together would give (bootstrap, class by class).",
+            table=(header, rows),
+        )
+    ]
+
+
+def _classes(found: dict, classes: Classes) -> list[Part]:
+    columns = found["per_class"]
+    recall = columns["recall"]
+    known = [label for label, value in enumerate(recall) if value is not None]
+    worst = sorted(known, key=lambda label: recall[label])[:_WORST]
+    by_count = np.argsort(-classes.counts, kind="stable")
+
+    def rows(labels):
+        return [
+            [
+                classes.names[label],
+                group_of(classes.groups, label),
+                f"{classes.counts[label]:,}",
+                f"{columns['images'][label]:,}",
+                percent(recall[label]),
+                _between(columns["low"][label], columns["high"][label]),
+            ]
+            for label in labels
+        ]
+
+    header = ["class", "group", "training images", "test images", "recall"]
+    header.append(_interval(found))
+    return [
+        Part(
+            "Recall of each class",
+            "The bars are the shares of right answers, the lines the intervals "
+            "(Wilson) that the number of test images allows.",
+            figure=plots.per_class_accuracy(
+                recall, classes, (columns["low"], columns["high"])
+            ),
+        ),
+        Part(
+            "The worst classes",
+            "A class whose interval is wide has too few test images to say "
+            "that it is bad.",
+            table=(header, rows(worst)),
+        ),
+        Part(
+            "Every class",
+            "Classes from most to fewest training images.",
+            table=(header, rows(by_count)),
+            folded=True,
+        ),
+    ]
+
+
+def _shifts(found: dict, classes: Classes) -> list[Part]:
+    shifted = found["shifted"]
+    lines = {
+        label: [shifted[name][key] for name in _WAYS]
+        for key, label in (("plain", "as it is"), ("adjusted", "adjusted"))
+    }
+    if None in lines["adjusted"]:
+        del lines["adjusted"]
+    rows = [
+        [
+            name.replace("_", " "),
+            percent(one["plain"]),
+            percent(one["adjusted"]),
+        ]
+        for name, one in shifted.items()
+    ]
+    drawn = shifted["dirichlet"]
+    rows[-1][0] = f"drawn {drawn['draws']:,} times, mean"
+    rows.append(
+        [
+            "drawn, 5th percentile",
+            percent(drawn["plain_p5"]),
+            percent(drawn["adjusted_p5"]),
+        ]
+    )
+    return [
+        Part(
+            "Accuracy under other class frequencies",
+            "What share of answers is right where the head is 50 times as "
+            "frequent as the tail (left) or the tail as the head (right): with "
+            "the model as it is, and adjusted to frequencies that are known.",
+            figure=plots.shifted_accuracy(
+                lines, [name.replace("_", " ") for name in _WAYS]
+            ),
+        ),
+        Part(
+            "The same in numbers",
+            "Expected accuracy, exact for the recalls above; drawn frequencies "
+            "are uniform over all that are possible.",
+            table=(["class frequencies", "as it is", "adjusted"], rows),
+            folded=True,
+        ),
+    ]
+
+
+def _comparison(found: dict, classes: Classes) -> list[Part]:
+    compared = found.get("comparison")
+    if compared is None:
+        return []
+    rows = [
+        [
+            SCORES[name].label,
+            *(f"{100 * value:+.1f}" for value in ends),
+            "no" if ends[1] <= 0 <= ends[2] else "yes",
+        ]
+        for name, ends in compared["differences"].items()
+    ]
+    test = compared["mcnemar"]
+    return [
+        Part(
+            "Compared with the second run",
+            "Differences in points, first less second, on the same images "
+            f"(paired bootstrap); {test['only_first']:,} images have only the "
+            f"first right, {test['only_second']:,} only the second (McNemar's "
+            f"test: p = {test['p_value']:.2g}).",
+            table=(["score", "difference", "low", "high", "told apart"], rows),
+            said=compared["verdict"],
+        )
+    ]
+
+
+def _interval(found: dict) -> str:
+    return f"{100 * found['level']:g}% interval"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "n/a"
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+# What makes sections of an evaluation, in the order of the page. A section more
+# is one function more here: it gives no part where it has nothing to show.
+_PARTS: tuple[Callable[[dict, Classes], list[Part]], ...] = (
+    _comparison,
+    _scores,
+    _classes,
+    _shifts,
+)

@@ -1,0 +1,170 @@
+"""A finished run of whatever recipe, and its answers, to be evaluated."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import inputs
+import keras
+import numpy as np
+
+from keras_lt import (
+    counts,
+    datasets,
+    evaluation,
+    files,
+    metrics,
+    models,
+    report,
+)
+from keras_lt.classes import difference
+from keras_lt.messages import brief
+
+BATCH_SIZE = 256
+KEPT = "logits.npz"
+
+
+class ScoredRun:
+    """A finished run with a classifier, whose parts are read as they are used.
+
+    Args:
+        path: Its folder.
+        where: {flag: value} that say where its images are now, such as
+            `data_dir`; the others are those of its record.
+
+    Attributes:
+        path: Its folder.
+        record: Its record.
+
+    Raises:
+        OSError: If it has no record.
+        ValueError: If the record can't be read, or has no test scores.
+    """
+
+    def __init__(
+        self, path: str | Path, where: Mapping[str, Any] | None = None
+    ):
+        self.path = Path(path)
+        if not (self.path / "result.json").is_file():
+            raise FileNotFoundError(
+                "Expected the workdir of a finished run. "
+                f"Received: {path}, which has no result.json"
+            )
+        self.record = report.Record.read(self.path / "result.json")
+        if not self.record.test:
+            raise ValueError(
+                "Expected a run with a classifier. "
+                f"Received: {path}, which has no test scores"
+            )
+        self._where = dict(where or {})
+
+    @property
+    def classes(self) -> counts.Classes:
+        """Counts, names and shot thresholds of its classes."""
+        return self.record.classes
+
+    @functools.cached_property
+    def settings(self) -> inputs.DataSettings:
+        """Which images it was trained and tested on."""
+        given = {**self.record.flags, **self._where}
+        known = {each.name for each in dataclasses.fields(inputs.DataSettings)}
+        given = {name: value for name, value in given.items() if name in known}
+        return inputs.DataSettings(**given)
+
+    @functools.cached_property
+    def data(self) -> inputs.Data:
+        """Its images: those it was trained on, held out, and tested on.
+
+        Raises:
+            OSError: If they are not there.
+            ValueError: If there are other classes or other counts now.
+        """
+        data = inputs.load_data(self.settings)
+        found = difference(data.train.class_names, self.classes.names)
+        if not found and (data.train.class_counts != self.classes.counts).any():
+            found = "other numbers of training images"
+        if found:
+            raise ValueError(
+                f"Expected the images of {self.path}, as its record has them. "
+                f"Received: {self.settings.dataset}: {found}"
+            )
+        return data
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The trained model."""
+        return models.load_model(self.path / "model.keras", compile=False)
+
+    @functools.cached_property
+    def scored(self) -> evaluation.Scored:
+        """Its answers for test images, in their order, and its hold-out.
+
+        They are those that the run has kept; of a run that has none they are
+        computed, and kept.
+
+        Raises:
+            OSError: If the images are not there.
+            ValueError: If what it has kept is damaged.
+        """
+        kept = self.path / KEPT
+        if kept.is_file():
+            many, few = self.classes.many, self.classes.few
+            return evaluation.read(kept, many=many, few=few)
+        data = self.data
+        made = evaluation.Scored(
+            self.answers(data.test),
+            self.answers(data.held_out) if data.held_out else None,
+        )
+        with files.replacing(kept) as part:
+            evaluation.write(part, made)
+        return made
+
+    def answers(self, dataset: datasets.Dataset) -> evaluation.Predictions:
+        """The answers of its model for images of its classes, or some of them.
+
+        Raises:
+            ValueError: If images have another shape, or a class is none of its.
+        """
+        expected = tuple(self.record.data["image_shape"])
+        if tuple(dataset.image_shape) != expected:
+            raise ValueError(
+                f"Expected images of shape {expected}, as {self.path} has. "
+                f"Received: image_shape={tuple(dataset.image_shape)}"
+            )
+        names = {name: label for label, name in enumerate(self.classes.names)}
+        others = [name for name in dataset.class_names if name not in names]
+        if others:
+            raise ValueError(
+                f"Expected images of the classes of {self.path}. "
+                f"Received: {len(others):,} other classes, {brief(others)}"
+            )
+        labels = np.array([names[name] for name in dataset.class_names])
+        batches = inputs.evaluation(dataset, BATCH_SIZE)
+        logits, own = metrics.predict(self.model, batches)
+        return evaluation.Predictions(logits, labels[own], self.classes)
+
+    def other_images(self, dataset: str | None, split: str | None):
+        """Images of another data set or split, such as new ones.
+
+        Args:
+            dataset: As --dataset of the recipes; None is the run's.
+            split: Name of a split; None is test, or all images of a folder or
+                list without one.
+        """
+        settings = self.settings
+        name = dataset or settings.dataset
+        known = datasets.splits(name, settings.data_dir)
+        size = settings.image_size
+        return datasets.load(
+            name,
+            split=split or ("test" if "test" in known else "train"),
+            data_dir=settings.data_dir,
+            image_root=settings.image_root,
+            on_bad_image=settings.on_bad_image,
+            max_pixels=settings.max_pixels,
+            allow_outside_root=settings.allow_outside_root,
+            test_fraction=0.0,
+            **({} if size is None else {"image_size": size}),
+        )
