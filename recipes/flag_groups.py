@@ -311,9 +311,9 @@ def _model(define: Definer) -> None:
     )
     define.real(
         "l2",
-        1e-4,
-        "Factor of the squared norm of all weights in the loss. PyTorch's "
-        "weight_decay=2e-4 is --l2=1e-4.",
+        0.0,
+        "Factor of the squared norm of all weights in the loss, for optimizers "
+        "without a weight decay: --l2=1e-4 is a weight decay of 2e-4.",
     )
     define.boolean(
         "sync_batch_norm",
@@ -373,8 +373,8 @@ def _auxiliary(define: Definer) -> None:
 def _optimization(define: Definer) -> None:
     define.spec(
         "optimizer",
-        "keras_sgd(momentum=0.9)",
-        "Optimizer: keras_sgd (Keras' own), sgd (PyTorch's form), adamw, "
+        "sgd(momentum=0.9,weight_decay=2e-4)",
+        "Optimizer: sgd (PyTorch's form), adamw, keras_sgd (Keras' own), "
         "another one of Keras, or package.module:Name.",
     )
     define.spec(

@@ -33,7 +33,9 @@ _DEFINE.spec(
     "How features are drawn, as --sampling of cifar_lt.py.",
 )
 _DEFINE.spec(
-    "optimizer", "keras_sgd(momentum=0.9)", "Optimizer, as of cifar_lt.py."
+    "optimizer",
+    "sgd(momentum=0.9,weight_decay=2e-4)",
+    "Optimizer, as of cifar_lt.py.",
 )
 _DEFINE.spec(
     "learning_rate", "cosine(0.1)", "Learning rate, as of cifar_lt.py."

@@ -21,6 +21,7 @@ from keras_lt import (
     datasets,
     distribute,
     hardware,
+    initializers,
     layers,
     metrics,
     optimizers,
@@ -263,7 +264,21 @@ def make_optimizer(
     if isinstance(made, keras.optimizers.AdamW):
         # As is usual with AdamW: biases and normalization do not decay.
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    else:  # PyTorch decays all variables
+        made.exclude_from_weight_decay(_biases_of_priors(model))
     return made
+
+
+def _biases_of_priors(model: keras.Model) -> list[keras.Variable]:
+    """What the class-balanced code does not pull back to 0."""
+    found = []
+    for layer in model.layers:
+        initializer = getattr(layer, "bias_initializer", None)
+        if hasattr(layer, "layers"):
+            found += _biases_of_priors(layer)
+        elif isinstance(initializer, initializers.PriorBias):
+            found.append(layer.bias)
+    return found
 
 
 def accuracies(num_classes: int) -> list[keras.metrics.Metric]:

@@ -21,7 +21,7 @@ _DEFAULTS = {
 # Flags that have kept their names.
 _SAME = (
     *("dataset", "imbalance_factor", "profile", "selection", "split_seed"),
-    *("holdout", "many_shot", "few_shot", "l2", "epochs", "batch_size"),
+    *("holdout", "many_shot", "few_shot", "epochs", "batch_size"),
     *("steps_per_epoch", "seed", "drw_epoch"),
 )
 
@@ -45,6 +45,7 @@ def translated(record: dict) -> dict:
     assert depth in ("20", "32")
     return {
         **{name: old[name] for name in _SAME},
+        "l2": 0.0,
         "augment": f"pad_crop_flip({old['padding']})",
         "mix": None if mix == "none" else f"{mix}({old['mix_alpha']})",
         "backbone": f"cifar_resnet({depth})",
@@ -70,6 +71,7 @@ def pretrained(record: dict) -> dict:
     names = {"bns": "bns", "simclr": "nt_xent", "supcon": "supcon"}
     return {
         **{name: old[name] for name in _SAME if name != "drw_epoch"},
+        "l2": 0.0,
         "projection_dim": old["projection_dim"],
         "views": views,
         "backbone": f"cifar_resnet({depth})",
@@ -85,8 +87,6 @@ def second_stage(record: dict) -> dict:
     old, stage = _DEFAULTS | record, record["stage2"]
     if old["method"] == "linear_probe":
         stage = "linear_probe"
-    if stage in ("crt", "linear_probe"):
-        stage += f"(l2={old['l2']})"
     if stage == "tau":
         stage += f"({old['stage2_tau']})"
     return {
@@ -96,7 +96,8 @@ def second_stage(record: dict) -> dict:
         "epochs": old["stage2_epochs"],
         "batch_size": old["batch_size"],
         "learning_rate": f"cosine({old['stage2_learning_rate']})",
-        "optimizer": f"keras_sgd(momentum={old['momentum']})",
+        # The scales of LWS decay now, as in the published code.
+        "optimizer": _sgd(old),
     }
 
 
@@ -124,7 +125,7 @@ def ip_dpp(record: dict) -> dict:
         "optimizer": _optimizer(old),
         "augment": f"pad_crop_flip({old['padding']})",
         "freeze_features": old["stage2_freeze"],
-        "l2": old["l2"],
+        "l2": 0.0,
     }
 
 
@@ -162,9 +163,16 @@ def dlsa(record: dict) -> dict:
 
 
 def _optimizer(old: dict) -> str:
-    if old["optimizer"] == "sgd":  # Keras' own, as it was called
-        return f"keras_sgd(momentum={old['momentum']})"
+    if old["optimizer"] == "sgd":
+        return _sgd(old)
+    assert old["l2"] == 0
     return f"adamw(weight_decay={old['weight_decay']},beta_2=0.95)"
+
+
+def _sgd(old: dict) -> str:
+    """The published form of what was Keras' own, with the decay in the loss."""
+    decay = {0.0: "", 1e-4: ",weight_decay=2e-4"}[old["l2"]]
+    return f"sgd(momentum={old['momentum']}{decay})"
 
 
 def _loss(old: dict) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import cifar_lt
+import inputs
 import keras
 import numpy as np
 import outcome
@@ -316,6 +317,29 @@ def test_checkpoints_of_other_classes(tmp_path, monkeypatch, capsys):
         for counts in re.findall(r"class_counts=(\[.*?\])", error)
     ]
     assert [len(counts) for counts in found] == [10, 5]
+
+
+def test_weight_decay_is_on_all_but_the_bias_of_a_prior():
+    """As PyTorch and the class-balanced code have it, auxiliary heads too."""
+    settings = settings_of(
+        *TINY,
+        "--loss=class_balanced_focal",
+        "--auxiliary=classifier|rotation",
+        "--optimizer=sgd(momentum=0.9,weight_decay=0.1)",
+        "--learning_rate=0.5",
+    )
+    train = inputs.load_data(settings.data).train
+    model = cifar_lt.make_model(settings, train, training.Steps(1, 1, 1))
+    weights = model.trainable_variables
+    for weight in weights:
+        weight.assign(np.ones(weight.shape))
+    model.optimizer.apply([tf.zeros(w.shape) for w in weights], weights)
+    after = {weight.path: np.unique(weight) for weight in weights}
+    assert after.pop("logits/bias") == 1
+    assert any("gamma" in path for path in after)
+    assert any(path.startswith("rotation/head") for path in after)
+    for values in after.values():
+        np.testing.assert_allclose(values, 1 - 0.5 * 0.1, rtol=1e-6)
 
 
 def test_fine_tuning(tmp_path, monkeypatch):

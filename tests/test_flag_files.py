@@ -165,10 +165,10 @@ def test_runs_by_name():
 
 # Of the published configurations, PyTorch's weight decay and all.
 PUBLISHED = {
-    "imagenet_lt_ce_resnext50": ("resnext50", 90, 512, 0.2, 5e-4),
-    "imagenet_lt_ce_resnet10": ("resnet10", 100, 512, 0.2, 1e-4),
-    "places_lt_ce_resnet152": ("ResNet152", 30, 256, 0.1, 5e-4),
-    "inaturalist2018_ce_resnet50": ("ResNet50", 90, 512, 0.2, 1e-4),
+    "imagenet_lt_ce_resnext50": ("resnext50", 90, 512, 0.2, "5e-4"),
+    "imagenet_lt_ce_resnet10": ("resnet10", 100, 512, 0.2, "1e-4"),
+    "places_lt_ce_resnet152": ("ResNet152", 30, 256, 0.1, "5e-4"),
+    "inaturalist2018_ce_resnet50": ("ResNet50", 90, 512, 0.2, "1e-4"),
 }
 
 
@@ -182,10 +182,10 @@ def test_flag_file_of_large_images(name):
         "weights": "imagenet" if places else None,
         "freeze": "conv4" if places else "none",
         "backbone_learning_rate_factor": 0.1 if places else 1.0,
-        "optimizer": f"{'' if places else 'keras_'}sgd(momentum=0.9)",
+        "optimizer": f"sgd(momentum=0.9,weight_decay={decay})",
         "epochs": epochs,
         "batch_size": batch_size,
-        "l2": decay / 2,
+        "l2": 0.0,
         "loss": "crossentropy",
         "sampling": "random",
         "auxiliary": None,
@@ -202,21 +202,22 @@ def test_flag_file_of_large_images(name):
         assert float(rates(50 * epochs)) == pytest.approx(rate / 2)
 
 
-# Second stages of theirs: l2, epochs, images per step, rate.
+# Second stages of theirs: weight decay, epochs, images per step, rate.
 SECOND = {
-    "imagenet_lt_crt_resnext50": ("crt(l2=2.5e-4)", 10, 512, 0.2),
-    "imagenet_lt_lws_resnext50": ("lws", 5, 512, 0.2),
-    "places_lt_crt_resnet152": ("crt(l2=2.5e-4)", 10, 256, 0.1),
-    "inaturalist2018_crt_resnet50": ("crt(l2=5e-5)", 30, 512, 0.2),
+    "imagenet_lt_crt_resnext50": ("crt", "5e-4", 10, 512, 0.2),
+    "imagenet_lt_lws_resnext50": ("lws", "5e-4", 5, 512, 0.2),
+    "places_lt_crt_resnet152": ("crt", "5e-4", 10, 256, 0.1),
+    "inaturalist2018_crt_resnet50": ("crt", "1e-4", 30, 512, 0.2),
 }
 
 
 @pytest.mark.parametrize("name", SECOND)
 def test_second_stage_on_large_images(name):
-    stage, epochs, batch_size, rate = SECOND[name]
+    stage, decay, epochs, batch_size, rate = SECOND[name]
     found = effective(name)
     assert found["stage"] == stage and found["sampling"] == "class_balanced"
+    assert found["optimizer"] == f"sgd(momentum=0.9,weight_decay={decay})"
     assert (found["epochs"], found["batch_size"]) == (epochs, batch_size)
     assert found["learning_rate"] == f"cosine({rate})"
     first = found["from"].removeprefix("@")
-    assert PUBLISHED[first][2:4] == (batch_size, rate)
+    assert PUBLISHED[first][2:] == (batch_size, rate, decay)

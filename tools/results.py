@@ -5,7 +5,10 @@
     python tools/results.py --write          # writes documents and flag files
     python tools/results.py --check          # fails if they are not up to date
 
-Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run, and
+Records are recipes/results/FLAGFILE/seedN.json, the result.json of the run. A
+row is of one optimizer: a record that comes with another one takes the place of
+all that are there, such as those of Keras' form of SGD, which flag files had
+until they had the published one. Beside them,
 recipes/results/benchmark_NAME.json, what `tools/benchmark.py NAME --json`
 printed (of serve_check what `tools/serve_check.py --output` wrote).
 """
@@ -76,6 +79,13 @@ def read() -> dict[str, list[report.Record]]:
         records.setdefault(path.parent.name, []).append(
             report.Record.read(path)
         )
+    for name, runs in records.items():
+        optimizers = {*map(optimizer_of, runs)}
+        if len(optimizers) > 1:
+            raise ValueError(
+                "Expected records of one optimizer for a flag file. Received: "
+                f"{RECORDS / name} with {', '.join(sorted(optimizers))}"
+            )
     return records
 
 
@@ -88,11 +98,16 @@ def tables(records: dict[str, list[report.Record]]) -> str:
     for name, runs in records.items():
         kind = runs[0].augmentation, optimizer_of(runs[0])
         parts.setdefault(kind, {})[name] = runs
+    order = ("sgd", "keras_sgd")
     return "\n\n".join(
         f"Augmentation `{augment}`, optimizer `{optimizer}`:\n\n"
         f"{table(part, columns)}"
         for (augment, optimizer), part in sorted(
-            parts.items(), key=lambda item: (item[0][0], item[0][1] != "sgd")
+            parts.items(),
+            key=lambda item: (
+                item[0][0],
+                [item[0][1] != name for name in order],
+            ),
         )
     )
 
@@ -100,8 +115,9 @@ def tables(records: dict[str, list[report.Record]]) -> str:
 def optimizer_of(record: report.Record) -> str:
     """Name of the optimizer that trained the network of a run."""
     flags = record.train.get("from_flags", record.flags)
-    spec = flags.get("optimizer", "sgd")
-    return spec.partition("(")[0].removeprefix("keras_")
+    name = flags.get("optimizer", "sgd").partition("(")[0]
+    # Keras' own was called so when its momentum was a flag.
+    return "keras_sgd" if name == "sgd" and "momentum" in flags else name
 
 
 def link(label: str, name: str, folder: str) -> str:
@@ -135,7 +151,7 @@ def table(
 
 
 def glance(records: dict[str, list[report.Record]]) -> str:
-    """README's short table."""
+    """README's short table, with what * means if a row has it."""
     rows = [
         "| method | seeds | top-1 | many | medium | few | images per step "
         "| minutes |",
@@ -144,8 +160,9 @@ def glance(records: dict[str, list[report.Record]]) -> str:
     for name, label in GLANCE.items():
         runs = records[name]
         train = runs[0].train
+        of_old = "\\*" if optimizer_of(runs[0]) == "keras_sgd" else ""
         cells = [
-            link(label, name, "recipes/flags"),
+            link(label, name, "recipes/flags") + of_old,
             str(len(runs)),
             *(spread(runs, key) for key in ("top1", "many", "medium", "few")),
             f"{train['images'] / train['steps']:.6g}",
@@ -153,6 +170,12 @@ def glance(records: dict[str, list[report.Record]]) -> str:
         ]
         row = f"| {' | '.join(cells)} |"
         rows.append(row.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
+    if any("*" in row for row in rows):
+        rows += [
+            "",
+            "\\* Trained by Keras' form of SGD; the flag file has "
+            "[the published one](recipes/README.md#results).",
+        ]
     return "\n".join(rows)
 
 
@@ -164,6 +187,8 @@ def result_lines(path: Path, records: dict[str, list[report.Record]]) -> str:
         if first != path:
             continue
         budget = "".join(f" with {other.name}" for other in others)
+        if optimizer_of(runs[0]) == "keras_sgd":
+            budget += " and keras_sgd" if budget else " with keras_sgd"
         scores = ", ".join(
             f"{score} {spread(runs, score)}"
             for score in ("top1", "many", "medium", "few")
@@ -253,6 +278,10 @@ def add(workdir: Path) -> None:
         )
     path = RECORDS / record.name / f"seed{record.seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    for other in path.parent.glob("seed*.json"):
+        if optimizer_of(report.Record.read(other)) != optimizer_of(record):
+            other.unlink()
+            print(f"{other.relative_to(REPO)}: dropped, of another optimizer")
     shutil.copyfile(workdir / "result.json", path)
     print(path.relative_to(REPO))
 

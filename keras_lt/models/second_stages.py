@@ -28,7 +28,7 @@ from keras_lt.specs import Registry
 SecondStage = Callable[[keras.Model, Callable[[], Any], int], keras.Model]
 
 
-def crt(l2: float = 1e-4) -> SecondStage:
+def crt(l2: float = 0.0) -> SecondStage:
     """Classifier re-training, and linear probes: a new linear classifier.
 
     Args:
