@@ -1,5 +1,6 @@
 """Models as SavedModels that TensorFlow serves by itself, and for LiteRT."""
 
+import json
 import os
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from keras_lt import classes, files, preprocessing
 from keras_lt.counts import class_shares
+from keras_lt.evaluation import Fitted, Refusal
 from keras_lt.layers import LogitAdjustment
 from keras_lt.messages import brief
 from keras_lt.structure import (
@@ -23,6 +25,7 @@ from keras_lt.structure import (
 )
 
 TOP = 5
+FITTED = "fitted.json"
 
 
 def save(
@@ -34,6 +37,7 @@ def save(
     class_counts: Sequence[float] | None = None,
     prior: Sequence[float] | None = None,
     layer: str | None = None,
+    fitted: Fitted | None = None,
 ) -> None:
     """Writes a model as a SavedModel, at once or not at all.
 
@@ -54,11 +58,18 @@ def save(
       `class_counts` are given.
     - `features`: `images` as `serving_default`, gives `features` (B, D). Where
       `keras_lt.models.feature_model` finds some.
+    - `serve_sets`: `images` as `serving_default`, and `coverage`, a float32,
+      the least share of the sets that hold the class. Gives `sets` too, bool
+      (B, C), and the `coverage` of the table that they are of, the next one
+      from the asked on. Where `fitted` has sets.
+    - `serve_known`: `images` as `serving_default`. Gives `known` too, bool
+      (B,), false for "none of these", and the `score` (B,) by which it is.
+      Where `fitted` has a refusal.
 
     Inputs that are not so, in shape or values, are an `InvalidArgumentError`
     that says what was expected and received.
 
-    All but the last give `logits` and `probabilities`, float32 (B, C), and
+    All but `features` give `logits` and `probabilities`, float32 (B, C), and
     `classes`, strings (B, min(5, C)), names from the most probable class on.
     With a prior q, normalized to sum 1, logits are
 
@@ -66,8 +77,11 @@ def save(
 
     n the `class_counts`: `keras_lt.layers.LogitAdjustment` (Menon et al., ICLR
     2021, equation 9, where q is uniform). A class with q_c = 0 gets a
-    probability of about 0: its logarithm counts as -87. `labels.txt` in the
-    folder has the names, one a line.
+    probability of about 0: its logarithm counts as -87. With `fitted`, x are
+    the scaled logits: probabilities are calibrated for images whose classes are
+    as frequent as `class_counts`, or as the prior says. Sets are those of x
+    without a prior. `labels.txt` in the folder has the names, one a line;
+    `fitted.json` what `fitted` says of itself.
 
     Args:
         model: A built functional or sequential model from images (B, H, W,
@@ -85,6 +99,7 @@ def save(
         prior: q of `serving_default`, `serve_float` and `serve_bytes`; None
             leaves the logits as they are. Needs `class_counts`.
         layer: Layer of `features`, as `keras_lt.models.feature_model` takes it.
+        fitted: What `keras_lt.evaluation.fit` found on a hold-out.
 
     Raises:
         FileExistsError: If something is at `path`.
@@ -107,6 +122,8 @@ def save(
     """
     path = _new(path)
     served = _Served(model, class_names, class_counts, prior, layer)
+    if fitted is not None:
+        served.fit(fitted)
     with files.replacing(path) as part:
         archive = keras.export.ExportArchive()
         archive.track(served.model)
@@ -117,6 +134,10 @@ def save(
             "".join(f"{name}\n" for name in served.class_names),
             encoding="utf-8",
         )
+        if fitted is not None:
+            (part / FITTED).write_text(
+                f"{json.dumps(fitted.about, indent=1)}\n", encoding="utf-8"
+            )
         if images is not None:
             served.check_parity(tf.saved_model.load(part), images)
 
@@ -269,6 +290,36 @@ class _Served:
             if layer is not None:
                 raise
             self.features = None
+        self.fitted = Fitted()
+
+    def fit(self, fitted: Fitted) -> None:
+        """Takes scaling, sets and refusal, checked against the model."""
+        size = len(self.class_names)
+        for name, values in fitted.scaling._asdict().items():
+            if np.shape(values) not in ((), (size,)) or not (
+                np.isfinite(values).all()
+            ):
+                raise ValueError(
+                    f"Expected a scaling of one or {size} finite numbers. "
+                    f"Received: {name}={brief(values)}"
+                )
+        if fitted.sets is not None:
+            wanted = len(fitted.sets.coverages), size
+            if np.shape(fitted.sets.thresholds) != wanted:
+                raise ValueError(
+                    f"Expected thresholds of shape {wanted}. Received: "
+                    f"thresholds.shape={np.shape(fitted.sets.thresholds)}"
+                )
+        refusal = fitted.refusal
+        if refusal is not None and refusal.gaussians is not None:
+            dim = refusal.gaussians.means.shape[1]
+            if self.features is None or self.features.output.shape[1] != dim:
+                raise ValueError(
+                    f"Expected a model with {dim} features, for the refusal. "
+                    f"Received: {self.model.name}, with "
+                    f"{self.features and self.features.output.shape[1]}"
+                )
+        self.fitted = fitted
 
     def endpoints(self) -> dict[str, tuple]:
         """Functions by the name of their signature, and what they take."""
@@ -291,6 +342,11 @@ class _Served:
             endpoints["serve_prior"] = (self._with_prior, any_size, shares)
         if self.features is not None:
             endpoints["features"] = (self._features, any_size)
+        if self.fitted.sets is not None:
+            coverage = tf.TensorSpec((), tf.float32, "coverage")
+            endpoints["serve_sets"] = (self._sets, any_size, coverage)
+        if self.fitted.refusal is not None:
+            endpoints["serve_known"] = (self._known, any_size)
         return endpoints
 
     def _call(self, images, model=None):
@@ -360,9 +416,7 @@ class _Served:
         }
 
     def _with_prior(self, images, prior):
-        # A shape that is known whole would be a constant of the graph.
-        prior = tf.io.parse_tensor(tf.io.serialize_tensor(prior), tf.float32)
-        prior = _shaped(prior, (len(self.class_names),), "a prior")
+        prior = _shaped(_hidden(prior), (len(self.class_names),), "a prior")
         prior = _where(
             tf.reduce_all(tf.math.is_finite(prior) & (prior >= 0))
             & (tf.reduce_max(prior) > 0),
@@ -378,13 +432,58 @@ class _Served:
         features = self._call(self._fitted(images), self.features)
         return {"features": tf.cast(features, tf.float32)}
 
+    def _sets(self, images, coverage):
+        coverage = _shaped(_hidden(coverage), (), "a coverage")
+        table = tf.constant(self.fitted.sets.coverages, tf.float32)
+        enough = table >= coverage - 1e-6  # 0.9 has other bits as a float32
+        enough = _where(
+            (coverage > 0) & tf.reduce_any(enough),
+            enough,
+            "Expected a coverage above 0 and up to that of the table. "
+            "Received:",
+            coverage,
+            "with the table",
+            table,
+        )
+        row = tf.argmax(enough)
+        thresholds = tf.constant(self.fitted.sets.thresholds, tf.float32)[row]
+        logits = self._scaled(self._call(self._fitted(images)))
+        # The last bits of a probability differ between float32 and float64.
+        sets = tf.nn.softmax(logits) >= thresholds * (1 - 1e-5)
+        return {
+            **self._outputs(self._with_target(logits, self.prior)),
+            "sets": sets,
+            "coverage": table[row],
+        }
+
+    def _known(self, images):
+        images = self._fitted(images)
+        raw = tf.cast(self._call(images), tf.float32)
+        refusal = self.fitted.refusal
+        if refusal.gaussians is None:
+            score = _score(refusal, raw)
+        else:
+            features = self._call(images, self.features)
+            score = _distance(refusal, tf.cast(features, tf.float32))
+        return {
+            **self._outputs(self._adjusted(raw, self.prior)),
+            "known": score >= tf.cast(refusal.threshold, tf.float32),
+            "score": score,
+        }
+
     def _fitted(self, images):
         images = _shaped(images, (None, None, None, self.channels))
         images = preprocessing.resize_and_crop(images, self.size)
         return tf.ensure_shape(images, [None, *self.size, self.channels])
 
+    def _scaled(self, logits):
+        scale, bias = (tf.cast(x, tf.float32) for x in self.fitted.scaling)
+        return tf.cast(logits, tf.float32) * scale + bias
+
     def _adjusted(self, logits, prior):
-        logits = tf.cast(logits, tf.float32)
+        return self._with_target(self._scaled(logits), prior)
+
+    def _with_target(self, logits, prior):
         if prior is None:
             return logits
         shares = prior / tf.reduce_max(prior)  # whose sum is finite
@@ -422,10 +521,47 @@ class _Served:
         if "features" in loaded.signatures:
             features = self.features(pixels, training=False)
             inputs["features"] = ({"images": pixels}, features)
+        if "serve_sets" in loaded.signatures:
+            asked = tf.constant(self.fitted.sets.coverages[0], tf.float32)
+            arguments = {"images": pixels, "coverage": asked}
+            inputs["serve_sets"] = (arguments, wanted)
+        if "serve_known" in loaded.signatures:
+            inputs["serve_known"] = ({"images": pixels}, wanted)
         for name, (arguments, wanted) in inputs.items():
             served = loaded.signatures[name](**arguments)
             served = served["features" if name == "features" else "logits"]
             _compare(served, wanted, self.model, f"the signature {name}")
+
+
+def _score(refusal: Refusal, logits: Any) -> Any:
+    """What `keras_lt.evaluation.known_score` computes of logits."""
+    if refusal.score == "energy":
+        return tf.reduce_logsumexp(logits, 1)
+    return tf.reduce_max(logits, 1)
+
+
+def _distance(refusal: Refusal, features: Any) -> Any:
+    """Minus the squared Mahalanobis distance to the nearest mean."""
+    means, whitening = refusal.gaussians
+    means = means[~np.isnan(means).any(1)]
+    # Around the middle of the means, where squares of float32 are small.
+    middle = means.mean(0)
+    centers = tf.constant((means - middle) @ whitening, tf.float32)
+    white = (features - tf.constant(middle, tf.float32)) @ tf.constant(
+        whitening, tf.float32
+    )
+    near = tf.reduce_min(
+        tf.reduce_sum(centers**2, 1) - 2 * white @ tf.transpose(centers), 1
+    )
+    return -tf.maximum(near + tf.reduce_sum(white**2, 1), 0.0)
+
+
+def _hidden(value: Any) -> Any:
+    """A float32 value whose shape is not known before it is there.
+
+    One that is known whole would be a constant of the graph.
+    """
+    return tf.io.parse_tensor(tf.io.serialize_tensor(value), tf.float32)
 
 
 def _shaped(value: Any, shape: tuple, what: str = "images") -> Any:

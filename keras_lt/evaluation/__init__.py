@@ -2,10 +2,12 @@
 
 from keras_lt.evaluation.calibration import (
     Scaling,
+    adjustment,
     calibration,
     fit_temperature,
     fit_vector_scaling,
     kind_of_holdout,
+    reliability,
 )
 from keras_lt.evaluation.comparison import compare, mcnemar
 from keras_lt.evaluation.conformal import (
@@ -13,18 +15,33 @@ from keras_lt.evaluation.conformal import (
     conformal_thresholds,
     score_sets,
 )
+<<<<<<< HEAD
 from keras_lt.evaluation.files import Scored, read, write
+=======
+from keras_lt.evaluation.files import Scored, read
+from keras_lt.evaluation.fitted import Fitted, Sets, fit
+>>>>>>> 30530a1 (Calibration for other class frequencies, sets with a pooled tail, refusal, moving priors, and signatures of what is fitted)
 from keras_lt.evaluation.intervals import bootstrap, per_class, wilson
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.priors import (
+    MovingPrior,
     Prior,
     estimate_prior_bbse,
     estimate_prior_em,
+    likelihood_ratio_test,
     shift_test,
+)
+from keras_lt.evaluation.refusal import (
+    Gaussians,
+    Refusal,
+    fit_gaussians,
+    fit_refusal,
+    kept_by_group,
+    known_score,
+    separation,
 )
 from keras_lt.evaluation.scores import scores
 from keras_lt.evaluation.shifts import (
-    adjustment,
     shifted,
     shifts,
     tail_frequencies,
@@ -32,10 +49,15 @@ from keras_lt.evaluation.shifts import (
 from keras_lt.evaluation.summary import evaluate
 
 __all__ = [
+    "Fitted",
+    "Gaussians",
+    "MovingPrior",
     "Predictions",
     "Prior",
+    "Refusal",
     "Scaling",
     "Scored",
+    "Sets",
     "adjustment",
     "bootstrap",
     "calibration",
@@ -45,14 +67,22 @@ __all__ = [
     "estimate_prior_bbse",
     "estimate_prior_em",
     "evaluate",
+    "fit",
+    "fit_gaussians",
+    "fit_refusal",
     "fit_temperature",
     "fit_vector_scaling",
+    "kept_by_group",
     "kind_of_holdout",
+    "known_score",
+    "likelihood_ratio_test",
     "mcnemar",
     "per_class",
     "read",
+    "reliability",
     "score_sets",
     "scores",
+    "separation",
     "shift_test",
     "shifted",
     "shifts",

@@ -8,14 +8,47 @@ import scipy.optimize
 import scipy.sparse
 
 from keras_lt.arguments import integer
+from keras_lt.counts import class_shares, log_prior
 from keras_lt.evaluation.predictions import (
     Predictions,
     need_logits,
     over_chunks,
 )
+from keras_lt.metrics import GROUPS
 
 BINS = 15
 TEMPERATURES = 1e-2, 1e2
+
+
+def adjustment(target: Sequence[float], source: Sequence[float]) -> np.ndarray:
+    """The term to add to logits where classes have other frequencies.
+
+    `log q_c - log(n_c + 1e-6)`, q the shares of the target and n those of the
+    training set, up to a constant: Bayes' rule for images that differ in class
+    frequencies alone (Saerens et al., Neural Computation 2002, equation 2.4;
+    Menon et al., ICLR 2021, post hoc). SavedModels of `keras_lt.export` do the
+    same with a prior.
+
+    Args:
+        target: q, shares or images per class (C,).
+        source: n, the images per class that are the prior of the logits: those
+            of the training set for a plain loss, ones where a loss or a
+            sampler balanced the classes.
+
+    Returns:
+        float64 (C,).
+
+    Raises:
+        ValueError: If they are not as many finite numbers of at least 0.
+
+    Example:
+        >>> keras_lt.evaluation.adjustment([1, 1], [100, 1]).round(2)
+        array([-5.3 , -0.69])
+    """
+    log_source = log_prior(source)
+    shares = class_shares("target", target, len(log_source))
+    # As exported models: a class that does not occur has a finite logit.
+    return np.log(np.maximum(shares, np.finfo("float32").tiny)) - log_source
 
 
 class Scaling(NamedTuple):
@@ -32,6 +65,16 @@ class Scaling(NamedTuple):
 
     scale: float | np.ndarray = 1.0
     bias: float | np.ndarray = 0.0
+
+    def adjusted(
+        self, target: Sequence[float], source: Sequence[float]
+    ) -> "Scaling":
+        """The scaling with `keras_lt.evaluation.adjustment` as more bias."""
+        return self._replace(bias=self.bias + adjustment(target, source))
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """The scaled logits, float64 (N, C)."""
+        return np.asarray(logits).astype(np.float64) * self.scale + self.bias
 
 
 class ImageScores(NamedTuple):
@@ -72,7 +115,7 @@ def image_scores(
     logits = need_logits(predictions, "calibration")
 
     def work(logits, labels, weights=None):
-        z = logits.astype(np.float64) * scaling.scale + scaling.bias
+        z = scaling(logits)
         z -= z.max(1, keepdims=True)
         rows = np.arange(len(z))
         true = z[rows, labels]
@@ -212,15 +255,24 @@ def _bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
     return np.clip(places, 0, bins - 1)
 
 
-def fit_temperature(holdout: Predictions) -> float:
+def fit_temperature(
+    holdout: Predictions, source: Sequence[float] | None = None
+) -> float:
     """The temperature T that calibrates logits best, as `logits / T`.
 
     It minimizes the negative log-likelihood of the hold-out (Guo et al., ICML
     2017, section 4.2). Predicted classes stay as they are. T is right for
     images whose classes are as frequent as those of the hold-out.
 
+    With a `source`, the hold-out may have other class frequencies than it: the
+    loss is that of `logits / T + log h - log source`, h the images per class of
+    the hold-out, and T is right for images whose classes are as frequent as the
+    source, such as all equally frequent after balanced softmax.
+
     Args:
         holdout: Logits of images that the model was not trained on.
+        source: As in `keras_lt.evaluation.adjustment`; None takes the logits as
+            they are.
 
     Returns:
         T, from 0.01 (a hold-out without a mistake asks for 0) to 100 (logits
@@ -237,6 +289,7 @@ def fit_temperature(holdout: Predictions) -> float:
         1.82
     """
     logits = need_logits(holdout, "a temperature")
+    offset = _offset(holdout, source)
 
     def slope(log_scale):
         scale = np.exp(log_scale)
@@ -245,7 +298,11 @@ def fit_temperature(holdout: Predictions) -> float:
             z = logits.astype(np.float64)
             z -= z.max(1, keepdims=True)
             true = z[np.arange(len(z)), labels].sum()
-            shares = np.exp(scale * z)
+            shares = scale * z
+            if offset is not None:
+                shares += offset
+                shares -= shares.max(1, keepdims=True)
+            np.exp(shares, out=shares)
             means = np.einsum("nc,nc->n", shares, z) / shares.sum(1)
             return means.sum() - true
 
@@ -261,7 +318,19 @@ def fit_temperature(holdout: Predictions) -> float:
     return float(np.exp(-scipy.optimize.brentq(slope, least, most, xtol=1e-7)))
 
 
-def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
+def _offset(
+    holdout: Predictions, source: Sequence[float] | None
+) -> np.ndarray | None:
+    if source is None:
+        return None
+    return adjustment(holdout.totals, source)
+
+
+def fit_vector_scaling(
+    holdout: Predictions,
+    iterations: int = 100,
+    source: Sequence[float] | None = None,
+) -> Scaling:
     """A scale and a bias per class that calibrate logits best.
 
     `softmax(a * logits + b)`, a and b (C,), with the lowest negative
@@ -273,6 +342,7 @@ def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
     Args:
         holdout: Logits of images that the model was not trained on.
         iterations: Largest number of iterations of L-BFGS.
+        source: As in `fit_temperature`: b is what is left to learn then.
 
     Returns:
         Scale and bias, for `calibration` and the like.
@@ -293,6 +363,7 @@ def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
     iterations = integer("iterations", iterations, 1)
     size = holdout.num_classes
     present = holdout.totals > 0
+    offset = _offset(holdout, source)
 
     def loss(parameters):
         scale, bias = parameters.reshape(2, size)
@@ -300,6 +371,8 @@ def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
         def work(logits, labels):
             z = logits.astype(np.float64)
             shares = z * scale + bias
+            if offset is not None:
+                shares += offset
             shares -= shares.max(1, keepdims=True)
             rows = np.arange(len(z))
             true = shares[rows, labels].sum()
@@ -317,7 +390,7 @@ def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
         return sum(values) / len(logits), slope / len(logits)
 
     start = np.zeros((2, size))
-    start[0] = 1 / fit_temperature(holdout)
+    start[0] = 1 / fit_temperature(holdout, source)
     found = scipy.optimize.minimize(
         loss,
         start.ravel(),
@@ -326,6 +399,71 @@ def fit_vector_scaling(holdout: Predictions, iterations: int = 100) -> Scaling:
         options={"maxiter": iterations},
     )
     return Scaling(*found.x.reshape(2, size))
+
+
+def reliability(
+    predictions: Predictions,
+    scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
+    bins: int = BINS,
+) -> dict[str, dict[str, list | float] | None]:
+    """What a reliability diagram shows: how often confident answers are right.
+
+    By shot group of the predicted class, which is what a user knows of an
+    image: where calibration is right, images that are taken for a tail class
+    with a probability of 80 % are of this class in 80 % of the cases too.
+
+    Args:
+        predictions: Answers with logits.
+        scaling: Scaling to apply to the logits first.
+        bins: Bins of equal width of the probability of the predicted class.
+
+    Returns:
+        For `"all"` and each shot group `images`, `confidence` and `accuracy`,
+        one number per bin, means over its images and None without one; and
+        `ece`, as `calibration` has it, of these images. None for a group that
+        nothing is taken for.
+
+    Raises:
+        ValueError: If there are no logits, or no bins.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     np.log([[0.75, 0.25], [0.75, 0.25]]), [0, 1], [500, 5]
+        ... )
+        >>> found = keras_lt.evaluation.reliability(predictions, bins=4)
+        >>> found["many"]["accuracy"], found["few"]
+        ([None, None, 0.5, None], None)
+    """
+    bins = integer("bins", bins, 1)
+    logits = need_logits(predictions, "calibration")
+    images = image_scores(predictions, scaling)
+    parts = over_chunks(lambda rows: scaling(rows).argmax(1), logits)
+    predicted = np.concatenate([*parts])
+    places = _bins(images.confidence, bins)
+    masks = {"all": np.ones(len(predicted), bool)}
+    masks |= {name: predictions.groups[name][predicted] for name in GROUPS}
+
+    def of(mask):
+        if not mask.any():
+            return None
+        sizes, confidence, hits = (
+            np.bincount(places[mask], values[mask], bins)
+            for values in (mask, images.confidence, images.hits)
+        )
+        means = {
+            name: [
+                float(total / size) if size else None
+                for total, size in zip(sums, sizes, strict=True)
+            ]
+            for name, sums in (("confidence", confidence), ("accuracy", hits))
+        }
+        return {
+            "images": sizes.astype(int).tolist(),
+            **means,
+            "ece": float(np.abs(hits - confidence).sum() / mask.sum()),
+        }
+
+    return {name: of(mask) for name, mask in masks.items()}
 
 
 def kind_of_holdout(totals: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from keras_lt.evaluation.predictions import (
 )
 from keras_lt.metrics import GROUPS
 
-METHODS = ("marginal", "class_conditional", "prior_adjusted")
+METHODS = ("marginal", "class_conditional", "pooled_tail", "prior_adjusted")
 
 
 def conformal_thresholds(
@@ -34,6 +34,10 @@ def conformal_thresholds(
     - `"class_conditional"`: over the images of each class, with its own
       threshold (Vovk, 2012). Below `coverage / (1 - coverage)` images of a
       class it is in every set;
+    - `"pooled_tail"`: the same, but the classes with so few images share one
+      threshold, from the images of all of them: on average over these images
+      it holds, as by Mondrian groups (Vovk et al., 2003). Sets stay small where
+      most classes are in the tail;
     - `"prior_adjusted"`: over all images, by p_c / prior_c, the prior from the
       `class_counts`, which makes sets of a size that hold most classes best
       (Ding et al., ICLR 2026, arXiv:2507.06867): macro coverage is higher.
@@ -43,7 +47,7 @@ def conformal_thresholds(
 
     Args:
         holdout: Logits of images that the model was not trained on.
-        method: One of the three.
+        method: One of the four.
         coverage: Share of the sets that hold the true class.
         scaling: Scaling to apply to the logits first.
 
@@ -70,23 +74,41 @@ def conformal_thresholds(
     check_level(coverage, "coverage")
     true = np.exp(-image_scores(holdout, scaling).nll)
     size = holdout.num_classes
-    if method == "class_conditional":
+    if method in ("class_conditional", "pooled_tail"):
         groups = np.split(
             true[np.argsort(holdout.labels, kind="stable")],
             np.cumsum(holdout.totals)[:-1],
         )
-        return np.array([_quantile(own, coverage) for own in groups])
+        found = np.array([lowest(own, coverage) for own in groups])
+        tail = few_images(holdout.totals, coverage)
+        if method == "pooled_tail" and tail.any():
+            found[tail] = lowest(true[tail[holdout.labels]], coverage)
+        return found
     prior = np.ones(size)
     if method == "prior_adjusted":
         prior = np.exp(log_prior(holdout.class_counts))
         prior /= prior.sum()
-    return prior * _quantile(true / prior[holdout.labels], coverage)
+    return prior * lowest(true / prior[holdout.labels], coverage)
 
 
-def _quantile(true: np.ndarray, coverage: float) -> float:
+def _rank(images: int, share: float) -> int:
     # Rounded first: 10 * (1 - 0.9) is a little below 1.
-    rank = math.floor(round((len(true) + 1) * (1 - coverage), 9))
-    return float(np.partition(true, rank - 1)[rank - 1]) if rank else 0.0
+    return math.floor(round((images + 1) * (1 - share), 9))
+
+
+def lowest(scores: np.ndarray, share: float, none: float = 0.0) -> float:
+    """The score that a new one reaches with the probability `share`, at least.
+
+    The k-th lowest of n, k = (n + 1) * (1 - share) rounded down; `none` where k
+    is 0, as with few scores.
+    """
+    rank = _rank(len(scores), share)
+    return float(np.partition(scores, rank - 1)[rank - 1]) if rank else none
+
+
+def few_images(totals: np.ndarray, coverage: float) -> np.ndarray:
+    """Classes (C,) with too few images for a threshold of their own."""
+    return np.array([_rank(total, coverage) == 0 for total in totals])
 
 
 def conformal_sets(
@@ -112,7 +134,7 @@ def conformal_sets(
         array([[ True,  True],
                [ True, False]])
     """
-    z = np.asarray(logits).astype(np.float64) * scaling.scale + scaling.bias
+    z = scaling(logits)
     z -= z.max(1, keepdims=True)
     np.exp(z, out=z)
     z /= z.sum(1, keepdims=True)

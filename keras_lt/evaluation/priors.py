@@ -5,9 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.optimize
+from scipy import stats
 
 from keras_lt.arguments import integer, real
-from keras_lt.counts import log_prior, validate_class_counts
+from keras_lt.counts import (
+    by_label,
+    class_shares,
+    log_prior,
+    validate_class_counts,
+)
+from keras_lt.evaluation.calibration import adjustment
 from keras_lt.evaluation.intervals import LEVEL, check_level
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.messages import brief
@@ -78,6 +85,27 @@ def estimate_prior_em(
         >>> prior.shares.round(2)
         array([0.19, 0.81])
     """
+    likelihood = _likelihood(logits, source)
+    check_level(level)
+    if not real("tolerance", tolerance) > 0:
+        raise ValueError(
+            f"Expected tolerance > 0. Received: tolerance={tolerance}"
+        )
+    iterations = integer("iterations", iterations, 1)
+    images = len(likelihood)
+    weights = np.ones((1, images))
+    (shares,) = _em(likelihood, weights, tolerance, iterations)
+    generator = np.random.default_rng(integer("seed", seed, 0))
+    drawn = []
+    for _ in range(integer("draws", draws, 0)):
+        places = generator.integers(images, size=images)
+        weights = np.bincount(places, minlength=images)[None]
+        drawn.append(_em(likelihood, weights, tolerance, iterations, shares)[0])
+    return _with_intervals(shares, drawn, level)
+
+
+def _likelihood(logits: np.ndarray, source: Sequence[float]) -> np.ndarray:
+    """Likelihoods of the classes (N, C), the largest of an image 1."""
     logits = np.asarray(logits)
     log_source = log_prior(source)
     if (
@@ -91,37 +119,151 @@ def estimate_prior_em(
             f"Received: logits.shape={logits.shape}, "
             f"{(~np.isfinite(logits)).sum()} of them NaN or infinite"
         )
-    check_level(level)
-    if not real("tolerance", tolerance) > 0:
-        raise ValueError(
-            f"Expected tolerance > 0. Received: tolerance={tolerance}"
-        )
-    iterations = integer("iterations", iterations, 1)
-    # Likelihoods of the classes, the largest of an image 1.
     likelihood = logits - log_source
     likelihood -= likelihood.max(1, keepdims=True)
-    np.exp(likelihood, out=likelihood)
-    weights = np.ones((1, len(logits)))
-    (shares,) = _em(likelihood, weights, tolerance, iterations)
-    generator = np.random.default_rng(integer("seed", seed, 0))
-    drawn = []
-    for _ in range(integer("draws", draws, 0)):
-        places = generator.integers(len(logits), size=len(logits))
-        weights = np.bincount(places, minlength=len(logits))[None]
-        drawn.append(_em(likelihood, weights, tolerance, iterations, shares)[0])
-    return _with_intervals(shares, drawn, level)
+    return np.exp(likelihood, out=likelihood)
+
+
+def likelihood_ratio_test(
+    logits: np.ndarray,
+    source: Sequence[float],
+    reference: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """Tests if unlabeled images have the class frequencies of a reference.
+
+    `2 (L(q) - L(r))`, L the log-likelihood of the images as a mixture of their
+    classes, q its maximum (`estimate_prior_em`) and r the reference, compared
+    with chi-squared of as many degrees of freedom as there are frequencies to
+    choose (Wilks, 1938). Frequencies at 0 make it smaller, so p-values are
+    rather too large. It needs calibrated logits, where `shift_test` needs a
+    hold-out.
+
+    Args:
+        logits: As in `estimate_prior_em`.
+        source: As in `estimate_prior_em`.
+        reference: r, shares or images per class (C,); None is the source.
+
+    Returns:
+        `statistic` and `p_value`.
+
+    Raises:
+        ValueError: If logits are not finite (N, C), or frequencies are not C
+            numbers of at least 0.
+
+    Example:
+        >>> logits = np.log(np.repeat([[0.9, 0.1], [0.1, 0.9]], [10, 90], 0))
+        >>> found = keras_lt.evaluation.likelihood_ratio_test(logits, [1, 1])
+        >>> found["p_value"] < 0.001
+        True
+    """
+    likelihood = _likelihood(logits, source)
+    size = likelihood.shape[1]
+    if reference is None:
+        reference = source
+    reference = class_shares("reference", reference, size)
+    weights = np.ones((1, len(likelihood)))
+    (shares,) = _em(likelihood, weights, 1e-6, 1000)
+    least = np.finfo(likelihood.dtype).tiny
+    ratios = likelihood @ shares / np.maximum(likelihood @ reference, least)
+    statistic = max(float(2 * np.log(ratios).sum()), 0.0)
+    return {
+        "statistic": statistic,
+        "p_value": float(stats.chi2.sf(statistic, max(size - 1, 1))),
+    }
+
+
+class MovingPrior:
+    """Class frequencies of a stream of unlabeled images, in a moving window.
+
+    The frequencies of the last images by expectation-maximization, from where
+    the last estimate was: `estimate_prior_em` of the window.
+
+    Args:
+        source: As in `estimate_prior_em`.
+        window: Images that count, the last ones.
+        strength: Weight of the source in the estimate, in images: how slowly
+            it leaves the source as the first images come.
+
+    Attributes:
+        shares: The estimate, float64 (C,), of sum 1.
+        seen: Images that have come.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> moving = keras_lt.evaluation.MovingPrior([1, 1], window=50)
+        >>> logits = np.log(np.repeat([[0.9, 0.1], [0.1, 0.9]], [10, 90], 0))
+        >>> for batch in np.split(logits, 10):
+        ...     shares = moving.update(batch)
+        >>> shares.round(2)
+        array([0., 1.])
+        >>> adjusted = batch + moving.adjustment
+    """
+
+    def __init__(
+        self,
+        source: Sequence[float],
+        window: int = 1000,
+        strength: float = 0.0,
+    ):
+        self._source = by_label("source", source, np.float64)
+        self._log_source = log_prior(self._source)
+        size = len(self._source)
+        self._start = class_shares("source", self._source, size)
+        self.window = integer("window", window, 1)
+        if not 0 <= real("strength", strength) < np.inf:
+            raise ValueError(
+                "Expected strength >= 0, in images. "
+                f"Received: strength={strength}"
+            )
+        self.strength = strength
+        self._kept = np.zeros((0, size))
+        self.shares = self._start
+        self.seen = 0
+
+    def update(self, logits: np.ndarray) -> np.ndarray:
+        """Takes the logits of the next images, and returns the estimate.
+
+        Args:
+            logits: (N, C), calibrated, with the source as their prior. Of more
+                than the window the last ones count.
+
+        Raises:
+            ValueError: If they are not finite (N, C); nothing is changed.
+        """
+        new = _likelihood(logits, self._source)
+        self.seen += len(new)
+        self._kept = np.concatenate([self._kept, new])[-self.window :]
+        images = len(self._kept)
+        # The source as images that are surely of their class.
+        likelihood, weights = self._kept, np.ones(images)
+        if self.strength:
+            likelihood = np.concatenate([likelihood, np.eye(len(self._start))])
+            weights = np.append(weights, self.strength * self._start)
+        (self.shares,) = _em(
+            likelihood, weights[None], 1e-4, 200, self.shares[None]
+        )
+        return self.shares
+
+    @property
+    def adjustment(self) -> np.ndarray:
+        """The term to add to logits (C,), as `adjustment` gives it."""
+        return adjustment(self.shares, self._source)
 
 
 def _em(likelihood, weights, tolerance, iterations, start=None) -> np.ndarray:
     """Shares (D, C) for weights (D, N) of the images."""
-    images, classes = likelihood.shape
+    classes = likelihood.shape[1]
+    total = weights.sum(1, keepdims=True)
     shares = np.full((len(weights), classes), 1 / classes)
     if start is not None:
         # None of them 0, which it could not leave.
         shares[:] = (start + 1e-3 / classes) / (1 + 1e-3)
     for _ in range(iterations):
         mixed = shares @ likelihood.T  # (D, N)
-        new = shares * ((weights / mixed) @ likelihood) / images
+        new = shares * ((weights / mixed) @ likelihood)
+        new /= total
         change = np.abs(new - shares).max()
         shares = new
         if change < tolerance:

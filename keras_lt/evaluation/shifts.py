@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lt.arguments import integer, real
-from keras_lt.counts import class_shares, log_prior
+from keras_lt.counts import class_shares
+from keras_lt.evaluation.calibration import adjustment
 from keras_lt.evaluation.predictions import (
     Predictions,
     need_logits,
@@ -55,37 +56,6 @@ def tail_frequencies(
     sign = 1 if backward else -1
     frequencies = float(factor) ** (sign * ranks / max(len(counts) - 1, 1))
     return frequencies / frequencies.sum()
-
-
-def adjustment(target: Sequence[float], source: Sequence[float]) -> np.ndarray:
-    """The term to add to logits where classes have other frequencies.
-
-    `log q_c - log(n_c + 1e-6)`, q the shares of the target and n those of the
-    training set, up to a constant: Bayes' rule for images that differ in class
-    frequencies alone (Saerens et al., Neural Computation 2002, equation 2.4;
-    Menon et al., ICLR 2021, post hoc). SavedModels of `keras_lt.export` do the
-    same with a prior.
-
-    Args:
-        target: q, shares or images per class (C,).
-        source: n, the images per class that are the prior of the logits: those
-            of the training set for a plain loss, ones where a loss or a
-            sampler balanced the classes.
-
-    Returns:
-        float64 (C,).
-
-    Raises:
-        ValueError: If they are not as many finite numbers of at least 0.
-
-    Example:
-        >>> keras_lt.evaluation.adjustment([1, 1], [100, 1]).round(2)
-        array([-5.3 , -0.69])
-    """
-    log_source = log_prior(source)
-    shares = class_shares("target", target, len(log_source))
-    # As exported models: a class that does not occur has a finite logit.
-    return np.log(np.maximum(shares, np.finfo("float32").tiny)) - log_source
 
 
 def recalls(

@@ -15,6 +15,7 @@ from keras_lt.evaluation.calibration import (
 from keras_lt.evaluation.conformal import (
     METHODS,
     conformal_thresholds,
+    few_images,
     score_sets,
 )
 from keras_lt.evaluation.intervals import (
@@ -160,6 +161,14 @@ def _fitted(
         notes.append(
             f"The temperature {temperature:g} is the end of its range: the "
             "hold-out is too easy or too hard to say which is best."
+        )
+    few = np.flatnonzero(few_images(holdout.totals, coverage))
+    if len(few):
+        notes.append(
+            f"The hold-out has too few images of {_classes(few)}, for a "
+            f"threshold at {100 * coverage:g} %: class-conditional sets always "
+            "hold them, and sets with a pooled tail have one threshold for all "
+            "of them."
         )
     lacking = np.flatnonzero(holdout.totals == 0)
     if len(lacking):
