@@ -15,12 +15,8 @@ from keras_lt.evaluation.conformal import (
     conformal_thresholds,
     score_sets,
 )
-<<<<<<< HEAD
 from keras_lt.evaluation.files import Scored, read, write
-=======
-from keras_lt.evaluation.files import Scored, read
 from keras_lt.evaluation.fitted import Fitted, Sets, fit
->>>>>>> 30530a1 (Calibration for other class frequencies, sets with a pooled tail, refusal, moving priors, and signatures of what is fitted)
 from keras_lt.evaluation.intervals import bootstrap, per_class, wilson
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.priors import (

@@ -17,11 +17,8 @@ from keras_lt.plots.division import cluster_purity, level_shares
 from keras_lt.plots.files import to_png, to_svg
 from keras_lt.plots.histogram import share_histogram
 from keras_lt.plots.images import contact_sheets
-<<<<<<< HEAD
-from keras_lt.plots.shifts import shifted_accuracy
-=======
 from keras_lt.plots.reliability import reliability
->>>>>>> 30530a1 (Calibration for other class frequencies, sets with a pooled tail, refusal, moving priors, and signatures of what is fitted)
+from keras_lt.plots.shifts import shifted_accuracy
 from keras_lt.plots.style import COLORS
 from keras_lt.plots.training import curves
 
