@@ -9,15 +9,34 @@ from keras_lt.evaluation.calibration import (
     kind_of_holdout,
     reliability,
 )
+from keras_lt.evaluation.collecting import Gains, RecallCurve
 from keras_lt.evaluation.comparison import compare, mcnemar
 from keras_lt.evaluation.conformal import (
     conformal_sets,
     conformal_thresholds,
     score_sets,
 )
+from keras_lt.evaluation.duplicates import (
+    digest,
+    near_duplicates,
+    repeated,
+    thumbnail_distance,
+)
 from keras_lt.evaluation.files import Scored, read, write
 from keras_lt.evaluation.fitted import Fitted, Sets, fit
 from keras_lt.evaluation.intervals import bootstrap, per_class, wilson
+from keras_lt.evaluation.label_errors import (
+    LabelErrors,
+    label_errors,
+    out_of_fold_logits,
+)
+from keras_lt.evaluation.mistakes import (
+    ConfusedPair,
+    confidences,
+    confident_errors,
+    confused_pairs,
+)
+from keras_lt.evaluation.neighbors import Neighbors, nearest
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.priors import (
     MovingPrior,
@@ -45,11 +64,16 @@ from keras_lt.evaluation.shifts import (
 from keras_lt.evaluation.summary import evaluate
 
 __all__ = [
+    "ConfusedPair",
     "Fitted",
+    "Gains",
     "Gaussians",
+    "LabelErrors",
     "MovingPrior",
+    "Neighbors",
     "Predictions",
     "Prior",
+    "RecallCurve",
     "Refusal",
     "Scaling",
     "Scored",
@@ -58,8 +82,12 @@ __all__ = [
     "bootstrap",
     "calibration",
     "compare",
+    "confidences",
+    "confident_errors",
     "conformal_sets",
     "conformal_thresholds",
+    "confused_pairs",
+    "digest",
     "estimate_prior_bbse",
     "estimate_prior_em",
     "evaluate",
@@ -71,11 +99,16 @@ __all__ = [
     "kept_by_group",
     "kind_of_holdout",
     "known_score",
+    "label_errors",
     "likelihood_ratio_test",
     "mcnemar",
+    "near_duplicates",
+    "nearest",
+    "out_of_fold_logits",
     "per_class",
     "read",
     "reliability",
+    "repeated",
     "score_sets",
     "scores",
     "separation",
@@ -83,6 +116,7 @@ __all__ = [
     "shifted",
     "shifts",
     "tail_frequencies",
+    "thumbnail_distance",
     "wilson",
     "write",
 ]
