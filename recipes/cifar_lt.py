@@ -313,6 +313,13 @@ def evaluate_only(
             "Expected a model.keras or .weights.h5 file. "
             f"Received: --checkpoint={path}, which does not exist"
         )
+    split = runs.flag_of_run(os.path.dirname(path), "test_split")
+    if settings.data.test_split == inputs.LEFT_OUT != split:
+        raise ValueError(
+            f"Expected a run trained with --test_split={inputs.LEFT_OUT}, as "
+            "others may have seen these images. Received: "
+            f"--checkpoint={path}"
+        )
     train, _, test = inputs.load_data(settings.data)
     class_names = report.class_names_of(path)
     if class_names is not None:

@@ -195,7 +195,12 @@ def _data(define: Definer) -> None:
         "folder of the images.",
     )
     define.string(
-        "test_split", None, "Split of the data set to test on; test by default."
+        "test_split",
+        None,
+        "Split of the data set to test on; test by default. left_out: a tenth "
+        "of each class, of training images that --imbalance_factor leaves out "
+        "(the largest classes lose some), to compare methods and choose "
+        "settings without the test set.",
     )
     define.real(
         "test_fraction",

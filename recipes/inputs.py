@@ -19,6 +19,8 @@ from keras_lt import (
 )
 from keras_lt.messages import brief
 
+LEFT_OUT = "left_out"  # of --test_split
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
@@ -56,14 +58,25 @@ class Data(NamedTuple):
 
 
 def load_data(settings: DataSettings) -> Data:
-    """Loads the splits, cuts the training set, and holds a part of it out."""
+    """Loads the splits, cuts the training set, and holds a part of it out.
+
+    Raises:
+        ValueError: If what a cut leaves out is to be tested on and there is no
+            cut, or as `datasets.load` does.
+    """
     test_split = settings.test_split or "test"
+    by_cut = test_split == LEFT_OUT
+    if by_cut and settings.imbalance_factor is None:
+        raise ValueError(
+            f"Expected --imbalance_factor with --test_split={LEFT_OUT}, the "
+            "training images that this cut leaves out. Received: none"
+        )
     arguments = {
         name: getattr(settings, name)
         for name in ("image_size", "test_fraction")
         if getattr(settings, name) is not None
     }
-    if test_split != "test":
+    if test_split != "test" and not by_cut:
         arguments["test_fraction"] = 0.0  # all images of "train" are trained on
 
     def load(split: str) -> datasets.Dataset:
@@ -79,15 +92,18 @@ def load_data(settings: DataSettings) -> Data:
             **arguments,
         )
 
-    train, test = load("train"), load(test_split)
+    train = load("train")
+    test = None if by_cut else load(test_split)
     if settings.imbalance_factor is not None:
-        train = datasets.long_tail(
+        cut = functools.partial(
+            datasets.long_tail_split if by_cut else datasets.long_tail,
             train,
             settings.imbalance_factor,
             profile=settings.profile,
             seed=settings.split_seed,
             selection=settings.selection,
         )
+        train, test = cut() if by_cut else (cut(), test)
     held_out = None
     if settings.holdout:
         train, held_out = datasets.holdout(

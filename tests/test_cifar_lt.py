@@ -161,6 +161,14 @@ print(serve.structured_input_signature)
     assert f"top1 {top1:.4f}" in capsys.readouterr().out
 
 
+def test_images_that_a_model_may_have_seen(tmp_path, monkeypatch, capsys):
+    (tmp_path / "model.keras").touch()
+    (tmp_path / "flags.cfg").write_text("--imbalance_factor=20\n")
+    given = (*TINY, f"--workdir={tmp_path}", "--eval_only")
+    assert recipe.run(monkeypatch, *given, "--test_split=left_out") == 1
+    assert "trained with --test_split=left_out" in capsys.readouterr().err
+
+
 def test_card_and_labels_beside_the_saved_model(finished, monkeypatch, capsys):
     folder, _ = finished
     record = report.Record.read(folder / "result.json")

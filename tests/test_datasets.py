@@ -152,6 +152,27 @@ def test_long_tail_counts_seed_and_nesting(profile, selection):
     assert part.class_names == dataset.class_names
 
 
+@pytest.mark.parametrize("selection", ["nested", "ldam"])
+def test_images_that_a_cut_leaves_out(selection):
+    dataset = numbered([40, 43, 50, 41])
+    cut = datasets.long_tail(dataset, 4, selection=selection)
+    train, test = datasets.long_tail_split(dataset, 4, selection=selection)
+    assert test.class_counts.tolist() == [4, 4, 4, 4]
+    # The cut leaves none of class 0 out, and enough of all others.
+    expected = cut.class_counts - [4, 0, 0, 0]
+    np.testing.assert_array_equal(train.class_counts, expected)
+    trained, tested = identities(train), identities(test)
+    lost = {i for i in identities(cut) if dataset.labels[i] == 0} - {*trained}
+    assert {*trained} == {*identities(cut)} - lost and lost <= {*tested}
+    assert [i for i in identities(cut) if i not in lost] == [*trained]
+    assert not {*trained} & {*tested} and len({*tested}) == 16
+    other = datasets.long_tail_split(dataset, 4, seed=1, selection=selection)
+    assert {*identities(other[1])} != {*tested}
+    for fraction in (0, 0.01, 0.99, 1.5, -0.1):
+        with pytest.raises(ValueError, match="of 40 images of the smallest"):
+            datasets.long_tail_split(dataset, 4, fraction)
+
+
 def test_long_tail_step_profile():
     part = datasets.long_tail(numbered([30] * 5), 10, profile="step")
     assert part.class_counts.tolist() == [30, 30, 3, 3, 3]

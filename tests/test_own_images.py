@@ -1,6 +1,7 @@
 """Own images as users bring them: inspected, trained on, predicted."""
 
 import csv
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,21 @@ def test_splits_of_the_recipe(photos, tmp_path):
     assert sizes(**outside, test_fraction=0.5)[2] == 38
     # All train, and val is the test set.
     assert sizes(**outside, test_split="val") == [74, None, 17]
+
+
+def test_a_run_without_its_test_set():
+    """What a cut leaves out takes its place, and no image is in both."""
+    settings = inputs.DataSettings("digits", imbalance_factor=20, holdout=0.1)
+    whole = inputs.load_data(settings)
+    settings = dataclasses.replace(settings, test_split="left_out")
+    data = inputs.load_data(settings)
+    assert set(data.test.class_counts.tolist()) == {13}
+    assert data.train.class_counts[-1] == whole.train.class_counts[-1]
+    images = [{image.tobytes() for image in part.images} for part in data]
+    of_test = {image.tobytes() for image in whole.test.images}
+    assert not images[2] & (images[0] | images[1] | of_test)
+    with pytest.raises(ValueError, match="--imbalance_factor with --test_spl"):
+        inputs.load_data(dataclasses.replace(settings, imbalance_factor=None))
 
 
 def test_augmentation_of_the_recipe(photos):

@@ -1,6 +1,12 @@
 """Labeled images: in memory or in files, subsets, hold-out."""
 
-from keras_lt.datasets.base import Dataset, from_arrays, holdout, long_tail
+from keras_lt.datasets.base import (
+    Dataset,
+    from_arrays,
+    holdout,
+    long_tail,
+    long_tail_split,
+)
 from keras_lt.datasets.decoding import (
     MAX_PIXELS,
     BadImageError,
@@ -32,6 +38,7 @@ __all__ = [
     "left_out",
     "load",
     "long_tail",
+    "long_tail_split",
     "read_image",
     "splits",
 ]

@@ -253,6 +253,78 @@ def long_tail(
         >>> train.class_counts[[0, 9]]
         array([131,  13])
     """
+    return dataset.subset(
+        _long_tail(dataset, imbalance_factor, profile, seed, selection)
+    )
+
+
+def long_tail_split(
+    dataset: Dataset,
+    imbalance_factor: float,
+    fraction: float = 0.1,
+    *,
+    profile: str = "exp",
+    seed: int = 0,
+    selection: str = "nested",
+) -> tuple[Dataset, Dataset]:
+    """Cuts a data set to a long tail, and balanced test images beside it.
+
+    The test images are those that the cut leaves out: as many of each class,
+    round(fraction * n) with n images of the smallest class of `dataset`. Where
+    the cut leaves fewer of a class, which is so of the largest, it loses
+    images to the test. On them methods can be compared and settings be chosen,
+    so that a test set is not seen before they are.
+
+    Args:
+        dataset: As in `long_tail`.
+        imbalance_factor: As in `long_tail`.
+        fraction: Share of the images of a class to test on, in (0, 1).
+        profile: As in `long_tail`.
+        seed: As in `long_tail`; also chooses the test images.
+        selection: As in `long_tail`.
+
+    Returns:
+        (training, test), disjoint.
+
+    Raises:
+        ValueError: As in `long_tail`; if the fraction leaves no image of a
+            class for the training or the test.
+
+    Example:
+        >>> train = keras_lt.datasets.load("digits", split="train")
+        >>> train, test = keras_lt.datasets.long_tail_split(train, 10)
+        >>> train.class_counts[[0, 9]], set(test.class_counts.tolist())
+        (array([120,  13]), {13})
+    """
+    kept = _long_tail(dataset, imbalance_factor, profile, seed, selection)
+    is_kept = np.zeros(len(dataset), bool)
+    is_kept[kept] = True
+    least = dataset.class_counts.min()
+    size = int(np.floor(fraction * least + 0.5))
+    if not 0 < size < least:
+        raise ValueError(
+            "Expected a fraction in (0, 1) that leaves images of each class to "
+            f"train on and to test on. Received: fraction={fraction} of "
+            f"{least} images of the smallest class"
+        )
+    is_test = np.zeros(len(dataset), bool)
+    for label in range(dataset.num_classes):
+        members = np.flatnonzero(dataset.labels == label)
+        # What the cut keeps comes last.
+        order = np.random.default_rng([seed, label, 1]).permutation(members)
+        order = order[np.argsort(is_kept[order], kind="stable")]
+        is_test[order[:size]] = True
+    return dataset.subset(kept[~is_test[kept]]), dataset.subset(is_test)
+
+
+def _long_tail(
+    dataset: Dataset,
+    imbalance_factor: float,
+    profile: str,
+    seed: int,
+    selection: str,
+) -> np.ndarray:
+    """Indices of what `long_tail` keeps, in its order."""
     if selection not in ("nested", "ldam"):
         raise ValueError(
             'Expected selection "nested" or "ldam". '
@@ -268,10 +340,8 @@ def long_tail(
         dataset.num_classes, int(available.min()), imbalance_factor, profile
     )
     if selection == "ldam":
-        indices = counts.ldam_selection(dataset.labels, wanted, seed)
-    else:
-        indices = np.sort(_first_of_each(dataset, wanted, seed))
-    return dataset.subset(indices)
+        return counts.ldam_selection(dataset.labels, wanted, seed)
+    return np.sort(_first_of_each(dataset, wanted, seed))
 
 
 def _first_of_each(dataset: Dataset, wanted: Any, seed: int) -> np.ndarray:
