@@ -307,12 +307,14 @@ def _model(define: Definer) -> None:
         ".keras file, or a .weights.h5 file of the backbone; by default at "
         "random.",
     )
-    define.string(
-        "freeze",
-        "none",
-        "What is not trained: none, backbone, or all up to the last layer "
-        "whose name starts so, such as stage2 of our ResNets or conv3 of those "
-        "of keras.applications. Frozen batch statistics stay too.",
+    define.spec(
+        "tune",
+        "all",
+        "What is trained: all; head, the classifier on a frozen backbone; "
+        "after('NAME'), all but the layers up to the last one whose name "
+        "starts so, such as stage2 of our ResNets or conv3 of those of "
+        "keras.applications; or package.module:name. Frozen batch statistics "
+        "stay too.",
     )
     define.real(
         "l2",

@@ -28,7 +28,7 @@ from keras_lt import (
     schedules,
     specs,
 )
-from keras_lt.models import backbones
+from keras_lt.models import backbones, tuning
 
 
 class Steps(NamedTuple):
@@ -144,7 +144,7 @@ def make_backbone(
     *,
     backbone: str,
     weights: str | None = None,
-    freeze: str = "none",
+    tune: str = "all",
     l2: float = 0.0,
     sync_batch_norm: bool = False,
 ) -> keras.Model:
@@ -154,7 +154,7 @@ def make_backbone(
         train: The training images.
         backbone: What the flag of this name says.
         weights: The same.
-        freeze: The same.
+        tune: The same.
         l2: The same.
         sync_batch_norm: The same.
     """
@@ -176,10 +176,7 @@ def make_backbone(
     )
     if weights is not None and not is_application:
         backbones.load_weights(made, weights)
-    if freeze != "none":
-        whole = freeze == "backbone"
-        backbones.freeze(made, None if whole else freeze)
-    return made
+    return tuning.get(tune, num_classes=train.num_classes)(made)
 
 
 def _statistics(name: str, train: datasets.Dataset) -> dict[str, Any]:

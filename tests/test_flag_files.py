@@ -180,7 +180,7 @@ def test_flag_file_of_large_images(name):
     wanted = {
         "backbone": backbone,
         "weights": "imagenet" if places else None,
-        "freeze": "conv4" if places else "none",
+        "tune": "after('conv4')" if places else "all",
         "backbone_learning_rate_factor": 0.1 if places else 1.0,
         "optimizer": f"sgd(momentum=0.9,weight_decay={decay})",
         "epochs": epochs,

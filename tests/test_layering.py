@@ -100,6 +100,7 @@ ORDER = (
     "keras_lt.models.backbones.weights",
     "keras_lt.models.backbones.*",
     "keras_lt.models.backbones",
+    "keras_lt.models.tuning",
     "keras_lt.models.classifier",
     "keras_lt.models.auxiliary",
     "keras_lt.models.dual_branch",

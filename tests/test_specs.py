@@ -12,7 +12,7 @@ import tensorflow as tf
 import keras_lt
 from keras_lt import specs
 from keras_lt.losses import LOSSES
-from keras_lt.models import DualBranch, auxiliary, backbones
+from keras_lt.models import DualBranch, auxiliary, backbones, tuning
 from keras_lt.optimizers import FINE_TUNING, OPTIMIZERS
 from keras_lt.preprocessing import AUGMENTATIONS, MIXES
 from keras_lt.sampling import SAMPLERS, ClassProbabilities, Sampler
@@ -255,6 +255,7 @@ SHORTEST = {
     "linear": "linear(1.0)",
     "switched": "switched(random, progressive, 3)",
     "cumulative": "cumulative(1.0)",
+    "after": "after('stage1')",
 }
 REGISTRIES = {
     "losses": (LOSSES, keras_lt.losses.get),
@@ -265,6 +266,7 @@ REGISTRIES = {
     "schedules": (SCHEDULES, keras_lt.schedules.get),
     "optimizers": (OPTIMIZERS, keras_lt.optimizers.get),
     "backbones": (backbones.BACKBONES, backbones.get),
+    "tunings": (tuning.TUNINGS, tuning.get),
 }
 # Built elsewhere, or too large: of keras.applications one stands for all.
 LEFT_OUT = {*backbones.application_names(), "kerashub"} - {"MobileNet"}
@@ -360,6 +362,8 @@ def test_wrong_argument_names_those_that_there_are(kind):
         ("auxiliaries", "rotation(weight='x')", ValueError, "a schedule"),
         ("auxiliaries", "rotation(num_outputs=3)", ValueError, "no argument"),
         ("samplers", "class_balanced(2)", ValueError, "at most 0"),
+        ("tunings", "head(views=-1)", ValueError, "at least 0"),
+        ("tunings", "after", ValueError, "argument last"),
     ],
 )
 def test_wrong_arguments_are_refused(get, text, error, message):
@@ -447,6 +451,7 @@ def test_objects_pass_and_configurations_are_read():
         keras_lt.preprocessing.get,
         keras_lt.preprocessing.get_mix,
         backbones.get,
+        tuning.get,
         auxiliary.get,
         keras_lt.sampling.get,
         keras_lt.losses.get,

@@ -1,7 +1,13 @@
 """Models that train, their backbones, heads and second stages."""
 
 from keras_lt.model_files import load_model, load_weights
-from keras_lt.models import auxiliary, backbones, dlsa, second_stages
+from keras_lt.models import (
+    auxiliary,
+    backbones,
+    dlsa,
+    second_stages,
+    tuning,
+)
 from keras_lt.models.auxiliary import (
     AuxiliaryTask,
     ClassifierTask,
@@ -48,4 +54,5 @@ __all__ = [
     "second_stages",
     "stack",
     "tau_normalize",
+    "tuning",
 ]
