@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,17 @@ def run(monkeypatch, *arguments, name: str = "cifar_lt") -> int:
     finally:
         flagsaver.restore_flag_values(saved, values)
         keras.config.set_dtype_policy(policy)
+    return 0
+
+
+def tool(monkeypatch, name: str, *arguments) -> int | str:
+    """Exit code of `python tools/NAME.py ARGUMENTS`, or its error, in here."""
+    path = str(REPO / "tools" / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
     return 0
 
 

@@ -39,6 +39,12 @@ QUICKSTART = (
     "--epochs=4",
     "--learning_rate=cosine(0.05,warmup=1)",
 )
+TINY = (
+    "--dataset=digits",
+    "--imbalance_factor=20",
+    "--backbone=cifar_resnet(8)",
+    "--max_steps=2",
+)
 
 
 def settings_of(*arguments):
@@ -104,7 +110,7 @@ def test_record(finished):
     assert record.test["best"]["chosen_by"] == "val_balanced"
 
 
-def test_finished_run_is_left_alone(finished):
+def test_finished_run_is_left_alone(finished, monkeypatch, capsys):
     folder, _ = finished
 
     def state():
@@ -115,10 +121,8 @@ def test_finished_run_is_left_alone(finished):
         }
 
     before = state()
-    process = recipe.start(*QUICKSTART, f"--workdir={folder}")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert "Finished before" in output
+    assert not recipe.run(monkeypatch, *QUICKSTART, f"--workdir={folder}")
+    assert "Finished before" in capsys.readouterr().out
     assert state() == before
 
 
@@ -175,6 +179,7 @@ def test_card_and_labels_beside_the_saved_model(finished, monkeypatch, capsys):
     labels = (folder / "saved_model" / "labels.txt").read_text().splitlines()
     assert labels == record.data["class_names"]
     card = (folder / "saved_model" / "MODEL_CARD.md").read_text()
+    assert (folder / "saved_model" / "README.md").read_text() == card
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(folder)
     exec(snippet, {})
@@ -224,8 +229,8 @@ def test_prior_that_logits_have(given, wanted):
 
 
 def test_litert_and_unsafe_models(tmp_path, monkeypatch, capsys):
-    run = ("--dataset=digits", "--max_steps=1", f"--workdir={tmp_path / 'run'}")
-    assert not recipe.run(monkeypatch, *run, "--export_litert")
+    run = (*TINY, f"--workdir={tmp_path / 'run'}", "--export_litert")
+    assert not recipe.run(monkeypatch, *run)
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     interpreter = tf.lite.Interpreter(str(tmp_path / "run" / "model.tflite"))
     serve = interpreter.get_signature_runner("serving_default")
@@ -270,15 +275,23 @@ def test_tensorboard(finished):
     )
 
 
-def test_overwrite_starts_anew(tmp_path, monkeypatch):
-    arguments = ("--dataset=digits", f"--workdir={tmp_path / 'run'}")
-    arguments += ("--max_steps=1", "--backbone=cifar_resnet(8)")
-    assert not recipe.run(monkeypatch, *arguments)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Workdir of a finished run of TINY, which tests copy."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert not recipe.run(monkeypatch, *TINY, f"--workdir={folder}")
+    return folder
+
+
+def test_overwrite_starts_anew(tiny, tmp_path, monkeypatch):
+    shutil.copytree(tiny, tmp_path / "run")
+    arguments = (*TINY, f"--workdir={tmp_path / 'run'}", "--max_steps=1")
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    assert recipe.run(monkeypatch, *arguments, "--seed=1") == 1
-    assert not recipe.run(monkeypatch, *arguments, "--seed=1", "--overwrite")
+    assert recipe.run(monkeypatch, *arguments) == 1
+    assert not recipe.run(monkeypatch, *arguments, "--overwrite")
     record = report.Record.read(tmp_path / "run" / "result.json")
-    assert record.seed == 1 and record.train["steps"] == 1
+    assert record.train["steps"] == 1
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
@@ -292,18 +305,10 @@ def test_two_processes_cannot_share_a_workdir(tmp_path, monkeypatch, capsys):
     assert "no other process is using" in capsys.readouterr().err
 
 
-TINY = (
-    "--dataset=digits",
-    "--imbalance_factor=20",
-    "--backbone=cifar_resnet(8)",
-    "--max_steps=2",
-)
-
-
-def test_checkpoints_of_other_classes(tmp_path, monkeypatch, capsys):
+def test_checkpoints_of_other_classes(tiny, tmp_path, monkeypatch, capsys):
     """The same flags, but other data under the same name."""
     arguments = (*TINY, f"--workdir={tmp_path / 'run'}")
-    assert not recipe.run(monkeypatch, *arguments)
+    shutil.copytree(tiny, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     load = datasets.load
 
@@ -350,15 +355,13 @@ def test_weight_decay_is_on_all_but_the_bias_of_a_prior():
         np.testing.assert_allclose(values, 1 - 0.5 * 0.1, rtol=1e-6)
 
 
-def test_fine_tuning(tmp_path, monkeypatch):
+def test_fine_tuning(tiny, tmp_path, monkeypatch):
     """Of a finished run: frozen stages stay, the others learn slowly."""
-    stage1 = tmp_path / "stage1"
-    assert not recipe.run(monkeypatch, *TINY, f"--workdir={stage1}")
     workdir = tmp_path / "run"
     assert not recipe.run(
         monkeypatch,
         *TINY,
-        f"--weights={stage1}",
+        f"--weights={tiny}",
         "--tune=after('stage2')",
         "--backbone_learning_rate_factor=0.1",
         "--optimizer=adamw(weight_decay=0.05,beta_2=0.95)",
@@ -367,7 +370,7 @@ def test_fine_tuning(tmp_path, monkeypatch):
     )
     before, after = (
         keras.saving.load_model(folder / "model.keras")
-        for folder in (stage1, workdir)
+        for folder in (tiny, workdir)
     )
     for layer in after.layers:
         same = all(
@@ -384,29 +387,32 @@ def test_fine_tuning(tmp_path, monkeypatch):
     assert factors == [0.1] * (len(factors) - 2) + [1.0, 1.0]
 
 
-def test_backbone_of_keras_applications(tmp_path, monkeypatch):
+def test_backbone_of_keras_applications(tmp_path):
     """Its own kind of weights file, on images of 32 pixels."""
     network = keras.applications.MobileNetV3Small(
         include_top=False, weights=None, input_shape=(32, 32, 3)
     )
     network.save_weights(tmp_path / "w.weights.h5")
-    arguments = (
-        "--dataset=cifar10",
-        f"--data_dir={tfds_dir()}",
-        "--imbalance_factor=1000",
+    settings = settings_of(
         "--backbone=MobileNetV3Small",
         f"--weights={tmp_path / 'w.weights.h5'}",
         "--tune=after('expanded_conv_3')",
-        "--batch_size=500",
-        "--max_steps=1",
-        f"--workdir={tmp_path / 'run'}",
     )
-    assert not recipe.run(monkeypatch, *arguments)
-    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    images = np.zeros((2, 32, 32, 3), "uint8")
+    train = datasets.from_arrays(images, np.arange(2), ["a", "b"])
+    model = cifar_lt.make_model(settings, train, training.Steps(1, 1, 1))
     np.testing.assert_array_equal(
         model.get_layer("expanded_conv_1_expand").get_weights()[0],
         network.get_layer("expanded_conv_1_expand").get_weights()[0],
     )
+    trained = [weight.path for weight in model.trainable_weights]
+    frozen = (
+        "conv/",
+        "expanded_conv/",
+        *(f"expanded_conv_{i}_" for i in "123"),
+    )
+    assert trained and not [p for p in trained if p.startswith(frozen)]
+    assert np.isfinite(model(images)).all()
 
 
 def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
@@ -434,17 +440,36 @@ def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
     assert not recipe.run(monkeypatch, *arguments, "--l2=0", "--overwrite")
 
 
-@pytest.mark.parametrize("mix", ["mixup", "remix", "cutmix"])
-def test_mixed_training(mix, tmp_path, monkeypatch):
-    loss = "class_balanced" if mix == "remix" else "crossentropy"
-    strong = "--augment=pad_crop_flip(1)|rand_augment|cutout(4)"
-    arguments = (*TINY, f"--mix={mix}(1.0)", f"--loss={loss}", strong)
+def test_mixed_training(tmp_path, monkeypatch):
+    arguments = (
+        *TINY,
+        "--mix=remix(1.0)",
+        "--loss=class_balanced",
+        "--augment=pad_crop_flip(1)|rand_augment|cutout(4)",
+    )
     workdir = tmp_path / "run"
     assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
     record = report.Record.read(workdir / "result.json")
     assert np.isfinite(record.history["loss"]).all()
-    assert record.flags["mix"] == f"{mix}(1.0)"
+    assert record.flags["mix"] == "remix(1.0)"
     assert {"top1", "balanced"} <= record.history.keys()
+
+
+@pytest.mark.parametrize("mix", ["mixup", "remix", "cutmix"])
+def test_labels_of_mixed_images(mix):
+    settings = settings_of(f"--mix={mix}(1.0)", "--loss=class_balanced")
+    labels = np.repeat(np.arange(4), [80, 20, 1, 0])
+    images = np.random.default_rng(0).integers(0, 256, (101, 8, 8, 1))
+    train = datasets.from_arrays(images.astype("uint8"), labels, [*"abcd"])
+    steps = training.count_steps(len(train), **settings.length)
+    batches = cifar_lt.make_batches(
+        cifar_lt.make_stream(settings, train, steps), settings.method, 0
+    )
+    _, mixed = next(iter(batches))
+    np.testing.assert_allclose(np.sum(mixed, 1), 1, rtol=1e-6)
+    assert np.any((mixed > 0) & (mixed < 1))
+    loss = cifar_lt.make_loss(settings.method, train.class_counts)
+    assert np.isfinite(loss(mixed, tf.zeros_like(mixed)))
 
 
 def test_real_cifar_smoke(tmp_path, monkeypatch):
@@ -454,6 +479,7 @@ def test_real_cifar_smoke(tmp_path, monkeypatch):
         f"--flagfile={FLAG_FILES / 'c30.cfg'}",
         f"--data_dir={tfds_dir()}",
         f"--workdir={tmp_path / 'run'}",
+        "--backbone=cifar_resnet(8)",
         "--mixed_precision=auto",
         "--max_steps=2",
     )

@@ -36,7 +36,7 @@ SMALL = (
     "--dataset=digits",
     "--imbalance_factor=20",
     "--augment=pad_crop_flip(1,flip=False)",
-    "--backbone=cifar_resnet(20)",
+    "--backbone=cifar_resnet(8)",
     "--batch_size=32",
     "--learning_rate=warmup_step(0.1,[1],[0.1],warmup=1)",
     "--sync_batch_norm",
@@ -357,7 +357,6 @@ def test_replicas_score_a_part_of_each_batch(two_replicas):
 
 
 def test_recipe_in_two_processes_ends_as_in_one(tmp_path):
-    # 28 layers of other roundings; replicas.py compares smaller networks.
     arguments = [
         *SMALL,
         "--epochs=2",
