@@ -62,7 +62,7 @@ def stream(
     seed: int,
     transform: Callable | None = None,
     mix: Callable | None = None,
-    random_resized_crop: bool = False,
+    random_resized_crop: bool | float = False,
     start_step: int = 0,
     shard: tuple[int, int] = (0, 1),
     name: str | None = None,
@@ -88,7 +88,8 @@ def stream(
             `metrics=["accuracy"]` would score ids of validation data 0.
         random_resized_crop: Whether images from files are cropped at random
             before they are resized, as ImageNet training does, and not in the
-            center (`keras_lt.datasets.FileDataset`).
+            center (`keras_lt.datasets.FileDataset`). A number is the least
+            area of a crop as a part of the image; True is 0.08.
         start_step: First step, counted from 0.
         shard: (i, n): yield the i-th of n slices of each batch.
         name: Names the random numbers, by default as the sampling. Two streams
@@ -134,7 +135,7 @@ def stream(
     _check_name(name)
     _check_parameters("transform", transform, "images, labels, indices, seeds")
     _check_mix(mix, dataset.num_classes)
-    read = dataset.batch_reader(random_resized_crop)
+    read = _reader(dataset, random_resized_crop)
     labels = tf.constant(dataset.labels)
     local_size = batch_size // parts
 
@@ -423,12 +424,19 @@ def from_tf_data(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.repeat().prefetch(tf.data.AUTOTUNE)
 
 
+def _reader(dataset: Examples, random_resized_crop: bool | float) -> Callable:
+    """What reads examples; readers of one's own need not know an area."""
+    if isinstance(random_resized_crop, bool):
+        return dataset.batch_reader(random_resized_crop)
+    return dataset.batch_reader(True, random_resized_crop)
+
+
 def evaluation(
     dataset: Examples,
     batch_size: int,
     transform: Callable | None = None,
     seed: int = 0,
-    random_resized_crop: bool = False,
+    random_resized_crop: bool | float = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches that hold every image exactly once, in order.
@@ -460,7 +468,7 @@ def evaluation(
     part, parts = _checked_shard(shard)
     _check_parameters("transform", transform, "images, labels, indices, seeds")
     begin, end = (len(dataset) * i // parts for i in (part, part + 1))
-    read = dataset.batch_reader(random_resized_crop)
+    read = _reader(dataset, random_resized_crop)
     labels = tf.constant(dataset.labels)
     key = seeding.key_from_seed(seed, "evaluation")
     crop_key = seeding.key_from_seed(seed, "evaluation/crop")

@@ -310,7 +310,7 @@ class Rounds:
         seed: int = 0,
         sampling: Any = "random",
         transform: Callable | None = None,
-        random_resized_crop: bool = False,
+        random_resized_crop: bool | float = False,
         on_draw: Callable[[int, Draw], None] | None = None,
     ):
         self.subsets = subsets

@@ -293,7 +293,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         batch_size=stream.batch_size,
         seed=settings.seed,
         litert=settings.export_litert,
-        random_resized_crop=stream.augmentation.crops,
+        random_resized_crop=bool(stream.augmentation.crops),
         environment=environment,
     )
 

@@ -276,8 +276,8 @@ def _augmentation(define: Definer) -> None:
         None,
         "Augmentation of training images: pad_crop_flip, rand_augment, "
         "auto_augment, cutout or package.module:name, joined by |; "
-        "random_resized_crop as the first cuts images from files. By default "
-        "pad_crop_flip(4), and random_resized_crop|pad_crop_flip(0) for files.",
+        "random_resized_crop(min_area) as the first cuts images from files. By "
+        "default pad_crop_flip(4); chosen for folder: and list:.",
     )
 
 

@@ -189,15 +189,34 @@ class Augmentation(NamedTuple):
     """How images are augmented.
 
     Attributes:
-        crops: Whether images are cut from their files at random and resized.
+        crops: Whether images are cut from their files at random and resized,
+            or the least area of such a cut.
         transform: What is done to a batch of images then, or None.
     """
 
-    crops: bool
+    crops: bool | float
     transform: Callable | None
 
 
 RANDOM_RESIZED_CROP = "random_resized_crop"
+
+
+def _random_resized_crop(min_area: float | None = None) -> bool | float:
+    """What a stream takes: the least area of a cut, or True for the usual."""
+    if min_area is None:
+        return True
+    if not 0 < min_area <= 1:
+        raise ValueError(
+            f"Expected min_area in (0, 1]. Received: min_area={min_area}"
+        )
+    return float(min_area)
+
+
+_CROPS = specs.Registry(
+    "random crop",
+    {RANDOM_RESIZED_CROP: _random_resized_crop},
+    makes=(bool, float),
+)
 
 
 def augmentation(
@@ -220,12 +239,8 @@ def augmentation(
             "Expected images from files for --augment="
             f"{RANDOM_RESIZED_CROP}|... Received: --augment={spec}"
         )
-    if crops and (first.arguments or first.keywords):
-        raise ValueError(
-            f"Expected {RANDOM_RESIZED_CROP} without arguments. "
-            f"Received: --augment={spec}"
-        )
     if crops:
+        crops = _CROPS.get(first) if first.called else True
         spec = str(specs.Chain(others))
     return Augmentation(
         crops, preprocessing.get(spec, **context) if spec else None

@@ -304,7 +304,7 @@ def train_and_report(
         batch_size=finished.BATCH_SIZE,
         seed=settings.seed,
         litert=settings.export_litert,
-        random_resized_crop=rounds.random_resized_crop,
+        random_resized_crop=bool(rounds.random_resized_crop),
         environment=environment,
     )
 

@@ -342,7 +342,9 @@ class Record:
         flags = {**self.train.get("from_flags", {}), **self.flags}
         augment = flags.get("augment") or "standard"
         crops = self.data.get("random_resized_crop", False)
-        if augment == "random_resized_crop":
+        if augment == "random_resized_crop" or augment.startswith(
+            "random_resized_crop("  # of another least area than usual
+        ):
             return augment
         augment = augment.removeprefix("random_resized_crop|")
         if augment == f"pad_crop_flip({0 if crops else 4})":
