@@ -44,6 +44,7 @@ import inputs
 import keras
 import numpy as np
 import outcome
+import own_images
 import run as runs
 import tensorflow as tf
 import training
@@ -362,18 +363,23 @@ def read_settings() -> Settings:
 
 
 def main() -> None:
-    settings = read_settings()
-    settings.method.check()
+    read_settings().method.check()
     if FLAGS.checkpoint is not None and not FLAGS.eval_only:
         raise ValueError(
             "Expected --eval_only with --checkpoint. "
             f"Received: --checkpoint={FLAGS.checkpoint}"
         )
     strategy = training.set_up(FLAGS)
+    chosen = {}
+    if FLAGS.dataset.startswith(own_images.KINDS):
+        chosen = own_images.complete(FLAGS, strategy)
+    settings = read_settings()
     if FLAGS.eval_only:
         evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
         return
-    runs.complete(FLAGS, strategy, lambda run: train_and_report(run, settings))
+    runs.complete(
+        FLAGS, strategy, lambda run: train_and_report(run, settings), chosen
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import inputs
 import keras
+import learning
 import numpy as np
 import run as runs
 import training
@@ -155,6 +156,7 @@ def finish(
         random_resized_crop: Whether training cut images from files at random.
         environment: `report.environment()` as the run began.
     """
+    warnings = _warnings(run, stage, data.train, classes, batch_size)
     results = _results(stage, data, classes, batch_size, run, litert)
     if not run.is_chief:
         return
@@ -172,6 +174,11 @@ def finish(
         history=stage.history,
         test=results,
         from_run=stage.from_run,
+        others={
+            name: told
+            for name, told in (("chosen", run.chosen), ("warnings", warnings))
+            if told
+        },
     )
     inputs.say_bad_images(data)
     for which, scored in results.items():
@@ -180,11 +187,34 @@ def finish(
         )
         found = metrics.summary(scored)
         print(f"test, {which} epoch ({scored['epoch']}): {found}")
+    for warning in warnings:
+        print(f"Warning: {warning}")
     for name in ("MODEL_CARD.md", "README.md"):  # where people and the Hub look
         card = run.path / "saved_model" / name
         report.write_model_card(card, record, stage.logit_counts)
     report.write_html(run.path / "report.html", record)
     record.write(run.path / "result.json")
+
+
+def _warnings(
+    run: runs.Run,
+    stage: Stage,
+    train: datasets.Dataset,
+    classes: counts.Classes,
+    batch_size: int,
+) -> list[str]:
+    """What is wrong with a training, by what it makes of its own images."""
+    images = train.subset(learning.sample(train.labels))
+    found = answers(stage.model, images, classes, batch_size)
+    warning = learning.warning(
+        found.labels,
+        found.logits.argmax(-1),
+        len(classes.counts),
+        steps=stage.facts["steps"],
+        history=stage.history,
+        flags=run.flags,
+    )
+    return [] if warning is None else [warning]
 
 
 def _results(

@@ -76,6 +76,7 @@ OUTPUTS = (
     "flags.cfg",
 )
 MADE_FROM = "made_from.json"
+_CHOSEN = "# chosen: --"  # a line of flags.cfg: a flag, and why it was chosen
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What Python code that tf.data calls has raised, in the error of an op.
 _RAISED_IN_STREAM = re.compile(r"\b\w+Error: (.+?)\nTraceback ", re.DOTALL)
@@ -97,9 +98,11 @@ class Run:
         values: The flags of the recipe.
         strategy: Of the run.
         overwrite: Whether a run that is there is deleted.
+        chosen: {flag: reason} of the flags that no user gave.
 
     Attributes:
         path: The folder.
+        chosen: As given.
         flags: {name: value} of the flags that a run can't change.
         strategy: The strategy.
         is_chief: Whether this process writes.
@@ -116,8 +119,10 @@ class Run:
         values: flags.FlagValues,
         strategy: tf.distribute.Strategy,
         overwrite: bool = False,
+        chosen: Mapping[str, str] | None = None,
     ):
         self.path = Path(_checked_path(path))
+        self.chosen = dict(chosen or {})
         self.strategy = strategy
         self.is_chief = distribute.is_chief(strategy)
         compared = flag_groups.compared(values)
@@ -130,6 +135,10 @@ class Run:
         lines = (files.printable(flag.serialize()) for flag in compared)
         self._lines = [HEADER + os.path.basename(sys.argv[0])]
         self._lines += [line for line in lines if line]
+        self._lines += [
+            f"{_CHOSEN}{name}: {files.printable(reason)}"
+            for name, reason in self.chosen.items()
+        ]
         self._overwrite = overwrite
 
     def __enter__(self) -> "Run":
@@ -241,7 +250,10 @@ class Run:
         return lock
 
     def _compare(self, lines: list[str]) -> None:
-        before, now = set(lines), set(self._lines)
+        before, now = (
+            {line for line in each if not line.startswith(_CHOSEN)}
+            for each in (lines, self._lines)
+        )
         if before != now:
             found, wanted = sorted(before - now), sorted(now - before)
             raise ValueError(
@@ -428,6 +440,7 @@ def complete(
     values: flags.FlagValues,
     strategy: tf.distribute.Strategy,
     make: Callable[[Run], None],
+    chosen: Mapping[str, str] | None = None,
 ) -> None:
     """Makes a run in --workdir, and leaves one that is finished as it is.
 
@@ -435,8 +448,9 @@ def complete(
         values: The flags of the recipe.
         strategy: The strategy.
         make: Trains, scores and exports what is not finished.
+        chosen: {flag: reason} of the flags that no user gave.
     """
-    with Run(values.workdir, values, strategy, values.overwrite) as run:
+    with Run(values.workdir, values, strategy, values.overwrite, chosen) as run:
         if run.finished:
             print(f"Finished before; nothing is changed in {run.path}.")
         else:
@@ -490,6 +504,18 @@ def flag_of_run(path: str | os.PathLike, name: str) -> str | None:
     lines = _read_lines(started) if started.is_file() else ()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return values.get(f"--{name}")
+
+
+def chosen_of_run(path: str | os.PathLike) -> dict[str, str]:
+    """Returns {flag: reason} of what was chosen in the run of a folder."""
+    started = Path(path) / "flags.cfg"
+    lines = _read_lines(started) if started.is_file() else ()
+    chosen = (
+        line.removeprefix(_CHOSEN).partition(": ")
+        for line in lines
+        if line.startswith(_CHOSEN)
+    )
+    return {name: reason for name, _, reason in chosen}
 
 
 def run_app(main: Callable[[], None], values: flags.FlagValues) -> None:

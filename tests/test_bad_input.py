@@ -50,6 +50,10 @@ def folders(tmp_path_factory):
         (stranger / split / name).mkdir(parents=True)
         picture = photos / "test" / "one" / "000.png"
         shutil.copy(picture, stranger / split / name)
+    alone = root / "alone" / "train" / "cat"
+    alone.mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(picture, alone / f"{number}.png")
     twice, device = root / "twice", root / "device"
     for path in ("train/cat", "Val/cat", "valid/cat"):
         (twice / path).mkdir(parents=True)
@@ -76,6 +80,7 @@ def folders(tmp_path_factory):
     return {
         "PHOTOS": photos,
         "STRANGER": stranger,
+        "ALONE": root / "alone",
         "TWICE": twice,
         "DEVICE": device,
         "LEAK": root / "leak.txt",

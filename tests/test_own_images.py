@@ -72,7 +72,7 @@ def test_a_bad_image_is_named_and_can_be_replaced(
     names = [f"{photos}/train/{bad}" for bad in BAD]
     assert record.data["bad_images"] == names
     assert record.test["last"]["num_images"] == 17
-    regime = "standard with random resized crops"
+    regime = "random_resized_crop(0.5)|pad_crop_flip(0)"
     assert record.augmentation == regime
 
 
@@ -132,8 +132,11 @@ def test_augmentation_of_the_recipe(photos):
         assert not inputs.augmentation(spec, files).crops
     with pytest.raises(ValueError, match="images from files for --augment"):
         inputs.augmentation("random_resized_crop|cutout(4)", pictures)
-    with pytest.raises(ValueError, match="without arguments"):
-        inputs.augmentation("random_resized_crop(0.2)|cutout(4)", files)
+    least = inputs.augmentation("random_resized_crop(0.2)|cutout(4)", files)
+    assert least.crops == 0.2 and least.transform is not None
+    assert inputs.augmentation("random_resized_crop()", files).crops is True
+    with pytest.raises(ValueError, match=r"Expected min_area in \(0, 1\]"):
+        inputs.augmentation("random_resized_crop(0)|cutout(4)", files)
 
 
 def command(folder, script, *arguments):

@@ -512,6 +512,11 @@ def test_metadata_of_hostile_names(evil, shown, tmp_path):
             {"random_resized_crop": True},
             "random_resized_crop",
         ),
+        (
+            {"augment": "random_resized_crop(0.5)|pad_crop_flip(0)"},
+            {"random_resized_crop": True},
+            "random_resized_crop(0.5)|pad_crop_flip(0)",
+        ),
         ({"augment": "strong"}, {"random_resized_crop": False}, "strong"),
         (
             {"augment": "strong", "random_resized_crop": None},

@@ -71,6 +71,7 @@ def write_model_card(
         last=last,
         score_header=[score.label for score in columns],
         score_row=[score.shown(last.get(score.name)) for score in columns],
+        warnings=record.others.get("warnings", ()),
         few=_named(classes, "few"),
         unseen=_named(classes, "unseen"),
         worst=_worst(last["per_class"], classes.names),

@@ -46,6 +46,11 @@ def write_html(path: str | os.PathLike, record: Record) -> None:
         facts_of_run=facts_of_run,
         flags=record.flags,
         environment=record.environment,
+        warnings=record.others.get("warnings", ()),
+        chosen=[
+            [f"--{name}={text(record.flags.get(name))}", reason]
+            for name, reason in record.others.get("chosen", {}).items()
+        ],
     )
 
 

@@ -17,7 +17,11 @@ from keras_lt.models.backbones.applications import (
 from keras_lt.models.backbones.hub import kerashub
 from keras_lt.models.backbones.images import image_shape
 from keras_lt.models.backbones.resnet import PRESETS, cifar_resnet, resnet
-from keras_lt.models.backbones.weights import freeze, load_weights
+from keras_lt.models.backbones.weights import (
+    freeze,
+    is_trained,
+    load_weights,
+)
 from keras_lt.specs import Registry
 
 __all__ = [
@@ -29,6 +33,7 @@ __all__ = [
     "freeze",
     "get",
     "image_shape",
+    "is_trained",
     "kerashub",
     "load_weights",
     "resnet",

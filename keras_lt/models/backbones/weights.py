@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_lt import model_files
 from keras_lt.structure import feature_model
@@ -85,6 +86,30 @@ def freeze(backbone: keras.Model, last: str | None = None) -> None:
         end = ends[-1]
     for layer in layers[:end]:
         layer.trainable = False
+
+
+def is_trained(backbone: keras.Model) -> bool:
+    """Says whether a backbone's weights were trained before.
+
+    It looks at the layers that normalize: their scale, offset and moving
+    statistics are the same for all channels when a layer is made, and differ
+    after some training. Of a network without such layers, such as VGG16,
+    nothing can be said: it counts as not trained.
+
+    Args:
+        backbone: A built backbone.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(20)
+        >>> keras_lt.models.backbones.is_trained(backbone)
+        False
+    """
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    return any(
+        np.ptp(keras.ops.convert_to_numpy(weight)) > 0
+        for weight in backbone.weights
+        if weight.name in names
+    )
 
 
 def _leaves(model):

@@ -1,0 +1,207 @@
+"""What is chosen for images of one's own, and what is said of a failure."""
+
+import learning
+import numpy as np
+import own_images
+import pytest
+import recipe
+from own_images import Network, Seen
+from PIL import Image
+
+from keras_lt import counts, report
+from keras_lt.models import backbones
+
+GRAY = Seen(
+    np.array([761, 92, 82, 68, 45, 25]),
+    ("free", "hole", "crack", "fray", "break", "uneven"),
+    side=250.0,
+    per_second=500.0,
+)
+SLOW = Network(False, 500.0, 64)
+TRAINED = Network(True, 150.0, 128, why="trained")
+
+
+def chosen(seen=GRAY, network=SLOW, **given):
+    choices = own_images.choose(seen, network, given)
+    found = {choice.flag: choice.value for choice in choices}
+    assert len(found) == len(choices) and not found.keys() & given.keys()
+    assert all(choice.reason for choice in choices)
+    return found
+
+
+def test_from_scratch():
+    found = chosen()
+    assert found["backbone"] == own_images.SMALL_NETWORK
+    assert found["image_size"] == 64 and found["batch_size"] == 32
+    assert found["loss"] == "balanced_softmax"
+    assert found["optimizer"].startswith("adamw")
+    assert "tune" not in found and "weights" not in found
+    # 1,073 images are 34 steps, of which 240 s allow as many as take
+    # 32 / 500 + 32 * 4 / 500 s each: 750, below the 800 that learning takes.
+    assert found["epochs"] == -(-800 // 34)
+    assert chosen(image_size=32)["epochs"] > found["epochs"]
+
+
+def test_steps_do_not_depend_on_the_number_of_images_alone():
+    tiny = GRAY._replace(class_counts=np.array([20, 9, 4]))
+    for network in (SLOW, SLOW._replace(per_second=5.0)):
+        found = chosen(tiny, network)
+        # 33 images are a step an epoch, so an epoch is made longer.
+        assert found["steps_per_epoch"] == 25
+        assert found["epochs"] * 25 >= 800
+    fast = chosen(tiny, SLOW._replace(per_second=1e6), batch_size=4)
+    assert fast["epochs"] * 25 >= 3_000
+    assert "batch_size" not in fast
+    large = GRAY._replace(class_counts=np.full(1_000, 1_000))
+    assert chosen(large)["epochs"] == 5 and chosen(large)["batch_size"] == 128
+    assert "loss" not in chosen(large)  # its classes are equal
+
+
+def test_with_a_pretrained_backbone():
+    given = {"backbone": "my:net"}
+    found = chosen(network=TRAINED, **given)
+    assert found["tune"] == "head"
+    # 1,073 images of 224 pixels take 22 s at 150 * (128 / 224)^2 per second.
+    assert found["image_size"] == 224
+    slow = TRAINED._replace(per_second=10.0)
+    assert chosen(network=slow, **given)["image_size"] == 128
+    small = GRAY._replace(side=30.0)
+    assert chosen(small, TRAINED, **given)["image_size"] == 128
+    # Weights that are trained further take small steps.
+    whole = chosen(network=TRAINED, tune="all", **given)
+    assert whole["learning_rate"] == "cosine(0.0002,warmup=2)"
+    assert "tune" not in chosen(network=TRAINED, auxiliary="rotation", **given)
+    imagenet = TRAINED._replace(weights="imagenet")
+    assert chosen(network=imagenet, **given)["weights"] == "imagenet"
+
+
+def test_what_is_given_changes_what_goes_with_it():
+    assert "optimizer" not in chosen(learning_rate="0.1")
+    sgd = chosen(optimizer="sgd(momentum=0.9)")
+    assert sgd["learning_rate"] == "cosine(0.02,warmup=2)"
+    for name in ("sampling", "auxiliary", "drw_epoch"):
+        assert "loss" not in chosen(**{name: "class_balanced"})
+
+
+def test_characters_are_not_flipped():
+    assert "flip" in chosen()["augment"]
+    letters = GRAY._replace(class_names=tuple("ABCDEF"))
+    assert "flip" not in chosen(letters)["augment"]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[900, 50, 3], [40, 20, 9, 5], [500, 400, 300], [12, 10], [9, 9, 8, 5, 1]],
+)
+def test_shot_groups_are_not_empty(images):
+    class_counts = np.array(images)
+    found = chosen(GRAY._replace(class_counts=class_counts))
+    many, few = found.get("many_shot", 100), found.get("few_shot", 20)
+    groups = counts.Classes(class_counts, many=many, few=few).groups
+    assert groups["many"].any() and groups["few"].any()
+    assert "many_shot" not in chosen(few_shot=3)
+
+
+# --- A training that learned nothing -----------------------------------------
+
+
+def said(labels, predicted, classes, steps=1_000, losses=(2.0, 1.9)):
+    return learning.warning(
+        np.asarray(labels),
+        np.asarray(predicted),
+        classes,
+        steps=steps,
+        history={"loss": losses},
+        flags={"optimizer": "adamw"},
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 6, 100, 1_000])
+@pytest.mark.parametrize("each", [1, 20])
+def test_guesses_are_told_from_learning(classes, each):
+    generator = np.random.default_rng(classes)
+    labels = np.repeat(np.arange(classes), each)
+    told = sum(
+        said(labels, generator.integers(0, classes, len(labels)), classes)
+        is not None
+        for _ in range(100)
+    )
+    assert told >= 80 or classes * each < 10
+    constant = said(labels, np.zeros_like(labels), classes)
+    assert f"guessing has {1 / classes:.1%}" in constant
+    assert "the same class" in constant
+    # Half of the way from chance to 1 is something.
+    right = generator.permutation(len(labels)) < round(len(labels) * 0.75)
+    half = np.where(right, labels, (labels + 1) % classes)
+    if len(labels) > 4:
+        assert said(labels, half, classes) is None
+    assert said(labels, labels, classes) is None
+
+
+def test_advice_goes_by_what_happened():
+    labels = np.repeat([0, 1, 2], 30)
+    constant = np.zeros_like(labels)
+    assert "raise --epochs" in said(labels, constant, 3, steps=20)
+    text = said(labels, constant, 3, losses=(1.5, 1.5, 1.1))
+    assert "1.5 in the first epoch and 1.1" in text
+    assert text.index("--learning_rate") < text.index("--backbone")
+    assert said(labels[:9], constant[:9], 3) is None  # one class alone
+
+
+def test_samples_hold_all_classes():
+    labels = np.repeat([0, 1, 2], [5_000, 400, 3])
+    chosen = labels[learning.sample(labels)]
+    assert np.bincount(chosen).tolist() == [333, 333, 3]
+    assert len(learning.sample(np.arange(9_000))) == 500
+
+
+# --- The recipe --------------------------------------------------------------
+
+
+def test_pretrained_weights_are_known_by_their_statistics():
+    backbone = backbones.cifar_resnet(8)
+    assert not backbones.is_trained(backbone)
+    layer = next(x for x in backbone.layers if hasattr(x, "moving_mean"))
+    layer.moving_mean.assign(np.arange(16.0))
+    assert backbones.is_trained(backbone)
+
+
+def test_one_command(tmp_path, monkeypatch, capsys):
+    photos = tmp_path / "photos"
+    for name, count in (("left", 30), ("right", 9), ("top", 4)):
+        for split, images in (("train", count), ("test", 2)):
+            (photos / split / name).mkdir(parents=True)
+            for number in range(images):  # all the same: nothing to learn
+                path = photos / split / name / f"{number}.png"
+                Image.new("L", (40, 30), 90).save(path)
+    workdir = tmp_path / "run"
+    arguments = (
+        f"--dataset=folder:{photos}",
+        "--max_steps=2",
+        f"--workdir={workdir}",
+    )
+    assert recipe.run(monkeypatch, *arguments) == 0
+    output = capsys.readouterr().out
+    flags = (workdir / "flags.cfg").read_text()
+    record = report.Record.read(workdir / "result.json")
+    reasons = record.others["chosen"]
+    assert {"backbone", "image_size", "epochs", "many_shot"} <= reasons.keys()
+    for name, reason in reasons.items():
+        line = f"--{name}={record.flags[name]}"
+        assert f"{line}: {reason}" in output and line in flags
+    page = (workdir / "report.html").read_text()
+    assert "What was chosen, and why" in page
+    (warning,) = record.others["warnings"]
+    assert "has learned nothing" in warning and warning in output
+    assert "has learned nothing" in page
+    card = (workdir / "saved_model" / "MODEL_CARD.md").read_text()
+    assert "has learned nothing" in card
+    # A run keeps what was chosen, however fast the machine is by then.
+    (workdir / "result.json").unlink()
+    monkeypatch.setattr(own_images, "_STEPS", (5_000, 9_000))
+    assert recipe.run(monkeypatch, *arguments) == 0
+    assert (workdir / "flags.cfg").read_text() == flags
+    again = report.Record.read(workdir / "result.json")
+    assert again.others["chosen"] == reasons
+    assert recipe.run(monkeypatch, *arguments, "--epochs=7") == 1
+    assert "--epochs=7 where the run has" in capsys.readouterr().err
