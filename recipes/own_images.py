@@ -241,7 +241,7 @@ def _length(
     ]
     if given.get("steps_per_epoch"):
         per_epoch = given["steps_per_epoch"]
-    elif per_epoch < _SHORT_EPOCH:
+    elif "epochs" not in given and per_epoch < _SHORT_EPOCH:
         choices.append(
             Choice(
                 "steps_per_epoch",
@@ -413,8 +413,8 @@ def complete(
         {flag: reason} of what was chosen.
     """
     kept = None if values.overwrite else _of_run(values)
-    if kept is not None:
-        return kept
+    if kept is not None or values.eval_only:
+        return kept or {}
     given = {
         name: values[name].value for name in values if values[name].present
     }

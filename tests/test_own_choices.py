@@ -52,6 +52,7 @@ def test_steps_do_not_depend_on_the_number_of_images_alone():
     fast = chosen(tiny, SLOW._replace(per_second=1e6), batch_size=4)
     assert fast["epochs"] * 25 >= 3_000
     assert "batch_size" not in fast
+    assert "steps_per_epoch" not in chosen(tiny, epochs=2)  # of 2 passes
     large = GRAY._replace(class_counts=np.full(1_000, 1_000))
     assert chosen(large)["epochs"] == 5 and chosen(large)["batch_size"] == 128
     assert "loss" not in chosen(large)  # its classes are equal
