@@ -1,5 +1,6 @@
 """SGD as it is published, rates by variable, flat minima; and by name."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from keras_lt import schedules
 from keras_lt.arguments import real
 from keras_lt.messages import brief
 from keras_lt.sharpness import sharpness_aware
-from keras_lt.specs import Registry, Spec
+from keras_lt.specs import Registry, Spec, parse_chain
 
 __all__ = [
     "FINE_TUNING",
@@ -19,7 +20,9 @@ __all__ = [
     "SGD",
     "FineTuningAdamW",
     "FineTuningSGD",
+    "Pipeline",
     "get",
+    "pipeline",
     "rate_factors",
     "sharpness_aware",
 ]
@@ -351,3 +354,83 @@ def get(
             f"{' and '.join(given)}. Received: {brief(identifier)}"
         )
     return OPTIMIZERS.get(keras.optimizers.get(identifier))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """An optimizer, and what is done around its steps.
+
+    Attributes:
+        optimizer: A spec, for `get`.
+        rho: Radius for `sharpness_aware`; None is without it.
+        momentum: Momentum for `keras_lt.callbacks.AveragedWeights`; None is
+            without averages.
+
+    Example:
+        >>> made = keras_lt.optimizers.Pipeline("sgd(momentum=0.9)", rho=0.5)
+        >>> made.rho, made.momentum
+        (0.5, None)
+    """
+
+    optimizer: str
+    rho: float | None = None
+    momentum: float | None = None
+
+
+def _sharpness_aware(rho: float = 0.05) -> dict[str, float]:
+    rho = real("rho", rho)
+    if not 0 <= rho < math.inf:
+        raise ValueError(f"Expected rho of at least 0. Received: rho={rho}")
+    return {"rho": rho}
+
+
+def _averaged(momentum: float = 0.999) -> dict[str, float]:
+    momentum = real("momentum", momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(
+            "Expected momentum from 0 to 1 (excluded). "
+            f"Received: momentum={momentum}"
+        )
+    return {"momentum": momentum}
+
+
+AROUND = Registry(
+    "addition to an optimizer",
+    {"sharpness_aware": _sharpness_aware, "averaged": _averaged},
+    makes=dict,
+)
+
+
+def pipeline(identifier: str) -> Pipeline:
+    """Reads an optimizer with what is done around its steps.
+
+    `sgd(momentum=0.9)|sharpness_aware(0.5)|averaged(0.999)` steps by SGD along
+    the gradient of `sharpness_aware`, and averages the weights. Whoever trains
+    applies them in this order: compile, `sharpness_aware`,
+    `keras_lt.callbacks.SkipNonFinite`, `AveragedWeights`, and
+    `Checkpointing.restore`; after the training `AveragedWeights.apply`.
+
+    Args:
+        identifier: A spec of an optimizer, and after it, each at most once and
+            in any order, `|sharpness_aware(rho)` and `|averaged(momentum)`.
+
+    Raises:
+        TypeError: If it is no text, or an argument no number.
+        ValueError: If it is no spec, there is no such addition or argument, or
+            one comes twice.
+
+    Example:
+        >>> made = keras_lt.optimizers.pipeline("adamw|averaged(0.99)")
+        >>> made.optimizer, made.rho, made.momentum
+        ('adamw', None, 0.99)
+    """
+    first, *others = parse_chain(identifier)
+    found = {}
+    for spec in others:
+        for name, value in AROUND.get(spec).items():
+            if name in found:
+                raise ValueError(
+                    f"Expected {spec.name} once. Received: {brief(identifier)}"
+                )
+            found[name] = value
+    return Pipeline(str(first), **found)

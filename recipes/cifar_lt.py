@@ -263,6 +263,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         classes=classes,
         batch_size=stream.batch_size,
         fitting=settings.fitting,
+        optimizer=settings.optimization["optimizer"],
         test_curve=settings.test_curve,
     )
     if method.drw_epoch is not None:

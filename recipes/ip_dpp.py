@@ -280,6 +280,7 @@ def train_and_report(
         classes=classes,
         batch_size=finished.BATCH_SIZE,
         fitting=settings.fitting,
+        optimizer=settings.optimization["optimizer"],
         test_curve=settings.scores["test_curve"],
     )
     rounds.fit(

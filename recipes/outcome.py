@@ -225,7 +225,11 @@ def _results(
     run: runs.Run,
     litert: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Scores the last weights and the best ones, and exports the last."""
+    """Scores the last weights and the best ones, and exports the last.
+
+    Where weights were averaged, the averages are the last ones; the `trained`
+    weights that they are of are scored too.
+    """
 
     def answered(dataset: datasets.Dataset) -> evaluation.Predictions:
         return answers(stage.model, dataset, classes, batch_size)
@@ -234,12 +238,16 @@ def _results(
         scores = metrics.evaluate(found.logits, found.labels, classes)
         return {**scores, "epoch": epoch}
 
+    results, averages = {}, stage.watchers.averages
+    if averages:
+        results["trained"] = scored(answered(data.test), stage.epochs)
+        averages.apply()
     last = evaluation.Scored(
         answered(data.test),
         answered(data.held_out) if data.held_out else None,
         stage.logit_counts,
     )
-    results = {"last": scored(last.test, stage.epochs)}
+    results = {"last": scored(last.test, stage.epochs), **results}
     _export(run, data, stage, litert)
     run.write("logits.npz", lambda part: evaluation.write(part, last))
     checkpointing = stage.watchers.checkpointing

@@ -174,10 +174,14 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         classes=classes,
         batch_size=stream.batch_size,
         fitting=settings.fitting,
+        optimizer=settings.optimization["optimizer"],
         classifies=False,
     )
     batches = functools.partial(stream.batches, settings.sampling)
     training.fit(model, batches, watchers, steps)
+    if watchers.averages:  # whose features are extracted
+        watchers.averages.apply()
+        watchers.averages = None
     if not run.is_chief:  # what follows takes no other process
         return
 

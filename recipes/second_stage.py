@@ -55,7 +55,7 @@ import outcome
 import run as runs
 import training
 
-from keras_lt import callbacks, datasets, features, losses, report, sampling
+from keras_lt import datasets, features, losses, report, sampling
 from keras_lt.models import TwoStage, second_stages
 
 
@@ -107,6 +107,7 @@ def fit_head(
         ),
         loss,
     )
+    watch, averages = training.wrap_steps(head, learning.optimizer)
     batches = features.stream(
         extracted,
         train.num_classes,
@@ -118,10 +119,12 @@ def fit_head(
     head.fit(
         batches,
         steps_per_epoch=steps.total,
-        callbacks=[callbacks.StopOnNonFinite()],
+        callbacks=[watch],
         shuffle=False,
         verbose=0,
     )
+    if averages:
+        averages.apply()
     return outcome.logit_counts(loss, sampler, train.class_counts)
 
 

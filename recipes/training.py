@@ -237,7 +237,7 @@ def make_optimizer(
         learning_rate: The same.
         backbone_learning_rate_factor: The same.
     """
-    factors = None
+    optimizer, factors = optimizers.pipeline(optimizer).optimizer, None
     if backbone_learning_rate_factor != 1:
         if specs.parse(optimizer).name not in optimizers.FINE_TUNING.table:
             raise ValueError(
@@ -293,11 +293,13 @@ class Watchers:
         tensorboard: Writes curves, and the final scores.
         checkpointing: Keeps the state; to be the last one. None where a stage
             is made anew at each start.
+        averages: Of the weights, which the model is to be given in the end.
         others: What comes before it, in this order.
     """
 
     tensorboard: callbacks.LongTailTensorBoard
     checkpointing: callbacks.Checkpointing | None = None
+    averages: callbacks.AveragedWeights | None = None
     others: list[keras.callbacks.Callback] = dataclasses.field(
         default_factory=list
     )
@@ -332,10 +334,11 @@ def make_watchers(
     classes: counts.Classes,
     batch_size: int,
     fitting: Mapping[str, Any],
+    optimizer: str,
     test_curve: bool = False,
     classifies: bool = True,
 ) -> Watchers:
-    """Returns the callbacks of a training.
+    """Returns the callbacks of a training, and wraps the steps of its model.
 
     Args:
         run: The run.
@@ -344,6 +347,7 @@ def make_watchers(
         classes: The classes of its images.
         batch_size: Images at a time where images are scored.
         fitting: {flag: value} of the group "fitting".
+        optimizer: What the flag of this name says.
         test_curve: Whether the test set is scored after each epoch too.
         classifies: Whether the model has classes, and so can be scored.
     """
@@ -356,9 +360,6 @@ def make_watchers(
         for name, dataset in scored.items()
         if dataset and classifies
     }
-    evaluation = None
-    if scored:
-        evaluation = callbacks.Evaluation(scored, classes)
     checkpointing = callbacks.Checkpointing(
         run.path / "checkpoints",
         monitor="val_balanced" if "val" in scored else None,
@@ -373,19 +374,58 @@ def make_watchers(
         },
         exit_on_sigterm=True,
     )
-    tensorboard = make_tensorboard(run, classes, evaluation)
-    skipped = fitting["skip_nonfinite"]
+    watch, averages = wrap_steps(
+        model, optimizer, fitting["skip_nonfinite"], checkpointing
+    )
+    # Scores enter the logs, which TensorBoard and checkpoints read.
+    evaluations = []
+    if scored:
+        evaluations += [callbacks.Evaluation(scored, classes, averages)]
+    if scored and averages:
+        trained = {f"{name}_trained": each for name, each in scored.items()}
+        evaluations += [callbacks.Evaluation(trained, classes)]
+    tensorboard = make_tensorboard(run, classes, *evaluations[:1])
     others = [
         run.callback(),  # the first: nothing is written to a folder of others
-        callbacks.StopOnNonFinite(checkpointing)
-        if skipped is None
-        else callbacks.SkipNonFinite(model, skipped, checkpointing),
-        # Scores enter the logs, which TensorBoard and checkpoints read.
-        *([evaluation] if evaluation else []),
+        watch,
+        *([averages] if averages else []),
+        *evaluations,
         tensorboard,
         inputs.reporting_bad_images(data),
     ]
-    return Watchers(tensorboard, checkpointing, others)
+    return Watchers(tensorboard, checkpointing, averages, others)
+
+
+def wrap_steps(
+    model: keras.Model,
+    optimizer: str,
+    skip_nonfinite: int | None = None,
+    checkpointing: callbacks.Checkpointing | None = None,
+) -> tuple[keras.callbacks.Callback, callbacks.AveragedWeights | None]:
+    """Puts around the steps of a compiled model what --optimizer adds to them.
+
+    Args:
+        model: The model, before its checkpoint is restored.
+        optimizer: What the flag of this name says.
+        skip_nonfinite: The same.
+        checkpointing: Of the training, if it is kept.
+
+    Returns:
+        What watches for losses that are not finite, and what averages weights.
+    """
+    around = optimizers.pipeline(optimizer)
+    if around.rho is not None:
+        optimizers.sharpness_aware(model, around.rho)
+    if skip_nonfinite is None:
+        watch = callbacks.StopOnNonFinite(checkpointing)
+    else:
+        watch = callbacks.SkipNonFinite(model, skip_nonfinite, checkpointing)
+    averages = None
+    if around.momentum is not None:
+        averages = callbacks.AveragedWeights(
+            model, around.momentum, checkpointing
+        )
+    return watch, averages
 
 
 def fit(
