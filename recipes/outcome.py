@@ -186,7 +186,8 @@ def finish(
             scored, f"test_{which}", stage.epochs
         )
         found = metrics.summary(scored)
-        print(f"test, {which} epoch ({scored['epoch']}): {found}")
+        of = "weights, epoch" if which == "trained" else "epoch"
+        print(f"test, {which} {of} ({scored['epoch']}): {found}")
     for warning in warnings:
         print(f"Warning: {warning}")
     for name in ("MODEL_CARD.md", "README.md"):  # where people and the Hub look

@@ -21,9 +21,10 @@ _DEFINE.spec(
     "stage",
     "crt",
     "The new classifier: crt(l2) is trained anew, lws scales that of the run "
-    "by class, tau(tau) gives its weights more equal lengths, "
-    "ncm(normalization,similarity) compares with the mean of each class, "
-    "linear_probe(l2) is crt on contrastive features; or package.module:name.",
+    "by class, mislas goes on with it and such scales, tau(tau) gives its "
+    "weights more equal lengths, ncm(normalization,similarity) compares with "
+    "the mean of each class, linear_probe(l2) is crt on contrastive features; "
+    "or package.module:name.",
 )
 # These, and the group "steps", are for a stage that learns.
 _DEFINE.spec("loss", "crossentropy", "Loss, as of cifar_lt.py.")
@@ -72,7 +73,7 @@ class Learning(NamedTuple):
 
 
 def fit_head(
-    head: keras.Model,
+    second: TwoStage,
     extracted: features.Features,
     train: datasets.Dataset,
     learning: Learning,
@@ -97,11 +98,13 @@ def fit_head(
         steps_per_epoch=steps.per_epoch,
         total_steps=steps.total,
     )
+    head = second.head
     head.compile(
         training.make_optimizer(
             head,
             head,
             steps,
+            rates=second.head_rates,
             optimizer=learning.optimizer,
             learning_rate=learning.learning_rate,
         ),
@@ -174,7 +177,7 @@ def train_and_report(
     begin = time.perf_counter()
     second = make(model, extract, train.num_classes)
     if learns:
-        prior = fit_head(second.head, extracted, train, learning, seed)
+        prior = fit_head(second, extracted, train, learning, seed)
     else:  # classifiers in closed form take all classes as equally likely
         prior = (train.class_counts > 0).astype("float64")
 

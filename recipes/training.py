@@ -226,6 +226,7 @@ def make_optimizer(
     optimizer: str,
     learning_rate: str,
     backbone_learning_rate_factor: float = 1.0,
+    rates: Sequence[float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer for a model with a backbone.
 
@@ -236,8 +237,9 @@ def make_optimizer(
         optimizer: What the flag of this name says.
         learning_rate: The same.
         backbone_learning_rate_factor: The same.
+        rates: Factors of the learning rate of each variable, in place of that.
     """
-    optimizer, factors = optimizers.pipeline(optimizer).optimizer, None
+    optimizer, factors = optimizers.pipeline(optimizer).optimizer, rates
     if backbone_learning_rate_factor != 1:
         if specs.parse(optimizer).name not in optimizers.FINE_TUNING.table:
             raise ValueError(

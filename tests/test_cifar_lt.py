@@ -31,6 +31,7 @@ from keras_lt import (
     hardware,
     report,
 )
+from keras_lt.models import load_model
 
 FLAG_FILES = recipe.REPO / "recipes" / "flags"
 QUICKSTART = (
@@ -330,6 +331,53 @@ def test_checkpoints_of_other_classes(tiny, tmp_path, monkeypatch, capsys):
         for counts in re.findall(r"class_counts=(\[.*?\])", error)
     ]
     assert [len(counts) for counts in found] == [10, 5]
+
+
+def test_pipeline_of_an_optimizer(tmp_path, monkeypatch):
+    """Two passes a step, averages; what a kill leaves on disk goes on."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+
+    class Copy(callbacks.StopOnNonFinite):
+        copied = False
+
+        def on_train_batch_begin(self, batch, logs=None):
+            index = whole / "checkpoints" / "checkpoint.json"
+            if not Copy.copied and self.model.optimizer.iterations == 5:
+                while '"step": 1' not in index.read_text():
+                    time.sleep(0.01)  # it is written by a thread
+                shutil.copytree(whole, cut)
+                Copy.copied = True
+
+    monkeypatch.setattr(callbacks, "StopOnNonFinite", Copy)
+    arguments = (
+        *TINY[:-1],
+        "--holdout=0.15",
+        "--auxiliary=classifier",
+        "--optimizer=sgd(momentum=0.9)|sharpness_aware(0.5)|averaged(0.9)",
+        "--learning_rate=0.1",
+        "--batch_size=16",
+        "--epochs=2",
+        "--steps_per_epoch=3",
+        "--checkpoint_steps=1",
+    )
+    for folder in (whole, cut):
+        assert not recipe.run(monkeypatch, *arguments, f"--workdir={folder}")
+    records = [report.Record.read(f / "result.json") for f in (whole, cut)]
+    assert [record.train["resumed"] for record in records] == [0, 1]
+    assert records[0].test == records[1].test
+    models = [load_model(folder / "model.keras") for folder in (whole, cut)]
+    weights = [model.get_weights() for model in models]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The averages are the last weights, also for the curves and the best epoch.
+    test, history = records[0].test, records[0].history
+    assert test["last"]["ece"] != test["trained"]["ece"]
+    kept = np.load(whole / "logits.npz")["logits"][:50]
+    digits = datasets.load("digits", split="test").images[:50]
+    logits = models[0].predict(digits, verbose=0)
+    np.testing.assert_allclose(logits, kept, atol=1e-4)
+    assert history["val_ece"] != history["val_trained_ece"]
+    assert test["best"]["chosen_by"] == "val_balanced"
 
 
 def test_weight_decay_is_on_all_but_the_bias_of_a_prior():

@@ -19,7 +19,7 @@ import flag_files
 FLAG_FILES = recipe.REPO / "recipes" / "flags"
 RECORDS = sorted((recipe.REPO / "recipes" / "results").glob("*/seed*.json"))
 FILES = sorted(FLAG_FILES.glob("*.cfg"))
-NESTED = ("cifar10_lt100",)  # data alone
+NESTED = ("cifar10_lt100", "cifar100_lt100")  # data alone
 COUNTS = {"class_counts": [5000, 500, 50], "num_classes": 3}
 STEPS = {"steps_per_epoch": 97, "total_steps": 19_400}
 

@@ -51,6 +51,33 @@ def gradients(steps):
     return rng.normal(size=(steps, len(FACTORS), 3, 2)).astype("float32")
 
 
+def test_pipeline():
+    read = optimizers.pipeline
+    assert read("sgd(momentum=0.9)") == optimizers.Pipeline("sgd(momentum=0.9)")
+    for text in (
+        "sgd(momentum=0.9)|sharpness_aware(0.5)|averaged",
+        "sgd(momentum=0.9) | averaged(momentum=0.999)|sharpness_aware(0.5)",
+    ):
+        wanted = optimizers.Pipeline("sgd(momentum=0.9)", 0.5, 0.999)
+        assert read(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text, error, message",
+    [
+        ("sgd|sam(0.5)", ValueError, "one of sharpness_aware, averaged"),
+        ("sgd|averaged|averaged(0.9)", ValueError, "averaged once"),
+        ("sgd|averaged(1)", ValueError, "momentum from 0 to 1"),
+        ("sgd|averaged('a')", TypeError, "a number"),
+        ("sgd|sharpness_aware(-1)", ValueError, "rho of at least 0"),
+        ("sgd|sharpness_aware(decay=1)", ValueError, "no argument decay"),
+    ],
+)
+def test_pipeline_refuses(text, error, message):
+    with pytest.raises(error, match=message):
+        optimizers.pipeline(text)
+
+
 RATES = [0.5, 0.5, 0.5, 0.05, 0.05, 0.05]
 SGD_ARGUMENTS = {
     "plain": {},

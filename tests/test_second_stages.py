@@ -5,7 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import second_stage
 
+from keras_lt.datasets import from_arrays
 from keras_lt.features import Features
 from keras_lt.models import (
     TwoStage,
@@ -43,11 +45,42 @@ def test_what_is_left_to_train(stage1):
         ("crt", [(5, CLASSES), (CLASSES,)]),
         ("linear_probe(l2=0)", [(5, CLASSES), (CLASSES,)]),
         ("lws", [(CLASSES,)]),
+        ("mislas", [(5, CLASSES), (CLASSES,), (CLASSES,)]),
     ):
         second = second_stages.get(spec)(stage1, not_needed, CLASSES)
         assert isinstance(second, TwoStage)
         assert [w.shape for w in second.head.trainable_weights] == shapes
         assert not second.features.trainable_weights
+
+
+def test_mislas_goes_on_with_a_classifier(stage1, features):
+    """Half the step of a classifier that learns as fast as the scales."""
+    images = np.random.default_rng(1).random((6, 4, 4, 1))
+    train = from_arrays(np.zeros((9, 4, 4, 1), "uint8"), features.labels)
+    learning = second_stage.Learning(
+        loss="label_aware_smoothing(head=0.27)",
+        sampling="random",
+        optimizer="sgd(weight_decay=0.1)",
+        learning_rate="0.1",
+        epochs=1,
+        batch_size=9,
+        steps_per_epoch=1,
+    )
+    moves = []
+    for rate in (1.0, 0.5):
+        make = second_stages.get(f"mislas(classifier_rate={rate})")
+        second = make(stage1, not_needed, CLASSES)
+        np.testing.assert_allclose(second(images), stage1(images), rtol=1e-5)
+        before = second.head.get_weights()
+        second_stage.fit_head(second, features, train, learning, seed=0)
+        after = second.head.get_weights()
+        moves.append([a - b for a, b in zip(after, before, strict=True)])
+    kernel, bias, scales = range(3)
+    for part, factor in ((kernel, 0.5), (bias, 0.5), (scales, 1.0)):
+        assert np.abs(moves[0][part]).max() > 1e-3
+        np.testing.assert_allclose(
+            moves[1][part], factor * moves[0][part], rtol=1e-3, atol=1e-6
+        )
 
 
 def test_regularization_of_a_new_classifier(stage1):

@@ -9,9 +9,11 @@ classifier on them afterwards. A second stage here is a function of
     num_classes: C,
 
 that returns a model from images to logits. If that is a `TwoStage`, its `head`
-is still to be trained on features; other models are finished.
+is still to be trained on features, at `head_rates` times the learning rate
+where it has them, one for each variable; other models are finished.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +66,37 @@ def lws() -> SecondStage:
         model: keras.Model, extract: Callable[[], Any], num_classes: int
     ) -> keras.Model:
         return TwoStage.lws(model)
+
+    return make
+
+
+def mislas(classifier_rate: float = 0.5) -> SecondStage:
+    """The second stage of MiSLAS: `keras_lt.models.TwoStage.mislas`.
+
+    Args:
+        classifier_rate: Learning rate of the classifier over that of the
+            scales; the authors' code has 0.5 for CIFAR-10, 0.2 for CIFAR-100.
+
+    Example:
+        >>> stage = keras_lt.models.second_stages.mislas()
+        >>> second = stage(stage1, lambda: features, num_classes=10)
+        >>> second.head_rates
+        (0.5, 0.5, 1.0)
+    """
+    classifier_rate = real("classifier_rate", classifier_rate)
+    if not 0 <= classifier_rate < math.inf:
+        raise ValueError(
+            "Expected classifier_rate of at least 0. "
+            f"Received: classifier_rate={classifier_rate}"
+        )
+
+    def make(
+        model: keras.Model, extract: Callable[[], Any], num_classes: int
+    ) -> keras.Model:
+        second = TwoStage.mislas(model)
+        *classifier, _ = second.head.trainable_variables
+        second.head_rates = (*[classifier_rate] * len(classifier), 1.0)
+        return second
 
     return make
 
@@ -122,7 +155,14 @@ def ncm(
 
 SECOND_STAGES = Registry(
     "second stage",
-    {"crt": crt, "lws": lws, "tau": tau, "ncm": ncm, "linear_probe": crt},
+    {
+        "crt": crt,
+        "lws": lws,
+        "mislas": mislas,
+        "tau": tau,
+        "ncm": ncm,
+        "linear_probe": crt,
+    },
 )
 
 
@@ -130,7 +170,8 @@ def get(identifier: Any, **context: Any) -> SecondStage:
     """Returns a second stage.
 
     Args:
-        identifier: A spec (see `keras_lt.specs`): crt(l2), lws, tau(tau),
+        identifier: A spec (see `keras_lt.specs`): crt(l2), lws,
+            mislas(classifier_rate), tau(tau),
             ncm(normalization, similarity), linear_probe(l2), or one of yours
             ("package.module:name(alpha=2)"); or a second stage.
         **context: Values to fill in, by the names of

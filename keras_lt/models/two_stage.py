@@ -45,6 +45,8 @@ class TwoStage(keras.Model):
     Attributes:
         features: The copy.
         head: The head.
+        head_rates: Factors of the learning rate to train the head with, one
+            for each of its variables; None where they are all 1.
 
     Example:
         >>> model = keras_lt.models.TwoStage.crt(stage1, num_classes=10)
@@ -62,6 +64,8 @@ class TwoStage(keras.Model):
         >>> model.predict(test.images).shape
         (450, 10)
     """
+
+    head_rates: tuple[float, ...] | None = None
 
     def __init__(
         self,
@@ -123,6 +127,31 @@ class TwoStage(keras.Model):
             >>> [tuple(w.shape) for w in model.trainable_variables]
             [(10,)]
         """
+        return cls._scaled(model, trainable=False)
+
+    @classmethod
+    def mislas(cls, model: keras.Model) -> "TwoStage":
+        """MiSLAS: goes on with the classifier, and learns a scale per class.
+
+        The second stage of Zhong et al. (CVPR 2021,
+        https://arxiv.org/abs/2104.00466), as their code (dvlab-research/MiSLAS)
+        has it for CIFAR-10: the classifier of a first stage with mixup is not
+        trained anew, as by `crt`, but from where it is; features and batch
+        statistics stay. Train it with `keras_lt.losses.LabelAwareSmoothing` on
+        class-balanced samples.
+
+        Args:
+            model: As in `lws`.
+
+        Example:
+            >>> model = keras_lt.models.TwoStage.mislas(stage1)
+            >>> [tuple(w.shape) for w in model.head.trainable_variables]
+            [(64, 10), (10,), (10,)]
+        """
+        return cls._scaled(model, trainable=True)
+
+    @classmethod
+    def _scaled(cls, model: keras.Model, trainable: bool) -> "TwoStage":
         features, head = _features_and_head(model)
         layer, shape = head.layer, head.features.shape
         if isinstance(layer, keras.layers.Dense):
@@ -131,7 +160,7 @@ class TwoStage(keras.Model):
             copied = layer.from_config(layer.get_config())
             copied.build(shape)
             copied.set_weights(layer.get_weights())
-        copied.trainable = False
+        copied.trainable = trainable
         scaling = LearnableWeightScaling(name="scales")
         return cls(features, _on_features(features, copied, scaling))
 
