@@ -11,7 +11,7 @@ import pytest
 import recipe
 from test_report import make_record, read_page
 
-from keras_lt import report
+from keras_lt import plots, report
 
 TOOL = recipe.REPO / "tools" / "compare.py"
 RESULTS = recipe.REPO / "recipes" / "results"
@@ -332,3 +332,36 @@ def test_edited_records_are_one_line(edit, tmp_path, monkeypatch):
     assert str(end.value).startswith("compare.py: error: Expected ")
     assert str(path) in str(end.value) and "\n" not in str(end.value)
     assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    "against, wanted", [("minutes", [1.0, 3.0]), ("steps", [50.0, 100.0])]
+)
+def test_accuracy_against_what_it_cost(tmp_path, monkeypatch, against, wanted):
+    """Of runs with a curve, which may differ in augmentation."""
+    drawn = {}
+    draw = plots.progress
+
+    def seen(methods, x_label, y_label):
+        drawn.update(methods)
+        return draw(methods, x_label, y_label)
+
+    monkeypatch.setattr(plots, "progress", seen)
+    records = [make_run("a"), make_run("b"), make_run("c"), make_run("d")]
+    for record in records:
+        record.train["steps"] = 100
+        record.history = {"seconds": [60.0, 120.0], "val_top1": [0.4, 0.6]}
+    records[1].flags["augment"] = "cutout(16)"
+    del records[2].history["val_top1"]
+    records[3].from_run = "a, seed 0"
+    path = tmp_path / "compare.html"
+    report.write_comparison(path, records, against)
+    assert f"Accuracy against {against} of training" in path.read_text()
+    assert any("augmentation" in note for note in notes(path))
+    assert [*drawn] == ["1.\N{NO-BREAK SPACE}a", "2.\N{NO-BREAK SPACE}b"]
+    for ((x, y),) in drawn.values():
+        assert x.tolist() == wanted and y == [0.4, 0.6]
+    with pytest.raises(ValueError, match="augmentation"):
+        report.write_comparison(path, records)
+    with pytest.raises(ValueError, match="with a curve of accuracy"):
+        report.write_comparison(path, records[2:], against)

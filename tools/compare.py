@@ -2,6 +2,7 @@
 
     python tools/compare.py runs/ce_0 runs/ce_1 runs/ce_drw_0
     python tools/compare.py recipes/results/*/ --output=compare.html
+    python tools/compare.py runs/fast_0 runs/ldam_drw_0 --against=minutes
 
 A RUN is a workdir, a result.json, or a folder of seed*.json records. Records
 of the same flag file are the seeds of one method.
@@ -17,6 +18,12 @@ def parse() -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="Runs to compare."
+    )
+    parser.add_argument(
+        "--against",
+        choices=("minutes", "steps"),
+        help="Draw the curves of accuracy against minutes or steps of "
+        "training too; then runs may differ in augmentation.",
     )
     command_line.add_output(parser, "HTML page to write.", "compare.html")
     return parser.parse_args()
@@ -52,7 +59,7 @@ def main() -> None:
         for run in arguments.runs
         for path in paths(run)
     ]
-    report.write_comparison(arguments.output, records)
+    report.write_comparison(arguments.output, records, arguments.against)
     print(arguments.output)
 
 

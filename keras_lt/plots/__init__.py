@@ -9,6 +9,7 @@ from keras_lt.plots.class_axes import MAX_NAMED
 from keras_lt.plots.comparison import (
     compare_per_class,
     grouped_bars,
+    progress,
     trade_off,
 )
 from keras_lt.plots.confusion import confusion_matrix
@@ -34,6 +35,7 @@ __all__ = [
     "grouped_bars",
     "level_shares",
     "per_class_accuracy",
+    "progress",
     "reliability",
     "share_histogram",
     "shifted_accuracy",

@@ -207,6 +207,57 @@ def trade_off(
     return axes.figure
 
 
+def progress(
+    methods: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    x_label: str = "minutes",
+    y_label: str = "accuracy",
+):
+    """Accuracy against what a training has cost so far, a line per seed.
+
+    Args:
+        methods: For each method (its label) one (x, y) per seed, of as many
+            values each.
+        x_label: Name of x.
+        y_label: Name of y.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is no method, or one without a seed.
+
+    Example:
+        >>> figure = keras_lt.plots.progress(
+        ...     {"ce": [([1, 2], [0.3, 0.5])], "cb": [([1.5, 3], [0.2, 0.6])]}
+        ... )
+    """
+    refuse_none(methods)
+    axes = new_axes(10, 5.2)
+    marks = []
+    for number, (name, seeds) in enumerate(methods.items()):
+        if not len(seeds):
+            raise ValueError(
+                f"Expected a seed of each method. Received: {name!r} without"
+            )
+        for x, y in seeds:
+            lines = axes.plot(
+                x,
+                np.asarray(y, float),
+                color=METHODS[number % len(METHODS)],
+                linestyle=DASHES[number // len(METHODS) % len(DASHES)],
+                linewidth=1.4,
+                marker="o" if len(x) < 3 else None,
+            )
+        marks += lines
+    axes.yaxis.set_major_formatter(as_percent)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    draw_grid(axes)
+    method_legend(axes, marks, methods)
+    return axes.figure
+
+
 def _draw_seeds(axes, mean, points, color, marker) -> None:
     """Faint markers, tied to their mean."""
     for point in points:

@@ -4,6 +4,7 @@ import itertools
 import os
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _SAID = {
     "steps": lambda record: record.train["steps"],
     "images per step": _images_per_step,
     "hold-out": lambda record: record.data["holdout"],
+    "augmentation": lambda record: record.augmentation,
     "selection": lambda record: record.data["selection"],
     "split seed": lambda record: record.data["split_seed"],
     "precision": lambda record: record.train["precision"],
@@ -34,8 +36,18 @@ _SAID = {
 }
 
 
+AGAINST = ("minutes", "steps")
+# Curves of accuracy that a record may have; the first one found is drawn.
+_CURVES = {
+    "test_curve_top1": "accuracy on the test set",
+    "val_top1": "accuracy on the hold-out",
+}
+
+
 def write_comparison(
-    path: str | os.PathLike, records: Sequence[Record]
+    path: str | os.PathLike,
+    records: Sequence[Record],
+    against: str | None = None,
 ) -> None:
     """Write a page that compares records, in one file that needs no network.
 
@@ -46,9 +58,13 @@ def write_comparison(
         path: File to write, new or a page of keras_lt.
         records: Records of runs. Methods are shown in the order of their first
             record.
+        against: "minutes" or "steps": the page has a figure of accuracy
+            against them too, of the runs that have a curve. Methods may then
+            differ in augmentation, which the page says.
 
     Raises:
-        ValueError: If there is no record; if one lacks a required key; if one
+        ValueError: If there is no record, or none with a curve for `against`;
+            if one lacks a required key; if one
             differs from the first in the data set, its classes, the training
             images per class, the shot thresholds, the number of test images or
             the `augmentation`; if a name comes twice with the same seed; or if
@@ -75,7 +91,7 @@ def write_comparison(
                 "Expected records with test scores. Received: "
                 f"{_who(record)} without a classifier"
             )
-        _refuse_incomparable(records[0], record)
+        _refuse_incomparable(records[0], record, against is not None)
     methods = _methods(records)
     first = records[0]
     thresholds = first.shot_thresholds
@@ -90,6 +106,8 @@ def write_comparison(
             f"few-shot below {thresholds['few']:,}",
         ],
         **_shown(methods),
+        progress=_progress(methods, against),
+        against=against,
     )
 
 
@@ -149,8 +167,12 @@ def _comparable(record: Record) -> dict:
     }
 
 
-def _refuse_incomparable(first: Record, record: Record) -> None:
+def _refuse_incomparable(
+    first: Record, record: Record, any_augmentation: bool
+) -> None:
     found, expected = _comparable(record), _comparable(first)
+    if any_augmentation:
+        found["augmentation"] = expected["augmentation"]
     differing = [k for k in found if found[k] != expected.get(k)]
     if not differing:
         return
@@ -311,6 +333,47 @@ def _trade_off(methods: dict[str, list[Record]], tail: str):
     if any(None in pair for seeds in points.values() for pair in seeds):
         return None
     return plots.trade_off(points, y_label=f"{tail}-shot accuracy")
+
+
+def _progress(methods: dict[str, list[Record]], against: str | None) -> Any:
+    """The figure of accuracy against minutes or steps, and what it is of.
+
+    Of a stage on another run's features the curve is that of the other run,
+    which is not what the stage cost.
+    """
+    if against is None:
+        return None
+    if against not in AGAINST:
+        raise ValueError(
+            f"Expected one of {', '.join(AGAINST)}. "
+            f"Received: against={against!r}"
+        )
+    for curve, label in _CURVES.items():
+        drawn = {}
+        for name, runs in methods.items():
+            seeds = [
+                (_cost(record, against), record.history[curve])
+                for record in runs
+                if record.from_run is None
+                and {curve, "seconds"} <= {*record.history}
+            ]
+            if seeds:
+                drawn[name] = seeds
+        if drawn:
+            return plots.progress(drawn, f"{against} of training", label)
+    raise ValueError(
+        "Expected runs with a curve of accuracy (--holdout or --test_curve) "
+        f"for --against={against}. Received: none"
+    )
+
+
+def _cost(record: Record, against: str) -> np.ndarray:
+    """Minutes or steps until the end of each epoch."""
+    seconds = np.asarray(record.history["seconds"], float)
+    if against == "minutes":
+        return np.cumsum(seconds) / 60
+    steps = record.train["steps"] / len(seconds)
+    return steps * np.arange(1, len(seconds) + 1)
 
 
 def _seeds(methods: dict[str, list[Record]], columns: Sequence[Score]) -> tuple:
