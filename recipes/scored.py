@@ -24,6 +24,14 @@ from keras_lt.messages import brief
 
 BATCH_SIZE = 256
 KEPT = "logits.npz"
+# Flags that say where the images of a run are now.
+PLACES = (
+    "data_dir",
+    "image_root",
+    "on_bad_image",
+    "max_pixels",
+    "allow_outside_root",
+)
 
 
 class ScoredRun:

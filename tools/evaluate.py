@@ -163,17 +163,8 @@ def of_file(path: str, arguments: argparse.Namespace) -> Subject:
     return Subject(found, classes, Path(path).name, facts)
 
 
-PLACES = (
-    "data_dir",
-    "image_root",
-    "on_bad_image",
-    "max_pixels",
-    "allow_outside_root",
-)
-
-
 def of_run(path: Path, arguments: argparse.Namespace) -> Subject:
-    places = {name: getattr(arguments, name) for name in PLACES}
+    places = {name: getattr(arguments, name) for name in scored.PLACES}
     run = scored.ScoredRun(path, places)
     found, images = run.scored, "test images"
     if arguments.dataset or arguments.split:

@@ -51,6 +51,12 @@ def parse() -> argparse.Namespace:
         "--test files (default: %(default)s).",
     )
     parser.add_argument(
+        "--components",
+        type=command_line.positive,
+        help="Principal components of the features to train on to keep "
+        "(default: the features as they are).",
+    )
+    parser.add_argument(
         "--depth",
         type=command_line.positive,
         default=1,
@@ -81,6 +87,7 @@ import warnings
 
 import keras
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.metrics import recall_score
 from sklearn.model_selection import train_test_split
 
@@ -202,6 +209,23 @@ def row(name: str, levels: list[dict], total: dict, depth: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def reduced(
+    train: Features, scored: Features, components: int
+) -> tuple[Features, Features]:
+    """Both as principal components of the features to train on, unscaled."""
+    most = min(train.features.shape)
+    if components > most:
+        raise ValueError(
+            f"Expected --components of at most {most}. "
+            f"Received: --components={components}"
+        )
+    pca = PCA(components, random_state=0).fit(train.features)
+    return tuple(
+        each._replace(features=pca.transform(each.features).astype("float32"))
+        for each in (train, scored)
+    )
+
+
 def refuse_other_classes(paths: list[Path]) -> None:
     """Refuses features of runs whose labels stand for other classes."""
     known = {path: report.class_names_of(path) for path in paths}
@@ -244,6 +268,8 @@ def main() -> None:
                 f"{train.features.shape[1]} and {test.features.shape[1]} "
                 f"for {path}"
             )
+        if arguments.components:
+            train, test = reduced(train, test, arguments.components)
         pairs.append((train, test))
     columns = ["features"]
     for level in range(1, arguments.depth + 1):

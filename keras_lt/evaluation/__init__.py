@@ -17,9 +17,7 @@ from keras_lt.evaluation.conformal import (
     score_sets,
 )
 from keras_lt.evaluation.duplicates import (
-    digest,
     near_duplicates,
-    repeated,
     thumbnail_distance,
 )
 from keras_lt.evaluation.files import Scored, read, write
@@ -87,7 +85,6 @@ __all__ = [
     "conformal_sets",
     "conformal_thresholds",
     "confused_pairs",
-    "digest",
     "estimate_prior_bbse",
     "estimate_prior_em",
     "evaluate",
@@ -108,7 +105,6 @@ __all__ = [
     "per_class",
     "read",
     "reliability",
-    "repeated",
     "score_sets",
     "scores",
     "separation",

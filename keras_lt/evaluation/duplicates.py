@@ -1,7 +1,6 @@
-"""Images that are the same, or nearly."""
+"""Images that are nearly the same."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,36 +9,6 @@ from keras_lt.arguments import real
 from keras_lt.evaluation.neighbors import Neighbors
 
 _SIDE = 8  # of the thumbnails that are compared
-
-
-def digest(content: bytes) -> bytes:
-    """What two files or images have in common only if they are the same.
-
-    Example:
-        >>> keras_lt.evaluation.digest(b"a") == keras_lt.evaluation.digest(b"a")
-        True
-    """
-    return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def repeated(digests: Iterable[Any]) -> list[list[int]]:
-    """Groups of positions that hold the same.
-
-    Args:
-        digests: What is compared, None where nothing is to be.
-
-    Returns:
-        Groups of at least two positions, in the order of their first ones.
-
-    Example:
-        >>> keras_lt.evaluation.repeated([b"a", b"b", b"a", None, None])
-        [[0, 2]]
-    """
-    places: dict[Any, list[int]] = {}
-    for place, each in enumerate(digests):
-        if each is not None:
-            places.setdefault(each, []).append(place)
-    return [group for group in places.values() if len(group) > 1]
 
 
 def thumbnail_distance(images: np.ndarray, others: np.ndarray) -> np.ndarray:

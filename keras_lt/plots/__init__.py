@@ -18,6 +18,7 @@ from keras_lt.plots.division import cluster_purity, level_shares
 from keras_lt.plots.files import to_png, to_svg
 from keras_lt.plots.histogram import share_histogram
 from keras_lt.plots.images import contact_sheets
+from keras_lt.plots.recall_curve import recall_by_count
 from keras_lt.plots.reliability import reliability
 from keras_lt.plots.shifts import shifted_accuracy
 from keras_lt.plots.style import COLORS
@@ -36,6 +37,7 @@ __all__ = [
     "level_shares",
     "per_class_accuracy",
     "progress",
+    "recall_by_count",
     "reliability",
     "share_histogram",
     "shifted_accuracy",

@@ -6,6 +6,7 @@ from keras_lt.report.comparison import write_comparison
 from keras_lt.report.division import write_division
 from keras_lt.report.environment import environment
 from keras_lt.report.evaluation import Part, write_evaluation
+from keras_lt.report.galleries import Gallery, Picture, write_galleries
 from keras_lt.report.page import write_html
 from keras_lt.report.record import SCHEMA, SCHEMA_VERSION, Record
 from keras_lt.report.schema import KINDS
@@ -15,13 +16,16 @@ __all__ = [
     "KINDS",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Gallery",
     "Part",
+    "Picture",
     "Record",
     "class_names_of",
     "environment",
     "write_comparison",
     "write_division",
     "write_evaluation",
+    "write_galleries",
     "write_html",
     "write_model_card",
     "write_selection",

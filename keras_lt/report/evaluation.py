@@ -8,11 +8,14 @@ import numpy as np
 
 from keras_lt import plots
 from keras_lt.counts import Classes
+from keras_lt.evaluation import RecallCurve
 from keras_lt.metrics import SCORES
 from keras_lt.report.page import group_of
 from keras_lt.report.rendering import percent, write_page
 
 _WORST = 5
+_WORTH = 12  # classes to collect images of
+_MORE, _GAIN_LEVEL = 10, 0.9
 # Class frequencies in the order of the figure, from the head's to the tail's.
 _FACTORS = (50, 25, 10, 5, 2)
 _WAYS = (
@@ -158,6 +161,51 @@ def _classes(found: dict, classes: Classes) -> list[Part]:
     ]
 
 
+def _collecting(found: dict, classes: Classes) -> list[Part]:
+    images = np.array(found["per_class"]["images"])
+    recall = found["per_class"]["recall"]
+    hits = np.rint([n * (r or 0) for n, r in zip(images, recall, strict=True)])
+    curve = RecallCurve(hits.astype(int), images, classes.counts)
+    gains = curve.gains(_MORE, level=_GAIN_LEVEL)
+    order = np.argsort(-gains.balanced, kind="stable")[:_WORTH]
+    rows = [
+        [
+            classes.names[label],
+            f"{classes.counts[label]:,}",
+            percent(recall[label]),
+            f"{100 * gains.recall[label]:+.1f}",
+            f"{100 * gains.balanced[label]:+.2f}",
+            f"{100 * gains.low[label]:.2f} to {100 * gains.high[label]:.2f}",
+        ]
+        for label in order
+    ]
+    header = ["class", "training images", "recall", "recall gains"]
+    header += ["balanced gains", f"{100 * _GAIN_LEVEL:g}% interval"]
+    low, high = (
+        curve.slope + way * 1.645 * curve.slope_error for way in (-1, 1)
+    )
+    return [
+        Part(
+            "Recall by the number of training images",
+            "Each dot is a class; the curve is the recall of a class like most "
+            "others, so that one far below it is hard and not only rare.",
+            figure=plots.recall_by_count(recall, classes, curve.recall),
+        ),
+        Part(
+            "What to collect next",
+            f"Points that {_MORE} more training images of one class are "
+            "expected to give its recall and the balanced accuracy, if a "
+            "class moves along the curve as classes differ along it, which "
+            "was not tried out on these images.",
+            table=(header, rows),
+            said=[
+                "Ten times as many images multiply the odds of a right answer "
+                f"by {10**curve.slope:.1f} ({10**low:.1f} to {10**high:.1f})."
+            ],
+        ),
+    ]
+
+
 def _shifts(found: dict, classes: Classes) -> list[Part]:
     shifted = found["shifted"]
     lines = {
@@ -245,5 +293,6 @@ _PARTS: tuple[Callable[[dict, Classes], list[Part]], ...] = (
     _comparison,
     _scores,
     _classes,
+    _collecting,
     _shifts,
 )

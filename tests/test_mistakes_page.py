@@ -1,0 +1,199 @@
+"""The page of mistakes: what is planted is shown, and names do no harm."""
+
+import base64
+import io
+import re
+import runpy
+import shutil
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import recipe
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from keras_lt import evaluation, report
+from keras_lt.report import galleries
+
+TOOL = recipe.REPO / "tools" / "mistakes.py"
+HOSTILE = '"><img src=x onerror=alert(1)>&amp;.png'
+# Digits of each class to train and to test on.
+CLASSES = {"eight": (8, 60, 12), "<b>one $x$": (1, 25, 12)}
+CLASSES |= {"nine": (9, 12, 12), "alone": (4, 1, 2), "untested": (0, 9, 0)}
+
+
+class Page(HTMLParser):
+    """Tags, texts and pictures of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts, self.pictures = [], [], []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag == "img":
+            self.pictures.append(dict(attributes))
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(" ".join(data.split()))
+
+
+def pixels(picture):
+    """What a picture of a page shows."""
+    kind, text = picture["src"].split(";base64,")
+    assert kind in ("data:image/png", "data:image/jpeg")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Digits with a wrong label, a twin in both splits and a hostile name."""
+    root = tmp_path_factory.mktemp("photos")
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8) * 15.9).astype(np.uint8)
+    images = images.repeat(2, 1).repeat(2, 2)
+    for name, (label, train, test) in CLASSES.items():
+        own = images[labels == label]
+        for split, chosen in (("train", own[:train]), ("test", own[-test:])):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number, image in enumerate(chosen if len(chosen) else ()):
+                if split == "test" and not test:
+                    continue
+                Image.fromarray(image).save(folder / f"{number:02}.png")
+    shutil.copy(root / "train/nine/03.png", root / "test/nine/twin.png")
+    eight = root / "train" / "eight"
+    Image.fromarray(images[labels == 9][50]).save(eight / HOSTILE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        code = recipe.run(
+            monkeypatch,
+            f"--dataset=folder:{photos}",
+            f"--workdir={workdir}",
+            "--image_size=16",
+            "--backbone=cifar_resnet(8)",
+            "--augment=pad_crop_flip(0)",
+            "--loss=balanced_softmax",
+            "--epochs=2",
+            "--batch_size=16",
+            "--seed=1",
+        )
+    assert code == 0
+    return workdir
+
+
+def run_tool(monkeypatch, *arguments):
+    """Exit code of the tool, or its message."""
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
+    try:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run_tool(monkeypatch, run) == 0
+    return Page(run / "mistakes.html")
+
+
+def test_page_shows_each_mistake_once_by_confidence(page, run):
+    test = evaluation.read(run / "logits.npz").test
+    names = report.Record.read(run / "result.json").classes.names
+    errors = evaluation.confident_errors(test)
+    start = page.texts.index("Of all classes") + 1
+    shown = [text for text in page.texts[start:] if ", taken for " in text]
+    expected = [
+        f"{names[test.labels[i]]}, taken for {names[test.predicted[i]]}, "
+        for i in errors[:24]
+    ]
+    assert len(expected) > 3
+    for caption, text in zip(expected, shown, strict=False):
+        assert text.startswith(caption)
+    # The class with one training image, and none of the class without a test.
+    assert any(text.startswith("alone: ") for text in page.texts)
+    assert not any(text.startswith("untested: ") for text in page.texts)
+    assert any("not judged" in text for text in page.texts)
+
+
+def test_page_shows_the_planted_twin(page):
+    heading = next(text for text in page.texts if "twin.png = " in text)
+    assert heading.endswith("03.png")
+    alts = [picture["alt"] for picture in page.pictures]
+    place = next(
+        place
+        for place, alt in enumerate(alts)
+        if alt.endswith("twin.png") and alts[place + 1].endswith("nine/03.png")
+    )
+    twin, trained = (pixels(page.pictures[place + i]) for i in (0, 1))
+    np.testing.assert_array_equal(twin, trained)
+
+
+def test_page_is_small_and_takes_names_for_text(page, run):
+    assert not {"b", "script"} & {*page.tags}
+    assert len(page.pictures) == page.tags.count("img")
+    assert "$x$" in " ".join(page.texts)
+    # All that the pages of this run hold is in them.
+    content = (run / "mistakes.html").read_text()
+    assert len(content) < 3_000_000
+    assert not re.search(r"(src|href)=.(?!data:)", content)
+    assert "onerror=alert(1)>" not in content
+
+
+def test_hostile_names_stay_texts(tmp_path):
+    image = np.zeros((8, 8, 1), np.uint8)
+    picture = report.Picture(image, HOSTILE, HOSTILE)
+    gallery = report.Gallery(HOSTILE, HOSTILE, {HOSTILE: [picture]})
+    path = tmp_path / "page.html"
+    report.write_galleries(path, [gallery], title=HOSTILE)
+    page = Page(path)
+    assert page.tags.count("img") == 1
+    assert page.pictures[0]["alt"] == HOSTILE
+    assert page.texts.count(" ".join(HOSTILE.split())) == 6
+
+
+def test_pictures_fit_whatever_they_are(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (1, 300, 200, 3))
+    pictures = [report.Picture(noise[0], "noise")] * 300
+    gallery = report.Gallery("Noise", "Worst case.", {"All": pictures})
+    path = tmp_path / "page.html"
+    report.write_galleries(path, [gallery], title="noise")
+    assert path.stat().st_size < 3_000_000
+    shown = pixels(Page(path).pictures[0])
+    assert shown.shape[0] in galleries._SIDES and shown.shape[2] == 3
+    with pytest.raises(ValueError, match="Expected an image of shape"):
+        report.write_galleries(
+            path,
+            [gallery._replace(rows={"": [report.Picture(noise, "")]})],
+            title="noise",
+        )
+
+
+def test_a_run_without_its_images_is_said_so(
+    run, photos, tmp_path, monkeypatch
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "mistakes.html").unlink(missing_ok=True)
+    hidden = photos.with_name("hidden")
+    photos.rename(hidden)
+    try:
+        message = run_tool(monkeypatch, copy)
+    finally:
+        hidden.rename(photos)
+    assert message.startswith("mistakes.py: error: ")
+    assert str(photos) in message and "\n" not in message
+    assert not (copy / "mistakes.html").exists()
+    message = run_tool(monkeypatch, tmp_path / "none")
+    assert "Expected the workdir of a finished run" in message
