@@ -111,3 +111,18 @@ def test_errors(arguments, message, tmp_path, tool):
         "evaluate_features.py: error: "
     )
     assert message in process.stderr
+
+
+def test_principal_components_keep_what_parts(tmp_path, tool):
+    # 20 directions of small noise beside those that part the classes.
+    far = sample([200, 120, 40, 20], 0.5, 0)
+    noise = np.random.default_rng(0).normal(0, 0.01, (len(far.labels), 20))
+    wide = np.concatenate([far.features, noise], 1).astype("float32")
+    features.save(tmp_path / "wide.npz", far._replace(features=wide))
+    process = tool("wide.npz", "--num_clusters=8", "--components=4")
+    assert process.returncode == 0, process.stderr
+    plain = process.stdout.splitlines()[-1].strip("| ").split(" | ")[-2]
+    assert float(plain) > 95
+    process = tool("wide.npz", "--components=27")
+    assert process.returncode == 1
+    assert "--components of at most 26" in process.stderr

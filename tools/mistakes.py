@@ -240,7 +240,7 @@ def label_errors(
     found = evaluation.label_errors(logits, train.labels, counts)
     names, images = mistakes.names, mistakes.train
     shown = [
-        (index, names[train.labels[index]], names[suggested], odds)
+        (int(index), names[train.labels[index]], names[suggested], odds)
         for index, suggested, odds in zip(
             *(part[:LISTED] for part in found[:3]), strict=True
         )
