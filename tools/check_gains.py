@@ -155,6 +155,12 @@ def main() -> None:
             "Expected features of one dimension. Received: "
             f"{train.features.shape[1]} and {test.features.shape[1]}"
         )
+    largest = int(np.bincount(train.labels).max())
+    if largest - kept_at_first(largest, arguments.more) < arguments.more:
+        raise ValueError(
+            f"Expected classes of more than {arguments.more} images. "
+            f"Received: --more={arguments.more}, counts up to {largest}"
+        )
     generator = np.random.default_rng(arguments.seed)
     drawn = [
         one_draw(train, test, arguments.more, generator)
@@ -164,11 +170,6 @@ def main() -> None:
     promised, measured = (
         np.mean([draw[part] for draw in drawn], axis=0) for part in (1, 2)
     )
-    if np.isnan(promised).all():
-        raise ValueError(
-            f"Expected classes of more than {arguments.more} images. "
-            f"Received: counts up to {np.bincount(train.labels).max()}"
-        )
     header = ["classes", "promised", "measured", "first third", "others"]
     print(f"| {' | '.join(header)} |")
     print("|---" * len(header) + "|")
