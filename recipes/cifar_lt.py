@@ -116,6 +116,7 @@ class Settings(NamedTuple):
     seed: int
     jit_compile: bool
     export_litert: bool
+    tta: str
 
 
 # --- Loss --------------------------------------------------------------------
@@ -155,6 +156,13 @@ def make_model(
         l2=l2,
         name="logits",
     )
+    training.continue_head(
+        head,
+        backbone,
+        train.class_names,
+        weights=settings.network["weights"],
+        tune=settings.network["tune"],
+    )
     if method.auxiliary is None:
         model = classifier(backbone, train.num_classes, head=head)
     else:
@@ -184,6 +192,7 @@ def make_model(
         metrics=training.accuracies(train.num_classes),
         jit_compile=settings.jit_compile,
     )
+    training.say_what_is_trained(model)
     return model
 
 
@@ -252,7 +261,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
         model.loss, stream.sampler(method.sampling), data.train.class_counts
     )
     outcome.rehearse_export(
-        run, model, data.train, prior, settings.export_litert
+        run, model, data.train, prior, settings.export_litert, settings.tta
     )
 
     # Callbacks
@@ -289,6 +298,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
             facts=facts,
             logit_counts=prior,
             watchers=watchers,
+            views=settings.tta,
         ),
         settings=settings.data,
         classes=classes,
@@ -333,7 +343,7 @@ def evaluate_only(
     else:
         model = load_model(path)
     scores = outcome.score(
-        model,
+        outcome.averaged(model, settings.tta, model.distribute_strategy),
         test,
         inputs.classes_of(train, settings.scores),
         settings.length["batch_size"],
@@ -360,6 +370,7 @@ def read_settings() -> Settings:
         seed=FLAGS.seed,
         jit_compile=FLAGS.jit_compile,
         export_litert=FLAGS.export_litert,
+        tta=FLAGS.tta,
     )
 
 

@@ -313,8 +313,9 @@ def _model(define: Definer) -> None:
         "What is trained: all; head, the classifier on a frozen backbone; "
         "after('NAME'), all but the layers up to the last one whose name "
         "starts so, such as stage2 of our ResNets or conv3 of those of "
-        "keras.applications; or package.module:name. Frozen batch statistics "
-        "stay too.",
+        "keras.applications; norm_and_bias; lora(rank, layers); "
+        "adapters(width) of KerasHub's transformers; or package.module:name. "
+        "Frozen batch statistics stay too.",
     )
     define.real(
         "l2",
@@ -507,6 +508,12 @@ def _from(define: Definer) -> None:
 
 
 def _evaluation(define: Definer) -> None:
+    define.spec(
+        "tta",
+        "none",
+        "Views of an image whose logits are averaged, in test scores and in "
+        "what is exported: none, flip, five_crop or package.module:name.",
+    )
     define.boolean(
         "eval_only",
         False,

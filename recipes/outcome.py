@@ -10,6 +10,7 @@ import keras
 import learning
 import numpy as np
 import run as runs
+import tensorflow as tf
 import training
 
 from keras_lt import (
@@ -21,9 +22,10 @@ from keras_lt import (
     metrics,
     report,
     sampling,
+    trainable,
 )
 from keras_lt.classes import difference
-from keras_lt.models import load_model
+from keras_lt.models import AveragedViews, load_model, lora
 
 
 @dataclasses.dataclass
@@ -40,6 +42,8 @@ class Stage:
             shares of them; None where they are not known.
         watchers: The callbacks of the training.
         from_run: Name of the run that it started from.
+        views: Views of an image whose logits are averaged, where it is scored
+            and exported.
     """
 
     model: keras.Model
@@ -50,6 +54,7 @@ class Stage:
     logit_counts: np.ndarray | None
     watchers: training.Watchers
     from_run: str | None = None
+    views: str = "none"
 
 
 def logit_counts(
@@ -67,6 +72,22 @@ def logit_counts(
     """
     drawn = sampler.expected_counts(class_counts)
     return None if drawn is None else losses.logit_prior(loss, drawn)
+
+
+def averaged(
+    model: keras.Model, views: str, strategy: tf.distribute.Strategy
+) -> keras.Model:
+    """Returns a model that averages over views, on the weights of a model.
+
+    Args:
+        model: The model.
+        views: What --tta says.
+        strategy: Of the model.
+    """
+    if views == "none":
+        return model
+    with strategy.scope():
+        return AveragedViews(model, views)
 
 
 def answers(
@@ -111,6 +132,7 @@ def rehearse_export(
     train: Any,
     logit_counts: np.ndarray | None,
     litert: bool,
+    views: str = "none",
 ) -> None:
     """Raises what exporting the trained model would raise.
 
@@ -119,6 +141,7 @@ def rehearse_export(
     """
     if not run.is_chief:
         return
+    model = averaged(model, views, run.strategy)
     export.check(model, train.class_names, logit_counts)
     is_bound = model.distribute_strategy.num_replicas_in_sync > 1
     if litert and not is_bound:
@@ -231,9 +254,10 @@ def _results(
     Where weights were averaged, the averages are the last ones; the `trained`
     weights that they are of are scored too.
     """
+    model = averaged(stage.model, stage.views, run.strategy)
 
     def answered(dataset: datasets.Dataset) -> evaluation.Predictions:
-        return answers(stage.model, dataset, classes, batch_size)
+        return answers(model, dataset, classes, batch_size)
 
     def scored(found: evaluation.Predictions, epoch: int) -> dict[str, Any]:
         scores = metrics.evaluate(found.logits, found.labels, classes)
@@ -267,10 +291,10 @@ def _export(
     if not run.is_chief:
         return
     run.discard_results()
-    run.write("model.keras", stage.model.save)
-    exported, images = stage.model, data.test.images[:16]
-    if run.strategy.num_replicas_in_sync > 1:  # it is bound to its devices
-        exported = load_model(run.path / "model.keras")
+    exported = _written(run, stage.model)
+    images = data.test.images[:16]
+    if stage.views != "none":
+        exported = AveragedViews(exported, stage.views)
     export.save(
         exported,
         run.path / "saved_model",
@@ -280,6 +304,22 @@ def _export(
     )
     if litert:
         export.save_litert(exported, run.path / "model.tflite", images)
+
+
+def _written(run: runs.Run, model: keras.Model) -> keras.Model:
+    """Writes model.keras, and returns a model to export."""
+    path = run.path / "model.keras"
+    with lora.merged(model) as is_merged:
+        run.write(path.name, model.save)
+    if is_merged or trainable.has_frozen_parts(model):
+        # The file does not say which weights of a layer are frozen, and so its
+        # optimizer would not fit.
+        plain = load_model(path, compile=False)
+        run.write(path.name, plain.save)
+        return plain
+    # A model on several devices is bound to them.
+    is_bound = run.strategy.num_replicas_in_sync > 1
+    return load_model(path) if is_bound else model
 
 
 def _about_data(

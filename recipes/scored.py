@@ -102,8 +102,10 @@ class ScoredRun:
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        """The trained model."""
-        return models.load_model(self.path / "model.keras", compile=False)
+        """The trained model, with the views that the run averages over."""
+        model = models.load_model(self.path / "model.keras", compile=False)
+        views = self.record.flags.get("tta", "none")
+        return model if views == "none" else models.AveragedViews(model, views)
 
     @functools.cached_property
     def scored(self) -> evaluation.Scored:

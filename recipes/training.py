@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flag_groups
@@ -24,10 +25,15 @@ from keras_lt import (
     initializers,
     layers,
     metrics,
+    models,
     optimizers,
+    report,
     schedules,
     specs,
+    structure,
+    trainable,
 )
+from keras_lt.classes import difference
 from keras_lt.models import backbones, tuning
 
 
@@ -177,6 +183,47 @@ def make_backbone(
     if weights is not None and not is_application:
         backbones.load_weights(made, weights)
     return tuning.get(tune, num_classes=train.num_classes)(made)
+
+
+def continue_head(
+    head: keras.layers.Layer,
+    backbone: keras.Model,
+    class_names: Sequence[str],
+    *,
+    weights: str | None,
+    tune: str,
+) -> None:
+    """Gives a head the weights of that of the run which the backbone is from.
+
+    So tuning goes on where a classifier on frozen features has ended. It is
+    left as it is where all or nothing of the backbone is tuned, and where the
+    run has other classes or another kind of head.
+
+    Args:
+        head: The head, not built.
+        backbone: The backbone, with the weights of the run.
+        class_names: Names of the classes, by label id.
+        weights: What the flag of this name says.
+        tune: The same.
+    """
+    starts_anew = specs.parse(tune).name in ("all", "head")
+    if starts_anew or weights is None or weights == "imagenet":
+        return
+    path = Path(weights)
+    path = path / "model.keras" if path.is_dir() else path
+    names = report.class_names_of(path)
+    if names is None or difference(names, class_names):
+        return
+    model = models.load_model(path, compile=False)
+    found = structure.head_of(
+        structure.one_to_one(structure.classifier_of(model))
+    ).layer
+    _, features = structure.pooled_features(backbone)
+    head.build(features.shape)
+    shapes = [[w.shape for w in each.weights] for each in (head, found)]
+    if type(found) is type(head) and shapes[0] == shapes[1]:
+        head.set_weights(found.get_weights())
+        print(f"The classifier starts as that of {weights}.")
 
 
 def _statistics(name: str, train: datasets.Dataset) -> dict[str, Any]:
@@ -492,5 +539,23 @@ def facts(
         "images_per_second": images / seconds,
         "precision": keras.config.dtype_policy().name,
         "num_parameters": model.count_params(),
+        **trained_parameters(model),
         "resumed": checkpointing.starts - 1,
     }
+
+
+def say_what_is_trained(model: keras.Model) -> None:
+    """Prints how many parameters are trained, if it is not all of them."""
+    if trainable.frozen_weights(model):
+        print(trainable.table(model))
+
+
+def trained_parameters(model: keras.Model) -> dict[str, Any]:
+    """What a record says of a model of which not all is trained.
+
+    `trained_parameters` are the trained ones and all, by the name of the
+    layers, numbers left out.
+    """
+    if not trainable.frozen_weights(model):
+        return {}
+    return {"trained_parameters": dict(trainable.shares(model))}

@@ -10,8 +10,8 @@ import recipe
 LIBRARY, RECIPES = recipe.REPO / "keras_lt", recipe.REPO / "recipes"
 # Fewer is better: lower these when files are joined or left out. With one
 # concept per file it was 71 files of 14,602 lines.
-FILES, LINES = 75, 15_500
-FLAGS = 56  # 55 and --help
+FILES, LINES = 78, 16_000
+FLAGS = 57  # 56 and --help
 
 
 def profiler(found: dict[str, set[str]]):

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import keras
 import numpy as np
 
-from keras_lt import distribute, files
+from keras_lt import distribute, files, model_files, trainable
 from keras_lt.messages import brief
 
 # One thread for all checkpoints of the process, which waits for it in the end.
@@ -34,9 +34,11 @@ class Checkpointing(keras.callbacks.Callback):
     """Keeps the state of a training, so that it goes on wherever it is cut.
 
     A checkpoint is weights, optimizer state and, within an epoch, the metrics
-    so far. It is written first, and then, in one atomic step, an index
-    (`checkpoint.json`) that names it: at any moment the index names files that
-    are whole. Files that it no longer names are removed. On a stream that seeks
+    so far. Weights that training does not change are left out, but for a digest
+    of them: a model has them before `restore`. It is written first, and then,
+    in one atomic step, an index (`checkpoint.json`) that names it: at any
+    moment the index names files that are whole. Files that it no longer names
+    are removed. On a stream that seeks
     (`keras_lt.streams.stream(start_step=...)`) a training that was killed ends
     with the very weights of one that was not, if its ops are deterministic.
 
@@ -151,6 +153,7 @@ class Checkpointing(keras.callbacks.Callback):
         self._seconds = 0.0  # of the steps of this epoch
         self._metrics = None  # of the steps of an epoch that was cut
         self._saved = None  # the last position that was
+        self._frozen: _Frozen | None = None
         self._writing: Future | None = None
         self._is_made = False  # the directory
         self._signal: int | None = None  # that came
@@ -211,7 +214,8 @@ class Checkpointing(keras.callbacks.Callback):
             )
         path = self.best["path"]
         try:
-            model.load_weights(path)
+            if not model_files.load_trained(model, path):
+                model.load_weights(path)
             _load_averages(path, model.weights, needed=False)
         except Exception as error:  # HDF5 and Keras raise all kinds
             raise ValueError(
@@ -291,7 +295,11 @@ class Checkpointing(keras.callbacks.Callback):
         with warnings.catch_warnings():
             # Keras leaves out the state of another optimizer so.
             warnings.filterwarnings("error", "Skipping variable loading")
-            model.load_weights(self.directory / weights)
+            if model_files.load_trained(model, self.directory / weights):
+                with h5py.File(self.directory / weights) as file:
+                    _load_optimizer(model.optimizer, file, "optimizer")
+            else:
+                model.load_weights(self.directory / weights)
         if self.averages is not None:
             _load_averages(self.directory / weights, self.averages)
         self._epoch, self._step = checkpoint["epoch"], checkpoint["step"]
@@ -501,21 +509,7 @@ class Checkpointing(keras.callbacks.Callback):
         if not self._is_chief():
             return
         self._collect()
-        state = [
-            (variable, keras.ops.convert_to_numpy(variable))
-            for variable in (
-                *self.model.variables,
-                *self.model.optimizer.variables,
-            )
-        ]
-        trained = {id(variable) for variable in self.model.trainable_variables}
-        for variable, value in state:
-            if id(variable) in trained and not np.isfinite(value).all():
-                raise FloatingPointError(
-                    "Expected finite weights, to keep them. Received: "
-                    f"{variable.path} after step {self._step} of epoch "
-                    f"{self._epoch + 1}"
-                )
+        state = self._copied_state()
         metrics = None
         _, processes = distribute.shard(self.model.distribute_strategy)
         if self._step and processes == 1:
@@ -525,10 +519,13 @@ class Checkpointing(keras.callbacks.Callback):
             ]
         averages = None
         if self.averages is not None:
-            averages = [
-                keras.ops.convert_to_numpy(variable)
-                for variable in self.averages
-            ]
+            averages = {
+                i: keras.ops.convert_to_numpy(average)
+                for i, (weight, average) in enumerate(
+                    zip(self.model.weights, self.averages, strict=True)
+                )
+                if id(weight) not in self._frozen.ids
+            }
         checkpoint = {
             "epoch": self._epoch,
             "step": self._step,
@@ -549,6 +546,32 @@ class Checkpointing(keras.callbacks.Callback):
             {**self._index, "history": history},
         )
 
+    def _copied_state(self) -> list[tuple[keras.Variable, np.ndarray]]:
+        """Values of the variables of model and optimizer that change."""
+        if self._frozen is None:  # they stay the same ones
+            weights = trainable.frozen_weights(self.model)
+            self._frozen = _Frozen(
+                {id(weight) for weight in weights},
+                model_files.frozen_digest(self.model),
+            )
+        state = [
+            (variable, keras.ops.convert_to_numpy(variable))
+            for variable in (
+                *self.model.variables,
+                *self.model.optimizer.variables,
+            )
+            if id(variable) not in self._frozen.ids
+        ]
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        for variable, value in state:
+            if id(variable) in trained and not np.isfinite(value).all():
+                raise FloatingPointError(
+                    "Expected finite weights, to keep them. Received: "
+                    f"{variable.path} after step {self._step} of epoch "
+                    f"{self._epoch + 1}"
+                )
+        return state
+
     def _is_chief(self) -> bool:
         return distribute.is_chief(self.model.distribute_strategy)
 
@@ -566,24 +589,13 @@ class Checkpointing(keras.callbacks.Callback):
         self,
         stem: str,
         state: list[tuple[keras.Variable, np.ndarray]],
-        averages: list[np.ndarray] | None,
+        averages: dict[int, np.ndarray] | None,
         metrics: list[np.ndarray] | None,
         checkpoint: dict[str, Any],
         index: dict[str, Any],
     ) -> dict[str, Any]:
         """Writes a checkpoint and the index; returns the index."""
-        weights = _NamedBytes(f"{stem}.weights.h5")
-        optimizer = self.model.optimizer
-        with keras.StatelessScope(state):  # variables have these values here
-            # While Keras saves an optimizer it makes another one, with
-            # variables, which this scope does not allow.
-            keras.saving.save_weights(
-                self.model, weights, objects_to_skip=[optimizer]
-            )
-            with h5py.File(weights, "r+") as file:
-                _save_optimizer(optimizer, file, "optimizer")
-                for i, average in enumerate(averages or []):
-                    file[f"{_AVERAGES}/{i}"] = average
+        weights = self._weights_file(stem, state, averages)
         contents = [weights]
         if metrics is not None:
             contents.append(_NamedBytes(f"{stem}.metrics.npz"))
@@ -627,6 +639,44 @@ class Checkpointing(keras.callbacks.Callback):
                 path.unlink(missing_ok=True)
         return index
 
+    def _weights_file(
+        self,
+        stem: str,
+        state: list[tuple[keras.Variable, np.ndarray]],
+        averages: dict[int, np.ndarray] | None,
+    ) -> "_NamedBytes":
+        """Weights, state of the optimizer, and averages, as a file in memory.
+
+        It is laid out as Keras does, but for weights where some are frozen.
+        """
+        weights = _NamedBytes(f"{stem}.weights.h5")
+        optimizer = self.model.optimizer
+        whole = self._frozen.sha256 is None
+        with keras.StatelessScope(state):  # variables have these values here
+            if whole:
+                # While Keras saves an optimizer it makes another one, with
+                # variables, which this scope does not allow.
+                keras.saving.save_weights(
+                    self.model, weights, objects_to_skip=[optimizer]
+                )
+            with h5py.File(weights, "r+" if whole else "w") as file:
+                if not whole:
+                    changing = trainable.changing_weights(self.model)
+                    model_files.save_trained(
+                        file, changing, self._frozen.sha256
+                    )
+                _save_optimizer(optimizer, file, "optimizer")
+                for i, average in (averages or {}).items():
+                    file[f"{_AVERAGES}/{i}"] = average
+        return weights
+
+
+class _Frozen(NamedTuple):
+    """Weights that training does not change: their ids, and a digest."""
+
+    ids: set[int]
+    sha256: str | None
+
 
 class _NamedBytes(io.BytesIO):
     """A file in memory; `save_weights` asks for the ending of its name.
@@ -653,6 +703,17 @@ def _save_optimizer(
         )
 
 
+def _load_optimizer(
+    optimizer: keras.optimizers.Optimizer, file: h5py.File, path: str
+) -> None:
+    """Reads what `_save_optimizer` wrote."""
+    optimizer.load_own_variables(file[f"{path}/vars"])
+    if hasattr(optimizer, "inner_optimizer"):
+        _load_optimizer(
+            optimizer.inner_optimizer, file, f"{path}/inner_optimizer"
+        )
+
+
 def _load_averages(
     path: Path, variables: list[keras.Variable], needed: bool = True
 ) -> None:
@@ -664,7 +725,8 @@ def _load_averages(
                 raise ValueError(f"{path} holds no averages of weights")
             return
         for i, variable in enumerate(variables):
-            variable.assign(found[str(i)][()])
+            if str(i) in found:  # those of frozen weights are not
+                variable.assign(found[str(i)][()])
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:

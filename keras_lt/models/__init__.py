@@ -14,6 +14,7 @@ from keras_lt.models.auxiliary import (
     ContrastiveTask,
     RotationTask,
 )
+from keras_lt.models.averaged_views import AveragedViews
 from keras_lt.models.classifier import classifier, head_for, linear_head
 from keras_lt.models.contrastive import ContrastivePretrainer
 from keras_lt.models.dlsa import (
@@ -33,6 +34,7 @@ from keras_lt.structure import feature_model
 __all__ = [
     "DLSA",
     "AuxiliaryTask",
+    "AveragedViews",
     "ClassifierTask",
     "ContrastivePretrainer",
     "ContrastiveTask",

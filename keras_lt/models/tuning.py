@@ -12,7 +12,10 @@ from typing import Any
 import keras
 
 from keras_lt.arguments import integer
+from keras_lt.models.adapters import adapters
 from keras_lt.models.backbones import freeze
+from keras_lt.models.lora import lora
+from keras_lt.models.norm_and_bias import norm_and_bias
 from keras_lt.specs import Registry
 
 Tuning = Callable[[keras.Model], keras.Model]
@@ -77,7 +80,17 @@ def after(last: str) -> Tuning:
     return tune
 
 
-TUNINGS = Registry("tuning", {"all": everything, "head": Head, "after": after})
+TUNINGS = Registry(
+    "tuning",
+    {
+        "all": everything,
+        "head": Head,
+        "after": after,
+        "norm_and_bias": norm_and_bias,
+        "lora": lora,
+        "adapters": adapters,
+    },
+)
 
 
 def get(identifier: Any, **context: Any) -> Tuning:
@@ -85,7 +98,8 @@ def get(identifier: Any, **context: Any) -> Tuning:
 
     Args:
         identifier: A spec (see `keras_lt.specs`): all, head(views),
-            after('stage'), or one of yours ("package.module:name(alpha=2)");
+            after('stage'), norm_and_bias, lora(rank, layers),
+            adapters(width), or one of yours ("package.module:name(alpha=2)");
             or a tuning.
         **context: Values to fill in, by the names of `keras_lt.specs.CONTEXT`.
 
