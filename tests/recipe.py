@@ -14,6 +14,8 @@ import keras
 import run as runs
 from absl.testing import flagsaver
 
+from keras_lt import callbacks, export, report
+
 REPO = Path(__file__).resolve().parents[1]
 # The same numbers on every machine; arguments that come later win.
 _DEFAULTS = ["--mixed_precision=none"]
@@ -51,6 +53,17 @@ def run(monkeypatch, *arguments, name: str = "cifar_lt") -> int:
         flagsaver.restore_flag_values(saved, values)
         keras.config.set_dtype_policy(policy)
     return 0
+
+
+def leave_out_pages(monkeypatch) -> None:
+    """Runs write no SavedModel and draw nothing, half of a short one's time.
+
+    For tests that look at something else; others look at these.
+    """
+    monkeypatch.setattr(export, "save", lambda _, path, *a, **k: path.mkdir())
+    monkeypatch.setattr(report, "write_html", lambda path, _: path.touch())
+    board = callbacks.LongTailTensorBoard
+    monkeypatch.setattr(board, "_draw", lambda *_: None)
 
 
 def tool(monkeypatch, name: str, *arguments) -> int | str:

@@ -286,6 +286,7 @@ def tiny(tmp_path_factory):
 
 
 def test_overwrite_starts_anew(tiny, tmp_path, monkeypatch):
+    recipe.leave_out_pages(monkeypatch)
     shutil.copytree(tiny, tmp_path / "run")
     arguments = (*TINY, f"--workdir={tmp_path / 'run'}", "--max_steps=1")
     (tmp_path / "run" / "notes.txt").write_text("mine")
@@ -405,6 +406,7 @@ def test_weight_decay_is_on_all_but_the_bias_of_a_prior():
 
 def test_fine_tuning(tiny, tmp_path, monkeypatch):
     """Of a finished run: frozen stages stay, the others learn slowly."""
+    recipe.leave_out_pages(monkeypatch)
     workdir = tmp_path / "run"
     assert not recipe.run(
         monkeypatch,
@@ -489,6 +491,7 @@ def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
 
 
 def test_mixed_training(tmp_path, monkeypatch):
+    recipe.leave_out_pages(monkeypatch)
     arguments = (
         *TINY,
         "--mix=remix(1.0)",
@@ -521,6 +524,7 @@ def test_labels_of_mixed_images(mix):
 
 
 def test_real_cifar_smoke(tmp_path, monkeypatch):
+    recipe.leave_out_pages(monkeypatch)
     assert not recipe.run(
         monkeypatch,
         f"--flagfile={FLAG_FILES / 'cifar10_lt100_cb_focal.cfg'}",

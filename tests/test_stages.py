@@ -30,7 +30,13 @@ DIVISION = (
 @pytest.fixture(scope="module")
 def patch():
     with pytest.MonkeyPatch.context() as context:
+        recipe.leave_out_pages(context)
         yield context
+
+
+@pytest.fixture(autouse=True)
+def short(patch):
+    """All runs here leave their pages out."""
 
 
 @pytest.fixture(scope="module")
