@@ -399,11 +399,11 @@ def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
         "--checkpoint_steps=3",
         f"--workdir={tmp_path}",
     ]
-    process = launched(*arguments, "--epochs=3")
+    process = launched(*arguments, "--epochs=6")
     index = tmp_path / "checkpoints" / "checkpoint.json"
     while not index.exists():
         assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.kill(children(process.pid)[worker], signal.SIGKILL)
     killed = time.monotonic()
     _, errors = process.communicate()
@@ -415,10 +415,10 @@ def test_dead_worker_is_named_and_the_run_goes_on(tmp_path, worker):
     ) in errors
     assert "the same command resumes the run" in errors
     if worker == 1:
-        output_of(launched(*arguments, "--epochs=3"))
+        output_of(launched(*arguments, "--epochs=6"))
         record = report.Record.read(tmp_path / "result.json")
         assert record.train["resumed"] == 1
-        assert len(record.history["loss"]) == 3
+        assert len(record.history["loss"]) == 6
 
 
 def children(pid: int) -> list[int]:
