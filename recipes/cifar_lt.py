@@ -40,6 +40,7 @@ import functools
 import os
 from typing import Any, NamedTuple
 
+import frozen
 import inputs
 import keras
 import numpy as np
@@ -52,6 +53,7 @@ import training
 from keras_lt import (
     callbacks,
     datasets,
+    features,
     losses,
     metrics,
     preprocessing,
@@ -62,9 +64,10 @@ from keras_lt.models import (
     DualBranch,
     auxiliary,
     classifier,
-    head_for,
+    heads,
     load_model,
     load_weights,
+    tuning,
 )
 
 # --- What the flags ask for --------------------------------------------------
@@ -74,6 +77,7 @@ class Method(NamedTuple):
     """A way to train; each attribute is the flag of its name."""
 
     loss: str
+    head: str
     sampling: str
     drw_epoch: int | None
     mix: str | None
@@ -100,6 +104,22 @@ class Method(NamedTuple):
                 f"--auxiliary={self.auxiliary}"
             )
 
+    def check_frozen(self, settings: "Settings", views: int) -> None:
+        """Refuses flags that nothing would use on a frozen backbone."""
+        if self.auxiliary is not None or self.mix is not None:
+            raise ValueError(
+                "Expected --tune=head without --auxiliary and --mix: nothing "
+                "but the classifier learns, from features. Received: "
+                f"--auxiliary={self.auxiliary} --mix={self.mix}"
+            )
+        if settings.augment is not None and not views:
+            raise ValueError(
+                "Expected --tune=head(views=4) or the like with --augment, of "
+                "features that are computed once. Received: "
+                f"--augment={settings.augment} "
+                f"--tune={settings.network['tune']}"
+            )
+
 
 class Settings(NamedTuple):
     """What the flags ask for; a dictionary is {flag: value} of a group."""
@@ -117,6 +137,12 @@ class Settings(NamedTuple):
     jit_compile: bool
     export_litert: bool
     tta: str
+
+    @property
+    def frozen(self) -> tuning.Head | None:
+        """What --tune says where the backbone is frozen, else None."""
+        tune = tuning.get(self.network["tune"])
+        return tune if isinstance(tune, tuning.Head) else None
 
 
 # --- Loss --------------------------------------------------------------------
@@ -142,15 +168,32 @@ def make_loss(method: Method, class_counts: np.ndarray) -> Any:
 # --- Model -------------------------------------------------------------------
 
 
+class Network(NamedTuple):
+    """What is made of the flags.
+
+    Attributes:
+        model: From images to logits.
+        fitted: What is compiled and trained: the model, or its head alone.
+        layer: The head.
+        head: What made it, see `keras_lt.models.heads`.
+    """
+
+    model: keras.Model
+    fitted: keras.Model
+    layer: keras.layers.Layer
+    head: Any
+
+
 def make_model(
     settings: Settings, train: datasets.Dataset, steps: training.Steps
-) -> keras.Model:
+) -> Network:
     """Returns a compiled model."""
     method, l2 = settings.method, settings.network["l2"]
     # Layers draw their seeds when they are made: this order is a part of what
     # the seed of a run means.
     backbone = training.make_backbone(train=train, **settings.network)
-    head, loss = head_for(
+    chosen = heads.get(method.head, num_classes=train.num_classes)
+    head, loss = chosen(
         make_loss(method, train.class_counts),
         train.num_classes,
         l2=l2,
@@ -185,31 +228,42 @@ def make_model(
             l2=l2,
             seed=settings.seed,
         )
+    is_frozen = settings.frozen is not None
+    fitted = frozen.head_on_features(head) if is_frozen else model
     optimization = settings.optimization
-    model.compile(
-        training.make_optimizer(model, backbone, steps, **optimization),
+    fitted.compile(
+        training.make_optimizer(
+            fitted,
+            head if is_frozen else backbone,
+            steps,
+            **optimization,
+        ),
         loss,
         metrics=training.accuracies(train.num_classes),
         jit_compile=settings.jit_compile,
     )
     training.say_what_is_trained(model)
-    return model
+    return Network(model, fitted, head, chosen)
 
 
 # --- Stream ------------------------------------------------------------------
 
 
 def make_stream(
-    settings: Settings, train: datasets.Dataset, steps: training.Steps
+    settings: Settings,
+    train: datasets.Dataset | features.Examples,
+    steps: training.Steps,
 ) -> inputs.Stream:
-    """Returns what training batches are drawn from."""
+    """Returns what training batches are drawn from, images or features."""
     context = {
         "num_classes": train.num_classes,
         "class_counts": train.class_counts,
     }
     return inputs.Stream(
         train,
-        inputs.augmentation(settings.augment, train, **context),
+        inputs.Augmentation(False, None)
+        if isinstance(train, features.Examples)
+        else inputs.augmentation(settings.augment, train, **context),
         batch_size=settings.length["batch_size"],
         seed=settings.seed,
         steps_per_epoch=steps.per_epoch,
@@ -240,6 +294,43 @@ def make_batches(
     )
 
 
+# --- Features ----------------------------------------------------------------
+
+
+def make_features(
+    run: runs.Run,
+    settings: Settings,
+    network: Network,
+    data: inputs.Data,
+) -> inputs.Data:
+    """Returns what the network is trained and scored on, images or features.
+
+    A head that starts from features gets its weights.
+    """
+    views = {}
+    if settings.frozen and settings.frozen.views:
+        views = {
+            "views": settings.frozen.views,
+            "spec": settings.augment,
+            "augmentation": inputs.augmentation(
+                settings.augment,
+                data.train,
+                num_classes=data.train.num_classes,
+                class_counts=data.train.class_counts,
+            ),
+            "seed": settings.data.split_seed,
+        }
+    if settings.frozen:
+        data = frozen.of_data(run, network.model, data, **views)
+    if getattr(network.head, "start", "random") == "class_means":
+        found = data.train
+        if not settings.frozen:
+            kept = frozen.kept(run, network.model, found)
+            found = features.Examples(kept, found.num_classes)
+        network.head.begin(network.layer, found.features, found.labels)
+    return data
+
+
 # --- From data to report -----------------------------------------------------
 
 
@@ -253,22 +344,24 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
     inputs.say_what_is_read(data, settings.data.dataset, classes)
     steps = training.count_steps(len(data.train), **settings.length)
     with run.strategy.scope():
-        model = make_model(settings, data.train, steps)
-    stream = make_stream(settings, data.train, steps)
+        network = make_model(settings, data.train, steps)
+    model, fitted = network.model, network.fitted
+    sampler = make_stream(settings, data.train, steps).sampler(method.sampling)
 
     # What can't be exported is refused now, and not after hours of training.
-    prior = outcome.logit_counts(
-        model.loss, stream.sampler(method.sampling), data.train.class_counts
-    )
+    prior = outcome.logit_counts(fitted.loss, sampler, data.train.class_counts)
     outcome.rehearse_export(
         run, model, data.train, prior, settings.export_litert, settings.tta
     )
 
-    # Callbacks
+    # Features, callbacks
+    used = make_features(run, settings, network, data)
+    stream = make_stream(settings, used.train, steps)
     watchers = training.make_watchers(
         run,
         data,
-        model,
+        fitted,
+        scored=used,
         classes=classes,
         batch_size=stream.batch_size,
         fitting=settings.fitting,
@@ -280,7 +373,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
 
     # Fit
     batches = functools.partial(make_batches, stream, method)
-    training.fit(model, batches, watchers, steps)
+    training.fit(fitted, batches, watchers, steps)
 
     # Score, export, report
     branches = 1 if method.auxiliary is None else 2
@@ -299,6 +392,8 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
             logit_counts=prior,
             watchers=watchers,
             views=settings.tta,
+            fitted=fitted,
+            scored=used,
         ),
         settings=settings.data,
         classes=classes,
@@ -338,7 +433,7 @@ def evaluate_only(
         outcome.refuse_other_names("checkpoint", path, class_names, train)
     if path.endswith(".weights.h5"):
         steps = training.count_steps(len(train), **settings.length)
-        model = make_model(settings, train, steps)
+        model = make_model(settings, train, steps).model
         load_weights(model, path)
     else:
         model = load_model(path)
@@ -375,7 +470,11 @@ def read_settings() -> Settings:
 
 
 def main() -> None:
-    read_settings().method.check()
+    settings = read_settings()
+    settings.method.check()
+    heads.get(settings.method.head)  # a wrong one is refused at once
+    if settings.frozen:
+        settings.method.check_frozen(settings, settings.frozen.views)
     if FLAGS.checkpoint is not None and not FLAGS.eval_only:
         raise ValueError(
             "Expected --eval_only with --checkpoint. "

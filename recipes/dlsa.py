@@ -151,7 +151,7 @@ def train_and_report(
     # computed.
     tried = dlsa_lib.stack(model, make_levels(model, train, seed))
     outcome.rehearse_export(run, tried, train, prior, FLAGS.export_litert)
-    extracted = finished.features_of_images(run, model, train)
+    extracted = first.features_of_images(run, model, train)
 
     # Levels; random numbers start anew, so that weights do not hang on what
     # came before

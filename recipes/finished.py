@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import frozen
 import inputs
 import keras
 import numpy as np
@@ -125,6 +126,18 @@ class Finished:
         """Loads the trained model."""
         return models.load_model(self.path / "model.keras")
 
+    def features_of_images(
+        self, run: runs.Run, model: keras.Model, train: datasets.Dataset
+    ) -> features.Features:
+        """The features of the training images, of this run where it has them.
+
+        Args:
+            run: The run of the stage, which keeps them.
+            model: The trained model.
+            train: The training images.
+        """
+        return frozen.kept(run, model, train, others=[self.path])
+
     @property
     def facts(self) -> dict[str, Any]:
         """What a stage's record says of the training before it.
@@ -199,18 +212,3 @@ def one_per_class(model: keras.Model, num_classes: int) -> features.Features:
     return features.Features(
         np.ones((num_classes, dim), "float32"), np.arange(num_classes)
     )
-
-
-def features_of_images(
-    run: runs.Run, model: keras.Model, train: datasets.Dataset
-) -> features.Features:
-    """The features of the training images, computed once in a run."""
-    arrays = run.cached(
-        "features.npz",
-        lambda: features.extract(model, train)._asdict(),
-        key={
-            "images": runs.digest_of_images(train),
-            "model": runs.digest_of_model(model),
-        },
-    )
-    return features.Features(**arrays)

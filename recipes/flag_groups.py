@@ -310,7 +310,9 @@ def _model(define: Definer) -> None:
     define.spec(
         "tune",
         "all",
-        "What is trained: all; head, the classifier on a frozen backbone; "
+        "What is trained: all; head, the classifier on features of a frozen "
+        "backbone, which are computed once (head(views=4): of four augmented "
+        "views of each image); "
         "after('NAME'), all but the layers up to the last one whose name "
         "starts so, such as stage2 of our ResNets or conv3 of those of "
         "keras.applications; norm_and_bias; lora(rank, layers); "
@@ -339,6 +341,14 @@ def _loss(define: Definer) -> None:
         "class_balanced_focal(beta,gamma), focal(gamma), ldam(max_margin), "
         "balanced_softmax, logit_adjusted(tau), label_aware_smoothing, one of "
         "Keras or package.module:Name.",
+    )
+    define.spec(
+        "head",
+        "auto",
+        "Classifier: auto suits the loss, linear(start), "
+        "cosine(scale,learnable,start,centered) or package.module:Name. "
+        "start='class_means' begins at the mean features of each class, "
+        "'random' does not.",
     )
     define.spec(
         "sampling",

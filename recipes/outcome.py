@@ -44,6 +44,9 @@ class Stage:
         from_run: Name of the run that it started from.
         views: Views of an image whose logits are averaged, where it is scored
             and exported.
+        fitted: What was trained of the model where that is its head alone, on
+            features.
+        scored: The features of the images, which that is scored on.
     """
 
     model: keras.Model
@@ -55,6 +58,8 @@ class Stage:
     watchers: training.Watchers
     from_run: str | None = None
     views: str = "none"
+    fitted: keras.Model | None = None
+    scored: inputs.Data | None = None
 
 
 def logit_counts(
@@ -254,9 +259,11 @@ def _results(
     Where weights were averaged, the averages are the last ones; the `trained`
     weights that they are of are scored too.
     """
-    model = averaged(stage.model, stage.views, run.strategy)
+    model, given = averaged(stage.model, stage.views, run.strategy), data
+    if stage.scored and stage.views == "none":
+        model, given = stage.fitted, stage.scored
 
-    def answered(dataset: datasets.Dataset) -> evaluation.Predictions:
+    def answered(dataset: Any) -> evaluation.Predictions:
         return answers(model, dataset, classes, batch_size)
 
     def scored(found: evaluation.Predictions, epoch: int) -> dict[str, Any]:
@@ -265,11 +272,11 @@ def _results(
 
     results, averages = {}, stage.watchers.averages
     if averages:
-        results["trained"] = scored(answered(data.test), stage.epochs)
+        results["trained"] = scored(answered(given.test), stage.epochs)
         averages.apply()
     last = evaluation.Scored(
-        answered(data.test),
-        answered(data.held_out) if data.held_out else None,
+        answered(given.test),
+        answered(given.held_out) if given.held_out else None,
         stage.logit_counts,
     )
     results = {"last": scored(last.test, stage.epochs), **results}
@@ -277,9 +284,9 @@ def _results(
     run.write("logits.npz", lambda part: evaluation.write(part, last))
     checkpointing = stage.watchers.checkpointing
     if checkpointing and (best := checkpointing.best):
-        checkpointing.load_best(stage.model)
+        checkpointing.load_best(stage.fitted or stage.model)
         results["best"] = {
-            **scored(answered(data.test), best["epoch"]),
+            **scored(answered(given.test), best["epoch"]),
             "chosen_by": checkpointing.monitor,
         }
     return results

@@ -57,7 +57,7 @@ OUTPUTS = (
     "division.html",
     "division_test.html",
     "draws/round-*.npz",
-    "features.npz",
+    "features/*.npy",
     "made_from.json",
     *(
         f"checkpoints/{name}"
@@ -335,42 +335,6 @@ class Run:
             text = json.dumps({**index, name: key}, indent=1)
             self.write(MADE_FROM, lambda part: part.write_text(text, "utf-8"))
         return is_known
-
-    def cached(
-        self,
-        name: str,
-        make: Callable[[], Mapping[str, np.ndarray]],
-        *,
-        key: Mapping[str, Any],
-    ) -> dict[str, np.ndarray]:
-        """Returns arrays of the run, made now or by an earlier start.
-
-        Their file is there whole or not at all. All processes of a run call
-        this; each makes what is absent, as that may need all of them, the chief
-        writes it, and all read what it wrote.
-
-        Args:
-            name: File within the run's folder.
-            make: Makes the arrays, {name: array}.
-            key: What they are made from, as in `made_from`.
-
-        Raises:
-            ValueError: If they were made from something else, or are damaged.
-        """
-        if not self.made_from(name, key):
-            made = make()
-            self.write(name, lambda part: files.write_arrays(part, **made))
-        distribute.wait_for_all(self.strategy)
-        path = self.path / name
-        try:
-            return files.read_arrays(path)
-        except MemoryError:
-            raise
-        except Exception as error:  # zip files and NumPy raise all kinds
-            raise ValueError(
-                f"Expected what an earlier start has made. Received: {path} "
-                f"({one_line(error)}); without this file it is made anew"
-            ) from error
 
     def _read_index(self) -> dict[str, Any]:
         path = self.path / MADE_FROM

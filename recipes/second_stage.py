@@ -158,7 +158,7 @@ def train_and_report(
         settings, flag_groups.of_group(FLAGS, "scores")
     )
     train, model = data.train, first.model()
-    extract = functools.partial(finished.features_of_images, run, model, train)
+    extract = functools.partial(first.features_of_images, run, model, train)
 
     # Rehearsal: what can't be done is refused before the features of a large
     # data set are computed.

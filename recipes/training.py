@@ -386,6 +386,7 @@ def make_watchers(
     optimizer: str,
     test_curve: bool = False,
     classifies: bool = True,
+    scored: inputs.Data | None = None,
 ) -> Watchers:
     """Returns the callbacks of a training, and wraps the steps of its model.
 
@@ -399,10 +400,13 @@ def make_watchers(
         optimizer: What the flag of this name says.
         test_curve: Whether the test set is scored after each epoch too.
         classifies: Whether the model has classes, and so can be scored.
+        scored: What the model takes where that is not the images, their
+            features.
     """
+    scored = scored or data
     scored = {
-        "val": data.held_out,
-        "test_curve": data.test if test_curve else None,
+        "val": scored.held_out,
+        "test_curve": scored.test if test_curve else None,
     }
     scored = {
         name: inputs.evaluation(dataset, batch_size)

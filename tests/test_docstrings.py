@@ -57,7 +57,7 @@ def public_objects() -> dict:
     modules = [getattr(keras_lt, name) for name in keras_lt.__all__[1:]]
     models = keras_lt.models
     modules += [models.auxiliary, models.backbones, models.dlsa]
-    modules += [models.second_stages, models.tuning]
+    modules += [models.second_stages, models.tuning, models.heads]
     for module in modules:
         for name in getattr(module, "__all__", vars(module)):
             value = inspect.unwrap(getattr(module, name))

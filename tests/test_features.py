@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lt import datasets, features, streams
+from keras_lt.features import extraction
 from keras_lt.models import DualBranch, classifier, feature_model
 
 RNG = np.random.default_rng(0)
@@ -142,3 +144,74 @@ def test_features_of_other_kinds(values, labels, tmp_path):
     np.savez(tmp_path / "f.npz", features=values, labels=np.array(labels))
     with pytest.raises(ValueError, match=r"floats, and labels \(N,\)"):
         features.load(tmp_path / "f.npz")
+
+
+def test_killed_extraction_goes_on(tmp_path, monkeypatch):
+    """Parts that are there are not computed again."""
+    monkeypatch.setattr(extraction, "PART_ROWS", 4)
+    model, path = classifier(backbone(), 3), tmp_path / "rows.npy"
+    parts = []
+
+    def killed_at_the_third():
+        parts.append(sorted(each.name for each in tmp_path.iterdir()))
+        if len(parts) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        features.extract_to(path, model, DATA, on_part=killed_at_the_third)
+    assert parts[-1] == [f"rows.{i:05d}-of-00003.npy" for i in (0, 1)]
+    got = features.extract_to(
+        path, model, DATA, on_part=lambda: parts.append(0)
+    )
+    assert parts[3:] == [0]
+    want = features.extract(model, DATA)
+    np.testing.assert_allclose(got.features, want.features, atol=1e-6)
+    np.testing.assert_array_equal(got.labels, DATA.labels)
+    assert [each.name for each in tmp_path.iterdir()] == ["rows.npy"]
+
+
+def test_streams_read_features_from_their_file(tmp_path):
+    model = classifier(backbone(), 3)
+    mapped = features.extract_to(tmp_path / "rows.npy", model, DATA)
+    loaded = features.Features(np.array(mapped.features), mapped.labels)
+    batches = [
+        next(
+            iter(
+                features.stream(
+                    each, 3, sampling="class_balanced", batch_size=6, seed=1
+                )
+            )
+        )
+        for each in (mapped, loaded)
+    ]
+    for one, other in zip(*batches, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_array_equal(one, other)
+
+
+def test_views_follow_one_another(tmp_path):
+    """Row v * N + i is view v of image i, and no two views are alike."""
+
+    def brighter(images, labels, indices, seeds):
+        shift = tf.cast(seeds % 50, tf.uint8)[:, None, None, None]
+        return tf.zeros_like(images) + shift, labels
+
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    mean = keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Rescaling(1.0)(inputs)
+    )
+    model = classifier(keras.Model(inputs, mean), 3)
+    rows, labels = features.extract_to(
+        tmp_path / "rows.npy", model, DATA, views=3, transform=brighter, seed=5
+    )
+    np.testing.assert_array_equal(labels, np.tile(DATA.labels, 3))
+    views = np.asarray(rows)[:, 0].reshape(3, 10)
+    assert len({tuple(view) for view in views}) == 3
+
+
+def test_file_of_something_else(tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((3, 2)))
+    (tmp_path / "text.npy").write_text("no array")
+    for name in ("rows.npy", "text.npy"):
+        with pytest.raises(ValueError, match=rf"Received: .*{name}.* anew"):
+            features.open_features(tmp_path / name, np.arange(3))

@@ -125,47 +125,26 @@ def test_a_start_that_is_refused_leaves_no_run(tmp_path):
 
 
 def test_artifacts_are_made_once(run_folder):
-    made = []
-
-    def make():
-        made.append(1)
-        return {"x": np.arange(3) + len(made)}
-
     with enter(run_folder) as run:
-        for _ in range(2):
-            found = run.cached("features.npz", make, key={"images": "a"})
-            np.testing.assert_array_equal(found["x"], [1, 2, 3])
+
+        def make(key):
+            if run.made_from("draws", {"images": key}):
+                return False
+            (run.path / "draws").mkdir(exist_ok=True)
+            return True
+
+        assert [make("a"), make("a")] == [True, False]
         with pytest.raises(ValueError, match="Received: other images"):
-            run.cached("features.npz", make, key={"images": "b"})
-        # Without the file nothing is left of what it was made from.
-        (run.path / "features.npz").unlink()
-        run.cached("features.npz", make, key={"images": "b"})
+            make("b")
+        # Without the folder nothing is left of what it was made from.
+        (run.path / "draws").rmdir()
+        assert [make("b"), make("b")] == [True, False]
         # What says nothing of its origin is made anew.
         (run.path / "made_from.json").unlink()
-        run.cached("features.npz", make, key={"images": "a"})
-    assert len(made) == 3
-
-
-def test_artifacts_are_whole_or_absent(run_folder, monkeypatch):
-    def fail(path, **arrays):
-        path.write_text("half")
-        raise OSError("no room")
-
-    key = {"images": "a"}
-    with enter(run_folder) as run:
-        with monkeypatch.context() as patched:
-            patched.setattr(files, "write_arrays", fail)
-            with pytest.raises(OSError, match="no room"):
-                run.cached("draws/round-000.npz", dict, key=key)
-        assert not list((run.path / "draws").iterdir())
-        run.cached("draws/round-000.npz", lambda: {"x": np.ones(9)}, key=key)
-        path = run.path / "draws" / "round-000.npz"
-        path.write_bytes(path.read_bytes()[:-50])
-        with pytest.raises(ValueError, match=f"{path}.*it is made anew"):
-            run.cached("draws/round-000.npz", dict, key=key)
+        assert make("a")
         (run.path / "made_from.json").write_text("[1]")
         with pytest.raises(ValueError, match="keeps of its origins"):
-            run.cached("draws/round-000.npz", dict, key=key)
+            make("a")
 
 
 def snapshot(folder):

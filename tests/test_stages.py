@@ -326,7 +326,8 @@ def test_division(ce, data, tmp_path, monkeypatch, capfd):
         context.setattr(script, "write_pages", cut)
         with pytest.raises(KeyboardInterrupt):
             second(monkeypatch, "dlsa", ce, folder, *DIVISION)
-    kept = [folder / "features.npz", folder / "checkpoints" / "levels.json"]
+    (rows,) = (folder / "features").glob("*.npy")
+    kept = [rows, folder / "checkpoints" / "levels.json"]
     times = [path.stat().st_mtime_ns for path in kept]
     assert not second(monkeypatch, "dlsa", ce, folder, *DIVISION)
     assert [path.stat().st_mtime_ns for path in kept] == times

@@ -32,6 +32,9 @@ class CosineClassifier(keras.layers.Layer):
         kernel_initializer: Initializer of the class weights (D, C). By default
             a class weight has a length of about 1.
         kernel_regularizer: Regularizer of the class weights.
+        learnable_scale: Whether s is trained too, from `scale` on.
+        centered: Whether the weight `center` (D,), which is not trained and 0
+            at first, is taken from features before.
         dtype: Dtype or policy; float32 under any global policy.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -52,6 +55,8 @@ class CosineClassifier(keras.layers.Layer):
         feature_norm: str = "l2",
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
+        learnable_scale: bool = False,
+        centered: bool = False,
         dtype: Any = "float32",
         **kwargs: Any,
     ):
@@ -78,6 +83,8 @@ class CosineClassifier(keras.layers.Layer):
             )
         )
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.learnable_scale = learnable_scale
+        self.centered = centered
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 2:
@@ -91,13 +98,26 @@ class CosineClassifier(keras.layers.Layer):
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
         )
+        if self.learnable_scale:
+            self.learned_scale = self.add_weight(
+                name="scale",
+                shape=(),
+                initializer=keras.initializers.Constant(self.scale),
+            )
+        if self.centered:
+            self.center = self.add_weight(
+                name="center", shape=(input_shape[-1],), trainable=False
+            )
 
     def call(self, features: Any) -> Any:
+        if self.centered:
+            features = features - self.center
         norms = lengths(features, axis=1)
         if self.feature_norm == "squash":
             norms = 1.0 + norms
         kernel = keras.ops.divide_no_nan(self.kernel, lengths(self.kernel, 0))
-        return self.scale * keras.ops.matmul(
+        scale = self.learned_scale if self.learnable_scale else self.scale
+        return scale * keras.ops.matmul(
             keras.ops.divide_no_nan(features, norms), kernel
         )
 
@@ -116,4 +136,6 @@ class CosineClassifier(keras.layers.Layer):
             "kernel_regularizer": keras.regularizers.serialize(
                 self.kernel_regularizer
             ),
+            "learnable_scale": self.learnable_scale,
+            "centered": self.centered,
         }

@@ -5,6 +5,7 @@ from keras_lt.models import (
     auxiliary,
     backbones,
     dlsa,
+    heads,
     second_stages,
     tuning,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "dlsa",
     "feature_model",
     "head_for",
+    "heads",
     "linear_head",
     "load_model",
     "load_weights",

@@ -152,14 +152,25 @@ def head_for(
             kernel_regularizer=keras.regularizers.L2(l2),
             name=name,
         )
-        margin = loss.max_margin * loss.scale
-        config = {**loss.get_config(), "max_margin": margin, "scale": 1.0}
-        return head, type(loss).from_config(config)
+        return head, of_cosines(loss, loss.scale)
     sigmoid = (losses.ClassBalancedSigmoid, losses.ClassBalancedFocal)
     arguments = {}
     if isinstance(loss, sigmoid):
         arguments = {"bias_initializer": PriorBias(), "l2_bias": 0.0}
     return linear_head(num_classes, l2=l2, name=name, **arguments), loss
+
+
+def of_cosines(loss: Any, scale: float) -> Any:
+    """The loss of a classifier that scales its cosines itself.
+
+    `keras_lt.losses.LDAM` has its margins times this scale then, and no scale
+    of its own; other losses are as they were.
+    """
+    if not isinstance(loss, losses.LDAM):
+        return loss
+    margin = loss.max_margin * scale
+    config = {**loss.get_config(), "max_margin": margin, "scale": 1.0}
+    return type(loss).from_config(config)
 
 
 def projection_head(

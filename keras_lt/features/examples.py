@@ -1,18 +1,15 @@
-"""Features of a trained model: extract, save and load them."""
+"""Features with their labels, and the streams that are drawn from them."""
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import files, streams
-from keras_lt.datasets import Dataset
+from keras_lt import streams
 from keras_lt.messages import brief
-from keras_lt.metrics import predict
-from keras_lt.structure import feature_model
+
+CHUNK = 4_096  # rows at a time of features that may be in a file
 
 
 class Features(NamedTuple):
@@ -28,37 +25,6 @@ class Features(NamedTuple):
 
     features: np.ndarray
     labels: np.ndarray
-
-
-def extract(
-    model: keras.Model,
-    dataset: Dataset,
-    layer: str | None = None,
-    batch_size: int = 256,
-) -> Features:
-    """Computes the features of every image, once and in order.
-
-    Args:
-        model: As `keras_lt.models.feature_model` takes it.
-        dataset: The images.
-        layer: As `keras_lt.models.feature_model` takes it.
-        batch_size: Images at a time.
-
-    Returns:
-        The features, float32, and the labels.
-
-    Raises:
-        ValueError: As `keras_lt.models.feature_model`.
-
-    Example:
-        >>> features = keras_lt.features.extract(model, train)
-        >>> keras_lt.features.save("train.npz", features)
-    """
-    return Features(
-        *predict(
-            feature_model(model, layer), streams.evaluation(dataset, batch_size)
-        )
-    )
 
 
 def stream(
@@ -120,7 +86,8 @@ class Examples:
     """Features as `keras_lt.streams` reads data sets.
 
     Args:
-        features: What `extract` gave.
+        features: What `extract` or `extract_to` gave; the latter's are read
+            from their file batch by batch.
         num_classes: C.
 
     Attributes:
@@ -140,7 +107,8 @@ class Examples:
     """
 
     def __init__(self, features: Features, num_classes: int):
-        self.features = np.asarray(features.features, np.float32)
+        # Those in a file stay there.
+        self.features = np.asanyarray(features.features, np.float32)
         self.labels = np.asarray(features.labels).astype(np.int64)
         self.num_classes = num_classes
         labels = self.labels
@@ -155,11 +123,14 @@ class Examples:
                 f"Expected labels from 0 to {num_classes - 1}. "
                 f"Received: labels={brief(labels)}"
             )
-        if not np.isfinite(self.features).all():
+        bad = sum(
+            np.count_nonzero(~np.isfinite(self.features[i : i + CHUNK]))
+            for i in range(0, len(labels), CHUNK)
+        )
+        if bad:
             raise ValueError(
-                "Expected finite features. Received: features with "
-                f"{np.count_nonzero(~np.isfinite(self.features))} NaN or "
-                "infinite values"
+                f"Expected finite features. Received: features with {bad} NaN "
+                "or infinite values"
             )
         self.class_counts = np.bincount(labels, minlength=num_classes)
 
@@ -172,62 +143,21 @@ class Examples:
                 "Expected a data set of files with random_resized_crop. "
                 "Received: features"
             )
+        if isinstance(self.features, np.memmap):
+            return self._from_file
         with tf.init_scope(), tf.device("CPU:0"):
             features = tf.constant(self.features)
         return lambda indices, seeds=None: tf.gather(features, indices)
 
-
-def save(filepath: str | os.PathLike, features: Features) -> None:
-    """Writes features as .npz, at once or not at all.
-
-    Args:
-        filepath: File to write; what is there is replaced.
-        features: What `extract` gave.
-
-    Raises:
-        OSError: If `filepath` can't be written.
-
-    Example:
-        >>> keras_lt.features.save("train.npz", features)
-    """
-    with files.replacing(filepath) as part:
-        files.write_arrays(part, **features._asdict())
-
-
-def load(filepath: str | os.PathLike) -> Features:
-    """Reads what `save` wrote.
-
-    Raises:
-        OSError: If there is no such file.
-        ValueError: If it holds something else.
-
-    Example:
-        >>> keras_lt.features.save("train.npz", features)
-        >>> features, labels = keras_lt.features.load("train.npz")
-    """
-    try:
-        with np.load(filepath, allow_pickle=False) as arrays:
-            features = Features(arrays["features"], arrays["labels"])
-    except MemoryError:
-        raise
-    except Exception as error:  # zip files and NumPy raise all kinds
-        if getattr(error, "filename", None) is not None:  # can't be opened
-            raise
-        raise ValueError(
-            "Expected a file that keras_lt.features.save wrote. "
-            f"Received: {filepath} ({error})"
-        ) from error
-    kinds = features.features.dtype.kind, features.labels.dtype.kind
-    if (
-        features.features.ndim != 2
-        or features.labels.shape != (len(features.features),)
-        or kinds not in (("f", "i"), ("f", "u"))
-        or (features.labels < 0).any()
-    ):
-        raise ValueError(
-            "Expected features (N, D), floats, and labels (N,), integers of "
-            f"at least 0. Received: {filepath} with {features.features.shape} "
-            f"{features.features.dtype} and {features.labels.shape} "
-            f"{features.labels.dtype}"
+    def _from_file(self, indices: tf.Tensor, seeds: Any = None) -> tf.Tensor:
+        rows = tf.numpy_function(
+            lambda each: np.asarray(self.features[each]),
+            [indices],
+            tf.float32,
+            stateful=False,
         )
-    return features
+        rows.set_shape([*indices.shape, self.features.shape[1]])
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.labels)

@@ -1,0 +1,133 @@
+"""Features of a frozen network: computed once, kept, and shared by runs."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import inputs
+import keras
+import numpy as np
+import run as runs
+
+from keras_lt import datasets, features, files, metrics, streams
+from keras_lt.models import feature_model
+
+FOLDER = "features"
+_COMPARED = 8  # images whose features are computed again before others' count
+
+
+def kept(
+    run: runs.Run,
+    model: keras.Model,
+    dataset: datasets.Dataset,
+    *,
+    views: int = 0,
+    augmentation: inputs.Augmentation | None = None,
+    spec: str | None = None,
+    seed: int = 0,
+    others: Iterable[Path] = (),
+) -> features.Features:
+    """The features of a data set's images, computed once.
+
+    They are in the folder of the run, under a name that tells images, weights,
+    precision and views apart. What a run beside this one has, in the same
+    parent folder, or one of `others`, is shared.
+
+    Args:
+        run: The run.
+        model: The model, whose features these are.
+        dataset: The images.
+        views: Augmented views of each image; 0 is the image as it is.
+        augmentation: How views are augmented.
+        spec: What --augment says of it.
+        seed: Seed of the views.
+        others: Folders of other runs to look in.
+    """
+    key = {
+        "images": runs.digest_of_images(dataset),
+        "model": runs.digest_of_model(feature_model(model)),
+        "precision": keras.config.dtype_policy().name,
+    }
+    seen = {}
+    if views:
+        key |= {"views": views, "augment": spec, "seed": seed}
+        seen = {
+            "transform": augmentation.transform,
+            "random_resized_crop": augmentation.crops,
+            "seed": seed,
+        }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
+    name = f"{FOLDER}/{digest.hexdigest()[:16]}.npy"
+    path = run.path / name
+    if run.is_chief:
+        run.check()
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            _share(path, name, [*others, *sorted(run.path.parent.glob("*"))])
+        if path.exists() and not views:
+            _compare(path, model, dataset)
+    return features.extract_to(
+        path, model, dataset, views=views, on_part=run.check, **seen
+    )
+
+
+def _share(path: Path, name: str, folders: Iterable[Path]) -> None:
+    """Takes what another run has, without a copy where the disk can."""
+    for found in (folder / name for folder in folders):
+        if not found.is_file() or found.is_symlink():
+            continue
+        with files.replacing(path) as part:
+            try:
+                os.link(found, part)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(found, part)
+        print(f"Features are those of {found.parent.parent}.")
+        return
+
+
+def _compare(path: Path, model: keras.Model, dataset: datasets.Dataset) -> None:
+    """Deletes features that this network does not give.
+
+    Networks of the same weights may scale their images differently.
+    """
+    rows = features.open_features(path, dataset.labels).features
+    some = dataset.subset(np.arange(min(_COMPARED, len(dataset))))
+    batches = streams.evaluation(some, _COMPARED)
+    again, _ = metrics.predict(feature_model(model), batches)
+    first = np.asarray(rows[: len(again)])
+    close = np.linalg.norm(first - again) <= 0.02 * np.linalg.norm(again)
+    if first.shape != again.shape or not close:
+        path.unlink()
+
+
+def of_data(
+    run: runs.Run, model: keras.Model, data: inputs.Data, **views
+) -> inputs.Data:
+    """The features of all images of a run, as data to train and score on.
+
+    Args:
+        run: The run.
+        model: The model, whose features these are.
+        data: The images.
+        **views: Those of the training images, as `kept` takes them.
+    """
+    found = {
+        "train": kept(run, model, data.train, **views),
+        "held_out": data.held_out and kept(run, model, data.held_out),
+        "test": kept(run, model, data.test),
+    }
+    return inputs.Data(
+        *(
+            each and features.Examples(each, data.train.num_classes)
+            for each in found.values()
+        )
+    )
+
+
+def head_on_features(layer: keras.layers.Layer) -> keras.Model:
+    """A model of a built head alone, which shares its weights."""
+    images = keras.Input((layer.input.shape[-1],), name="features")
+    return keras.Sequential([images, layer], name="head")
