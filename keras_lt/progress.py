@@ -22,7 +22,7 @@ def bar(what: str, total: int, unit: str = "", done: int = 0) -> tqdm.tqdm:
         >>> with keras_lt.progress.bar("Features", 100, "images") as bar:
         ...     for size in (64, 36):
         ...         shown = bar.update(size)
-        >>> bar.n
+        >>> bar.total
         100
     """
     return tqdm.tqdm(

@@ -8,7 +8,6 @@ import sys
 import time
 
 import flag_groups
-import numpy as np
 import pytest
 import recipe
 import run as runs
