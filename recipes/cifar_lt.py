@@ -470,11 +470,8 @@ def read_settings() -> Settings:
 
 
 def main() -> None:
-    settings = read_settings()
-    settings.method.check()
-    heads.get(settings.method.head)  # a wrong one is refused at once
-    if settings.frozen:
-        settings.method.check_frozen(settings, settings.frozen.views)
+    read_settings().method.check()
+    heads.get(FLAGS.head)  # a wrong one is refused at once
     if FLAGS.checkpoint is not None and not FLAGS.eval_only:
         raise ValueError(
             "Expected --eval_only with --checkpoint. "
@@ -485,6 +482,8 @@ def main() -> None:
     if FLAGS.dataset.startswith(own_images.KINDS):
         chosen = own_images.complete(FLAGS, strategy)
     settings = read_settings()
+    if settings.frozen:
+        settings.method.check_frozen(settings, settings.frozen.views)
     if FLAGS.eval_only:
         evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
         return

@@ -130,7 +130,8 @@ def choose(
         )
     found.append(_image_size(seen, network, frozen))
     found += _loss(seen, given)
-    found.append(_augment(seen))
+    if not frozen or "views" in str(tune):  # features have no use for it
+        found.append(_augment(seen))
     found += _optimization(network, frozen, given)
     found += _length(seen, network, frozen, given, found)
     found += _shots(seen.class_counts, given)
