@@ -179,9 +179,7 @@ def train_and_report(run: runs.Run, settings: Settings) -> None:
     )
     batches = functools.partial(stream.batches, settings.sampling)
     training.fit(model, batches, watchers, steps)
-    if watchers.averages:  # whose features are extracted
-        watchers.averages.apply()
-        watchers.averages = None
+    watchers.apply_averages()  # whose features are extracted
     if not run.is_chief:  # what follows takes no other process
         return
 

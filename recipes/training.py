@@ -353,6 +353,12 @@ class Watchers:
         default_factory=list
     )
 
+    def apply_averages(self) -> None:
+        """Gives the model its averages, if there are any, for good."""
+        if self.averages:
+            self.averages.apply()
+            self.averages = None
+
 
 def make_tensorboard(
     run: runs.Run,
