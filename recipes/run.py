@@ -40,18 +40,24 @@ RESULTS = (
     "saved_model/saved_model.pb",
     "saved_model/fingerprint.pb",
     "saved_model/labels.txt",
-    "saved_model/fitted.json",
     "saved_model/MODEL_CARD.md",
     "saved_model/README.md",
     "model.tflite",
     "logits.npz",
 )
+_CALIBRATED = "saved_model_calibrated"  # by tools/evaluate.py --calibrate
 # Patterns of what a run writes, in the order in which it is deleted: a run that
 # has no result is not finished, and one that has flags is still known as a run.
 # Nothing else is deleted.
 OUTPUTS = (
     "result.json",
     *RESULTS,
+    *(
+        each.replace("saved_model", _CALIBRATED, 1)
+        for each in RESULTS
+        if each.startswith("saved_model/")
+    ),
+    f"{_CALIBRATED}/fitted.json",
     "evaluation.html",
     "selection.html",
     "division.html",

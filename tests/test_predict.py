@@ -249,7 +249,8 @@ def test_formulas_are_cells_of_text(folder, tmp_path, monkeypatch, capsys):
     import predict
 
     names = ["=1+1", "+1", "-1", "@sum", "\tx", "\rx", "plain", "a=b", ""]
-    rows = [(name, np.array([0.75, 0.25])) for name in names]
+    answer = predict.Answer(np.array([0.75, 0.25]))
+    rows = [(name, answer) for name in names]
     rows.append(("=bad.jpg", "=HYPERLINK()"))
     classes = ["=cmd|calc", "-dash"]
     for json_lines in (False, True):

@@ -13,7 +13,7 @@ import command_line
 import flag_groups
 import pytest
 
-from keras_lt import datasets
+from keras_lt import datasets, evaluation
 
 TOOLS = Path(__file__).parents[1] / "tools"
 NAMES = sorted(
@@ -87,6 +87,9 @@ def test_a_thing_has_one_name():
 def test_choices_are_those_of_the_library():
     assert command_line.MAX_PIXELS == datasets.MAX_PIXELS
     assert command_line.ON_BAD_IMAGE == tuple(datasets.ON_BAD_IMAGE)
+    assert command_line.CALIBRATIONS == evaluation.CALIBRATIONS
+    assert command_line.SET_METHODS == evaluation.SET_METHODS
+    assert command_line.KNOWN_SCORES == evaluation.KNOWN_SCORES
 
 
 # TensorFlow and Keras can't be imported in this process.

@@ -18,6 +18,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 MAX_PIXELS = 100_000_000
 ON_BAD_IMAGE = ("fail", "replace")
+CALIBRATIONS = ("temperature", "vector", "none")
+SET_METHODS = ("marginal", "class_conditional", "pooled_tail", "prior_adjusted")
+KNOWN_SCORES = ("energy", "max_logit", "mahalanobis")
 
 
 def parser(description: str, **arguments) -> argparse.ArgumentParser:

@@ -3,6 +3,8 @@
     python tools/evaluate.py runs/photos
     python tools/evaluate.py runs/ce_0 --compare=runs/balanced_softmax_0
     python tools/evaluate.py runs/photos --dataset=folder:new_photos
+    python tools/evaluate.py runs/photos --calibrate
+    python tools/evaluate.py runs/photos --unknown=folder:other_photos
     python tools/evaluate.py --logits=ce.npz
     python tools/evaluate.py --logits=ce.npz --compare=balanced.npz --json
     python tools/evaluate.py --logits=ce.csv --class_counts=500,50,5
@@ -10,7 +12,10 @@
 RUN is the workdir of a finished run. Its answers for the test images, and for
 its hold-out, are those in RUN/logits.npz; where there are none, or --dataset or
 --split names other images of its classes, they are computed. The page is
-RUN/evaluation.html.
+RUN/evaluation.html. --calibrate writes RUN/saved_model_calibrated, a SavedModel
+whose probabilities are calibrated on the hold-out, and that gives sets of
+classes and "none of these" too; tools/predict.py RUN takes it. RUN's own model
+and its record stay as they are.
 
 FILE.npz has the arrays logits (N, C) or predictions (N,), with -1 for refused,
 labels (N,), class_counts (C,) and, to fit a temperature and sets on, may have
@@ -59,6 +64,7 @@ def parse() -> argparse.Namespace:
         help="Split of the data set to score RUN on (default: test, or all "
         "images of a folder or list without one).",
     )
+    add_fitted(parser)
     command_line.add_places(parser)
     command_line.add_output(
         parser, "HTML page to write (default: evaluation.html in RUN)."
@@ -105,9 +111,56 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.run is None) == (arguments.logits is None):
         parser.error("expected either RUN or --logits=FILE")
-    if arguments.run is None and (arguments.dataset or arguments.split):
-        parser.error("expected RUN with --dataset and --split")
+    for name in ("dataset", "split", "holdout", "calibrate", "unknown"):
+        if arguments.run is None and getattr(arguments, name):
+            parser.error(f"expected RUN with --{name}")
     return arguments
+
+
+def add_fitted(parser: argparse.ArgumentParser) -> None:
+    """What is fitted on images held out, and written into a SavedModel."""
+    parser.add_argument(
+        "--holdout",
+        metavar="DATASET",
+        help="Images to fit on that RUN was not trained on, as --dataset of "
+        "the recipes (default: those that it held out).",
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="?",
+        const="temperature",
+        choices=command_line.CALIBRATIONS,
+        help="Write RUN/saved_model_calibrated: a temperature, or a scale and "
+        "a bias per class (vector); none adds sets and refusal alone.",
+    )
+    parser.add_argument(
+        "--sets",
+        choices=command_line.SET_METHODS,
+        default="pooled_tail",
+        help="Sets of classes of that model: over all images, over those of "
+        "each class, the same with one threshold for classes with few images, "
+        "or by probability over prior (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--unknown",
+        metavar="DATASET",
+        help="Images of none of RUN's classes, to be told apart: folder:PATH, "
+        "with images at any depth, or a data set.",
+    )
+    parser.add_argument(
+        "--refuse_by",
+        choices=command_line.KNOWN_SCORES,
+        default="energy",
+        help='Score by which that model says "none of these" '
+        "(default: %(default)s).",
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=0.95,
+        help="Share of the images of known classes that it keeps "
+        "(default: %(default)s).",
+    )
 
 
 if __name__ == "__main__":
@@ -120,13 +173,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_lt import counts, evaluation, files, report
+from keras_lt import counts, datasets, evaluation, files, report
 from keras_lt.messages import one_line
 from keras_lt.metrics import SCORES
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
+import predict
 import scored
+import served
 
 
 class Subject(NamedTuple):
@@ -138,6 +193,8 @@ class Subject(NamedTuple):
         title: What the page is about.
         facts: Phrases below it.
         run: The finished run, None for a file of logits.
+        images: The images that were scored, if the run was asked for them.
+        held_out: The images of --holdout.
     """
 
     scored: evaluation.Scored
@@ -145,6 +202,8 @@ class Subject(NamedTuple):
     title: str
     facts: list[str]
     run: scored.ScoredRun | None = None
+    images: datasets.Dataset | None = None
+    held_out: datasets.Dataset | None = None
 
 
 def of_file(path: str, arguments: argparse.Namespace) -> Subject:
@@ -167,10 +226,14 @@ def of_run(path: Path, arguments: argparse.Namespace) -> Subject:
     places = {name: getattr(arguments, name) for name in scored.PLACES}
     run = scored.ScoredRun(path, places)
     found, images = run.scored, "test images"
+    others = held_out = None
     if arguments.dataset or arguments.split:
         others = run.other_images(arguments.dataset, arguments.split)
         found = found._replace(test=run.answers(others))
         images = f"images of {arguments.dataset or run.record.dataset}"
+    if arguments.holdout:
+        held_out = run.other_images(arguments.holdout, None)
+        found = found._replace(holdout=run.answers(held_out))
     record = run.record
     facts = [
         record.dataset,
@@ -179,7 +242,9 @@ def of_run(path: Path, arguments: argparse.Namespace) -> Subject:
         record.method,
         f"seed {record.seed}",
     ]
-    return Subject(found, run.classes, record.title, facts, run)
+    return Subject(
+        found, run.classes, record.title, facts, run, others, held_out
+    )
 
 
 def subject(path: Path, arguments: argparse.Namespace) -> Subject:
@@ -233,8 +298,16 @@ def print_tables(found: dict) -> None:
     table(["class frequencies", "top-1 as it is", "adjusted to them"], rows)
     if found["holdout"]:
         print_fitted(found)
+    if "unknown" in found:
+        print_unknown(found["unknown"])
+    if "calibrated" in found:
+        print(*report.about_fitted(found["calibrated"]), "", sep="\n")
     if "comparison" in found:
         print("\n".join(found["comparison"]["verdict"]))
+
+
+def print_unknown(found: dict) -> None:
+    table(*report.table_of_unknown(found))
 
 
 def print_fitted(found: dict) -> None:
@@ -291,6 +364,54 @@ def source_of(
     return answers.logit_counts
 
 
+def tell_apart(about: Subject, given: str) -> dict:
+    """How well images of --unknown are told from those of the classes."""
+    kind, _, path = given.partition(":")
+    if kind == "folder" and not Path(path).is_dir():
+        raise ValueError(
+            f"Expected a folder after folder:. Received: --unknown={given}, "
+            "which is none"
+        )
+    found = predict.find([Path(path)]) if kind == "folder" else []
+    run = about.run
+    return served.tell_apart(
+        run,
+        about.scored.test,
+        about.images or run.data.test,
+        served.unknown_images(run, given, found),
+    )
+
+
+def calibrate(
+    about: Subject, arguments: argparse.Namespace
+) -> evaluation.Fitted:
+    """What is fitted on the hold-out, and how it does on the test images."""
+    run, (test, holdout, _) = about.run, about.scored
+    if holdout is None:
+        raise ValueError(
+            "Expected a run with a hold-out (--holdout=0.1 when it was "
+            "trained), or --holdout=DATASET, for --calibrate. "
+            f"Received: {run.path}, without"
+        )
+    if test.logits is None:
+        raise ValueError(
+            "Expected logits for --calibrate. Received: predicted classes, as "
+            f"{run.path} keeps where logits are many"
+        )
+    source = source_of(about.scored, arguments)
+    refusal = served.refusal(
+        run, arguments.refuse_by, arguments.keep, holdout, about.held_out
+    )
+    fitted = evaluation.fit(
+        holdout,
+        source,
+        calibration=arguments.calibrate,
+        method=arguments.sets,
+        refusal=refusal,
+    )
+    return served.tested(fitted, test, source)
+
+
 def compare(first: Subject, arguments: argparse.Namespace) -> dict:
     """The first of two runs compared with the second one."""
     second = subject(Path(arguments.compare), arguments)
@@ -332,20 +453,27 @@ def main() -> None:
         level=arguments.level,
         seed=arguments.seed,
     )
+    path = None
+    if arguments.unknown:
+        found["unknown"] = tell_apart(about, arguments.unknown)
+    if arguments.calibrate:
+        fitted = calibrate(about, arguments)
+        found["calibrated"] = fitted.about
+        source = source_of(about.scored, arguments)
+        path = served.write(about.run, fitted, source)
     if arguments.compare:
         for part in about.scored[:2]:  # room for those of the other
             if part is not None:
                 part.logits = None
         found["comparison"] = compare(about, arguments)
-    path = write(found, about, arguments)
+    paths = [path, write(found, about, arguments)]
     for note in found["notes"]:
         print(f"evaluate.py: note: {note}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(found, allow_nan=False))
     else:
         print_tables(found)
-        if path is not None:
-            print(path)
+        print(*filter(None, paths), sep="\n")
 
 
 if __name__ == "__main__":

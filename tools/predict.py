@@ -3,13 +3,18 @@
     python tools/predict.py runs/quickstart cat.jpg dog.png
     python tools/predict.py saved_model photos --output=classes.csv --top_k=3
     python tools/predict.py saved_model photos --prior=0.5,0.3,0.2
+    python tools/predict.py runs/photos photos --prior=estimate
+    python tools/predict.py runs/photos photos --sets=0.9 --unknown
 
-MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it. Of
-a folder all images with a known ending are taken, at any depth, but for names
-that start with a dot. Output is CSV, or JSON lines in a file that ends in
-.jsonl: a row per image, with its most probable classes or, where it can't be
-read, with the error. In CSV, names that a spreadsheet would take for a formula
-have a ' before them.
+MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it, or
+with `saved_model_calibrated`, by `tools/evaluate.py RUN --calibrate`, which is
+taken first and which --sets and --unknown need. Of a folder all images with a
+known ending are taken, at any depth, but for names that start with a dot.
+Output is CSV, or JSON lines in a file that ends in .jsonl: a row per image,
+with its most probable classes or, where it can't be read, with the error. In
+CSV, names that a spreadsheet would take for a formula have a ' before them, and
+| is between the classes of a set. --prior=estimate passes over all images
+twice.
 
 A SavedModel is a program: it can read and write files. Run none that you don't
 trust.
@@ -52,8 +57,21 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--prior",
-        help="Shares of the classes where the images come from: a list or a "
-        "file with one (default: those that the model was trained with).",
+        help="Shares of the classes where the images come from: a list, a "
+        "file with one, or estimate, to estimate them from all the images "
+        "(default: those that the model was trained with).",
+    )
+    parser.add_argument(
+        "--sets",
+        type=float,
+        metavar="COVERAGE",
+        help="Add the set of classes that holds the true one with this "
+        "probability, such as 0.9.",
+    )
+    parser.add_argument(
+        "--unknown",
+        action="store_true",
+        help='Add the answer: the most probable class, or "none of these".',
     )
     command_line.add_batch_size(parser, 32)
     command_line.add_max_pixels(parser)
@@ -61,6 +79,11 @@ def parse() -> argparse.Namespace:
     output = arguments.output
     if output and output.suffix not in (".csv", ".jsonl"):
         parser.error(f"--output must end in .csv or .jsonl, not {output}")
+    if arguments.sets is not None and not 0 < arguments.sets < 1:
+        parser.error(
+            "Expected --sets between 0 and 1, such as 0.9. "
+            f"Received: --sets={arguments.sets}"
+        )
     if output and output.exists() and not arguments.overwrite:
         parser.error(f"{output} exists: --overwrite replaces it")
     return arguments
@@ -74,7 +97,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
@@ -82,8 +105,29 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_lt import counts, datasets, files, preprocessing
+from keras_lt import counts, datasets, evaluation, files, preprocessing
 from keras_lt.messages import one_line
+
+ESTIMATE = "estimate"
+NONE = "none of these"
+# Products of numbers that the intervals of an estimated prior may take: a few
+# seconds.
+_WORK = 10**10
+_SHOWN = 10  # classes of an estimated prior
+
+
+class Answer(NamedTuple):
+    """What a model says of an image.
+
+    Attributes:
+        probabilities: Of the classes (C,).
+        set: Which classes are in the set (C,), if there is one.
+        known: Whether it is of any class, if that was asked.
+    """
+
+    probabilities: np.ndarray
+    set: np.ndarray | None = None
+    known: bool | None = None
 
 
 class Model(NamedTuple):
@@ -94,11 +138,14 @@ class Model(NamedTuple):
     size: tuple[int, int]
     channels: int
     loaded: Any  # the signatures' variables live as long as this
+    fitted: dict[str, Any]  # what fitted.json says
 
 
 def load(path: Path) -> Model:
-    if (path / "saved_model").is_dir():
-        path /= "saved_model"
+    for name in ("saved_model_calibrated", "saved_model"):
+        if (path / name).is_dir():
+            path /= name
+            break
     if not (path / "labels.txt").is_file():
         raise ValueError(
             "Expected a SavedModel of keras_lt.export.save, with labels.txt, "
@@ -107,7 +154,32 @@ def load(path: Path) -> Model:
     loaded = tf.saved_model.load(path)
     size, channels, classes = read_signatures(loaded, path)
     names = read_labels(path / "labels.txt", classes)
-    return Model(loaded.signatures, names, size, channels, loaded)
+    return Model(
+        loaded.signatures,
+        names,
+        size,
+        channels,
+        loaded,
+        read_fitted(path / "fitted.json"),
+    )
+
+
+def read_fitted(path: Path) -> dict[str, Any]:
+    """What was fitted on a hold-out; nothing where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return {
+            "calibration": str(found["calibration"]),
+            "method": str(found["sets"]["method"]),
+            "most": float(found["sets"]["coverages"][-1]),
+        }
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            "Expected what keras_lt.evaluation.fit tells of it. "
+            f"Received: {path} ({one_line(error)})"
+        ) from error
 
 
 def read_signatures(loaded: Any, path: Path) -> tuple:
@@ -201,23 +273,135 @@ def read_prior(prior: str, model: Model) -> np.ndarray:
             "Expected --prior to be a file or a list of shares, such as "
             f"0.5,0.3,0.2. Received: --prior={prior}"
         ) from error
-    if "serve_prior" not in model.signatures:
-        raise ValueError(
-            "Expected a model that was exported with class_counts, for "
-            f"--prior. Received: signatures {', '.join(model.signatures)}"
-        )
     found = counts.class_shares("prior", shares, len(model.class_names))
     return found.astype("float32")
+
+
+def need(model: Model, signature: str, option: str, how: str) -> Callable:
+    """A signature that an option needs."""
+    if signature not in model.signatures:
+        raise ValueError(
+            f"Expected a model that was exported {how}, for --{option}. "
+            f"Received: signatures {', '.join(model.signatures)}"
+        )
+    return model.signatures[signature]
+
+
+def estimate_prior(model: Model, logits: np.ndarray) -> np.ndarray:
+    """Shares of the classes among unlabeled images, printed."""
+    images, classes = logits.shape
+    # The prior that logits have: what serve_prior takes out of them.
+    shape = 1, *model.size, model.channels
+    image = tf.zeros(shape, tf.uint8)
+    uniform = model.signatures["serve_prior"](
+        images=image, prior=tf.ones(classes)
+    )
+    plain = model.signatures["serving_default"](images=image)
+    log_source = (plain["logits"] - uniform["logits"]).numpy()[0]
+    source = np.exp(log_source.astype(np.float64) - log_source.max())
+    source /= source.sum()
+    draws = min(100, _WORK // (100 * images * classes))
+    prior = evaluation.estimate_prior_em(logits, source, draws=draws)
+    test = evaluation.likelihood_ratio_test(logits, source)
+    show_prior(prior, source, model.class_names)
+    print(
+        f"{images:,} images: class frequencies "
+        + ("differ" if test["p_value"] < 0.05 else "can't be told apart")
+        + f" from those that the model assumes (p = {test['p_value']:.2g}).",
+        file=sys.stderr,
+    )
+    if model.fitted.get("calibration", "none") == "none":
+        print(
+            "predict.py: note: the model is not calibrated, and the estimate "
+            "is worse for it: tools/evaluate.py RUN --calibrate",
+            file=sys.stderr,
+        )
+    return prior.shares.astype("float32")
+
+
+def say_what_holds(model: Model, arguments: argparse.Namespace) -> None:
+    """Of sets, where classes are not as frequent as in the hold-out."""
+    method = model.fitted.get("method", "")
+    by_class = method in ("class_conditional", "pooled_tail")
+    if arguments.sets and arguments.prior is not None and not by_class:
+        print(
+            f"predict.py: note: {method.replace('_', '-')} sets hold their "
+            "share with the class frequencies of the hold-out, and not with "
+            "those of --prior (class-conditional ones do: tools/evaluate.py "
+            "RUN --calibrate --sets=pooled_tail)",
+            file=sys.stderr,
+        )
+
+
+def show_prior(
+    prior: evaluation.Prior, source: np.ndarray, names: list[str]
+) -> None:
+    """Prints the most frequent classes, with 95 % intervals."""
+    print("share, 95% interval, share that the model assumes", file=sys.stderr)
+    for label in np.argsort(-prior.shares, kind="stable")[:_SHOWN]:
+        share, low, high = (100 * part[label] for part in prior)
+        between = "n/a" if np.isnan(low) else f"{low:.1f} to {high:.1f}"
+        print(
+            f"{share:6.1f}%  {between:>14}  {100 * source[label]:6.1f}%  "
+            f"{names[label]}",
+            file=sys.stderr,
+        )
+    if len(names) > _SHOWN:
+        rest = len(names) - _SHOWN
+        print(f"        and {rest:,} classes more", file=sys.stderr)
+
+
+def serving(
+    model: Model, arguments: argparse.Namespace, prior: np.ndarray | None
+) -> Callable:
+    """What gives the answers for a batch of images."""
+    serve = model.signatures["serving_default"]
+    how = "by tools/evaluate.py RUN --calibrate"
+    if arguments.sets is not None:
+        sets = need(model, "serve_sets", "sets", how)
+        coverage = tf.constant(arguments.sets, tf.float32)
+        most = model.fitted.get("most", 1.0)
+        if arguments.sets > most:
+            raise ValueError(
+                f"Expected --sets of up to {most:g}, the largest coverage of "
+                f"the model's table. Received: --sets={arguments.sets:g}"
+            )
+    if arguments.unknown:
+        known = need(model, "serve_known", "unknown", how)
+
+    def answers(images: np.ndarray) -> Iterator[Answer]:
+        images = tf.constant(images)
+        if prior is None:
+            served = serve(images=images)
+        else:
+            served = model.signatures["serve_prior"](
+                images=images, prior=tf.constant(prior)
+            )
+        columns = [served["probabilities"].numpy()]
+        nothing = [None] * len(columns[0])
+        columns.append(
+            nothing
+            if arguments.sets is None
+            else sets(images=images, coverage=coverage)["sets"].numpy()
+        )
+        columns.append(
+            known(images=images)["known"].numpy()
+            if arguments.unknown
+            else nothing
+        )
+        return map(Answer, *columns)
+
+    return answers
 
 
 def predictions(
     paths: list[Path],
     model: Model,
-    serve: Callable,
+    answers: Callable,
     batch_size: int,
     max_pixels: int,
-) -> Iterator[tuple[Path, np.ndarray | str]]:
-    """Probabilities (C,) of each image, or why there are none."""
+) -> Iterator[tuple[Path, Any]]:
+    """What `answers` gives for each image, or why there is none."""
     with futures.ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
@@ -227,9 +411,7 @@ def predictions(
             good = [image for image in images if not isinstance(image, str)]
             served = iter(())
             if good:
-                served = iter(
-                    serve(images=np.stack(good))["probabilities"].numpy()
-                )
+                served = iter(answers(np.stack(good)))
             for path, image in zip(batch, images, strict=True):
                 yield path, image if isinstance(image, str) else next(served)
 
@@ -237,35 +419,66 @@ def predictions(
 def write_rows(
     file: Any,
     json_lines: bool,
-    rows: Iterator[tuple[Path, np.ndarray | str]],
+    rows: Iterator[tuple[Path, Answer | str]],
     class_names: list[str],
     top_k: int,
+    more: Sequence[str] = (),
 ) -> int:
-    """Writes a row per image; returns how many could be read."""
+    """Writes a row per image; returns how many could be read.
+
+    Args:
+        file: Where to.
+        json_lines: Whether as JSON lines, else as CSV.
+        rows: Images, and answers or errors.
+        class_names: By label id.
+        top_k: Classes per image.
+        more: "answer" and "set", those that there are.
+    """
     count = 0
     writer = csv.writer(file, lineterminator="\n")
     if not json_lines:
         ranks = range(1, top_k + 1)
         columns = [(f"class_{rank}", f"probability_{rank}") for rank in ranks]
-        writer.writerow(["image", *sum(columns, ()), "error"])
+        writer.writerow(["image", *sum(columns, ()), *more, "error"])
     for path, found in rows:
         row = {"image": files.printable(path)}
-        cells = [""] * (2 * top_k)
         if isinstance(found, str):
             row["error"] = found
         else:
             count += 1
-            top = np.argsort(-found, kind="stable")[:top_k]
-            row["classes"] = [class_names[label] for label in top]
-            row["probabilities"] = [float(f"{found[i]:.6g}") for i in top]
-            cells[::2] = map(harmless, row["classes"])
-            cells[1::2] = row["probabilities"]
+            row |= as_row(found, class_names, top_k)
         if json_lines:
             print(json.dumps(row, ensure_ascii=False), file=file)
         else:
-            error = harmless(row.get("error", ""))
-            writer.writerow([harmless(row["image"]), *cells, error])
+            writer.writerow(as_cells(row, top_k, more))
     return count
+
+
+def as_row(found: Answer, class_names: list[str], top_k: int) -> dict:
+    """What there is to say of an image, ready for JSON."""
+    top = np.argsort(-found.probabilities, kind="stable")[:top_k]
+    names = [class_names[label] for label in top]
+    shares = [float(f"{found.probabilities[label]:.6g}") for label in top]
+    row = {"classes": names, "probabilities": shares}
+    if found.known is not None:
+        row["answer"] = names[0] if found.known else NONE
+    if found.set is not None:
+        order = np.argsort(-found.probabilities, kind="stable")
+        row["set"] = [class_names[label] for label in order if found.set[label]]
+    return row
+
+
+def as_cells(row: dict, top_k: int, more: Sequence[str]) -> list:
+    """The same as cells of CSV; classes of a set are joined by |."""
+    cells = [""] * (2 * top_k)
+    if "classes" in row:
+        cells[::2] = map(harmless, row["classes"])
+        cells[1::2] = row["probabilities"]
+    if "answer" in more:
+        cells.append(harmless(row.get("answer", "")))
+    if "set" in more:
+        cells.append(harmless("|".join(row.get("set", []))))
+    return [harmless(row["image"]), *cells, harmless(row.get("error", ""))]
 
 
 def harmless(cell: str) -> str:
@@ -277,22 +490,41 @@ def main() -> None:
     files.escape_output()
     arguments = parse()
     model = load(arguments.model)
-    serve = model.signatures["serving_default"]
+
+    def passed(answers: Callable) -> Iterator[tuple[Path, Any]]:
+        return tqdm(
+            predictions(
+                paths,
+                model,
+                answers,
+                arguments.batch_size,
+                arguments.max_pixels,
+            ),
+            total=len(paths),
+            unit=" images",
+            file=sys.stderr,
+        )
+
+    prior = None
     if arguments.prior is not None:
-        prior = tf.constant(read_prior(arguments.prior, model))
-
-        def serve(images):
-            return model.signatures["serve_prior"](images=images, prior=prior)
-
+        need(model, "serve_prior", "prior", "with class_counts")
+        if arguments.prior != ESTIMATE:
+            prior = read_prior(arguments.prior, model)
+    serving(model, arguments, prior)  # refuses what the model does not have
+    say_what_holds(model, arguments)
     paths = find(arguments.images)
-    rows = tqdm(
-        predictions(
-            paths, model, serve, arguments.batch_size, arguments.max_pixels
-        ),
-        total=len(paths),
-        unit=" images",
-        file=sys.stderr,
-    )
+    if arguments.prior == ESTIMATE:
+        serve = model.signatures["serving_default"]
+        logits = [
+            found
+            for _, found in passed(
+                lambda images: serve(images=images)["logits"].numpy()
+            )
+            if not isinstance(found, str)
+        ]
+        refuse_none(len(logits), paths)
+        prior = estimate_prior(model, np.stack(logits))
+    asked = {"answer": arguments.unknown, "set": arguments.sets is not None}
     with contextlib.ExitStack() as stack:
         output = arguments.output
         file = sys.stdout
@@ -304,10 +536,15 @@ def main() -> None:
         count = write_rows(
             file,
             bool(output) and output.suffix == ".jsonl",
-            rows,
+            passed(serving(model, arguments, prior)),
             model.class_names,
             min(arguments.top_k, len(model.class_names)),
+            [name for name in asked if asked[name]],
         )
+    refuse_none(count, paths)
+
+
+def refuse_none(count: int, paths: list[Path]) -> None:
     if not count:
         raise ValueError(
             f"Expected images that can be read. Received: {len(paths)}, none "

@@ -11,6 +11,7 @@ from keras_lt.evaluation.calibration import (
 )
 from keras_lt.evaluation.collecting import Gains, RecallCurve
 from keras_lt.evaluation.comparison import compare, mcnemar
+from keras_lt.evaluation.conformal import METHODS as SET_METHODS
 from keras_lt.evaluation.conformal import (
     conformal_sets,
     conformal_thresholds,
@@ -21,7 +22,7 @@ from keras_lt.evaluation.duplicates import (
     thumbnail_distance,
 )
 from keras_lt.evaluation.files import Scored, read, write
-from keras_lt.evaluation.fitted import Fitted, Sets, fit
+from keras_lt.evaluation.fitted import CALIBRATIONS, Fitted, Sets, fit
 from keras_lt.evaluation.intervals import bootstrap, per_class, wilson
 from keras_lt.evaluation.label_errors import (
     LabelErrors,
@@ -45,6 +46,7 @@ from keras_lt.evaluation.priors import (
     shift_test,
 )
 from keras_lt.evaluation.refusal import (
+    KNOWN_SCORES,
     Gaussians,
     Refusal,
     fit_gaussians,
@@ -62,6 +64,9 @@ from keras_lt.evaluation.shifts import (
 from keras_lt.evaluation.summary import evaluate
 
 __all__ = [
+    "CALIBRATIONS",
+    "KNOWN_SCORES",
+    "SET_METHODS",
     "ConfusedPair",
     "Fitted",
     "Gains",

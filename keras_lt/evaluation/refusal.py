@@ -13,7 +13,7 @@ from keras_lt.evaluation.predictions import Predictions, over_chunks
 from keras_lt.messages import brief
 from keras_lt.metrics import GROUPS
 
-SCORES = ("energy", "max_logit", "mahalanobis")
+KNOWN_SCORES = ("energy", "max_logit", "mahalanobis")
 
 
 class Gaussians(NamedTuple):
@@ -142,9 +142,9 @@ def known_score(
         >>> keras_lt.evaluation.known_score("max_logit", [[4.0, 1.0]])
         array([4.])
     """
-    if name not in SCORES:
+    if name not in KNOWN_SCORES:
         raise ValueError(
-            f"Expected the name of a score to be one of {SCORES}. "
+            f"Expected the name of a score to be one of {KNOWN_SCORES}. "
             f"Received: name={name!r}"
         )
     wanted = "features" if name == "mahalanobis" else "logits"

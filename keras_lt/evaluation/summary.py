@@ -11,6 +11,7 @@ from keras_lt.evaluation.calibration import (
     fit_vector_scaling,
     image_errors,
     kind_of_holdout,
+    reliability,
 )
 from keras_lt.evaluation.conformal import (
     METHODS,
@@ -33,6 +34,8 @@ from keras_lt.messages import brief
 CALIBRATION = ("ece", "ece_equal_mass", "classwise_ece", "brier", "nll")
 # Logits of a hold-out on which vector scaling takes seconds.
 _VECTOR_LOGITS = 20_000_000
+# Logits of a test set that are counted for a reliability diagram.
+_RELIABILITY_LOGITS = 100_000_000
 
 
 def evaluate(
@@ -67,8 +70,9 @@ def evaluate(
         `temperature`, and `ece_calibrated` and `nll_calibrated` of the test
         set with it; `vector_scaling`, `ece` and `nll` of the test set with
         that; `sets`, what `score_sets` gives for each method, at this
-        temperature. What can't be computed is None, and `notes` has sentences
-        about what should be known.
+        temperature. `reliability`, what `reliability` gives of up to a hundred
+        million logits. What can't be computed is None, and `notes` has
+        sentences about what should be known.
 
     Raises:
         ValueError: If the hold-out has other classes or no logits, or an
@@ -96,7 +100,10 @@ def evaluate(
         "vector_scaling": None,
         "holdout": None,
         "sets": None,
+        "reliability": None,
     }
+    if test.logits is not None and test.logits.size <= _RELIABILITY_LOGITS:
+        found["reliability"] = reliability(test)
     notes = _notes(test)
     if holdout is not None and test.logits is not None:
         fitted, more = _fitted(test, holdout, coverage)

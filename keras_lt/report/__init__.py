@@ -1,11 +1,15 @@
 """Records, model cards and pages of runs."""
 
-from keras_lt.report.card import write_model_card
+from keras_lt.report.card import about_fitted, write_model_card
 from keras_lt.report.class_names import class_names_of
 from keras_lt.report.comparison import write_comparison
 from keras_lt.report.division import write_division
 from keras_lt.report.environment import environment
-from keras_lt.report.evaluation import Part, write_evaluation
+from keras_lt.report.evaluation import (
+    Part,
+    table_of_unknown,
+    write_evaluation,
+)
 from keras_lt.report.galleries import Gallery, Picture, write_galleries
 from keras_lt.report.page import write_html
 from keras_lt.report.record import SCHEMA, SCHEMA_VERSION, Record
@@ -20,8 +24,10 @@ __all__ = [
     "Part",
     "Picture",
     "Record",
+    "about_fitted",
     "class_names_of",
     "environment",
+    "table_of_unknown",
     "write_comparison",
     "write_division",
     "write_evaluation",

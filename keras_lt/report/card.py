@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ def write_model_card(
     path: str | os.PathLike,
     record: Record,
     logit_counts: Sequence[float] | None = None,
+    fitted: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model card in Markdown about the model of a record.
 
@@ -35,6 +37,7 @@ def write_model_card(
         path: File to write; what is there is replaced.
         record: The record of a run with a classifier.
         logit_counts: The `class_counts` that `keras_lt.export.save` got.
+        fitted: What is told (`about`) of the `fitted` that it got, or None.
 
     Raises:
         ValueError: If the record is damaged or has no test scores.
@@ -76,6 +79,8 @@ def write_model_card(
         unseen=_named(classes, "unseen"),
         worst=_worst(last["per_class"], classes.names),
         prior=_prior(logit_counts, classes.counts),
+        fitted=fitted,
+        about_fitted=about_fitted(fitted) if fitted else [],
         classes=[
             [
                 name,
@@ -121,6 +126,79 @@ def _measured(columns: Sequence[Score], last: dict) -> list[dict]:
         for score in columns
         if last.get(score.name) is not None
     ]
+
+
+def about_fitted(about: Mapping[str, Any]) -> list[str]:
+    """Sentences about what was fitted on a hold-out.
+
+    Args:
+        about: What `keras_lt.evaluation.fit` tells of it, and perhaps how it
+            does on test images.
+
+    Example:
+        >>> held_out = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0]] * 4, [0, 0, 0, 1], [500, 5]
+        ... )
+        >>> fitted = keras_lt.evaluation.fit(held_out)
+        >>> keras_lt.report.about_fitted(fitted.about)[0]
+        'Logits are divided by the temperature 1.82.'
+    """
+    said = {
+        "temperature": "Logits are divided by the temperature "
+        f"{about['temperature'] or 1:.3g}.",
+        "vector": "Logits have a scale and a bias per class (vector scaling).",
+        "none": "Probabilities are as the model gives them.",
+    }
+    holdout = about["holdout"]
+    lines = [
+        said[about["calibration"]],
+        f"Fitted on a {holdout['kind']} hold-out of {holdout['images']:,} "
+        "images, which the model was not trained on.",
+    ]
+    test = about.get("test")
+    if test:
+        lines.append(
+            f"On {test['images']:,} test images the calibration error is "
+            f"{percent(test['ece'])} (before: {percent(test['ece_before'])}), "
+            "with probabilities adjusted to their class frequencies; balanced "
+            f"accuracy is {percent(test['balanced'])}."
+        )
+    sets = about["sets"]
+    method = sets["method"].replace("_", "-")
+    lines.append(
+        f"Sets of classes are {method}, for {_shares(sets['coverages'])}% of "
+        f"the images{_few_images(sets)}."
+    )
+    known = about["known"]
+    if known:
+        lines.append(
+            f'"None of these" is said by {known["score"].replace("_", " ")}, '
+            f"and {100 * known['share']:g}% of the images of the classes are "
+            "kept."
+        )
+    return lines
+
+
+def _shares(shares: Sequence[float]) -> str:
+    return ", ".join(f"{100 * share:g}" for share in shares)
+
+
+def _few_images(sets: Mapping[str, Any]) -> str:
+    """What is done about classes with too few images to have a threshold."""
+    coverages = sets["coverages"]
+    # The coverage that is asked for most, or the largest.
+    place = coverages.index(0.9) if 0.9 in coverages else -1
+    few = sets["classes_with_few_images"][place]
+    done = {
+        "class_conditional": "are in every set",
+        "pooled_tail": "share a threshold, which holds on average over them",
+    }
+    if not few or sets["method"] not in done:
+        return ""
+    return (
+        f"; at {100 * coverages[place]:g}% {few:,} classes with too few "
+        f"images held out {done[sets['method']]}"
+    )
 
 
 def _named(classes, group: str) -> str:

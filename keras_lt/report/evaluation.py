@@ -8,8 +8,9 @@ import numpy as np
 
 from keras_lt import plots
 from keras_lt.counts import Classes
-from keras_lt.evaluation import RecallCurve
-from keras_lt.metrics import SCORES
+from keras_lt.evaluation import KNOWN_SCORES, RecallCurve
+from keras_lt.metrics import GROUPS, SCORES
+from keras_lt.report.card import about_fitted
 from keras_lt.report.page import group_of
 from keras_lt.report.rendering import percent, write_page
 
@@ -63,7 +64,8 @@ def write_evaluation(
     Args:
         path: File to write, new or a page of keras_lt.
         found: What `keras_lt.evaluation.evaluate` gave; with `comparison`, what
-            `keras_lt.evaluation.compare` gave, it is shown too.
+            `keras_lt.evaluation.compare` gave, it is shown too, as is what
+            tools/evaluate.py adds as `unknown` and `calibrated`.
         classes: Names, counts and shot thresholds of the classes.
         title: Heading.
         facts: Phrases below the heading.
@@ -251,6 +253,122 @@ def _shifts(found: dict, classes: Classes) -> list[Part]:
     ]
 
 
+def _calibration(found: dict, classes: Classes) -> list[Part]:
+    groups = found["reliability"]
+    if groups is None:
+        return []
+    said = about_fitted(found["calibrated"]) if "calibrated" in found else []
+    table = None
+    if found["holdout"]:
+        kind = found["holdout"]["kind"]
+        header = [f"fitted on a {kind} hold-out", "ECE", "NLL"]
+        rows = [
+            ["nothing", found["ece"], found["nll"]],
+            [
+                f"temperature {found['temperature']:.3g}",
+                found["ece_calibrated"],
+                found["nll_calibrated"],
+            ],
+        ]
+        vector = found["vector_scaling"]
+        if vector:
+            rows.append(["vector scaling", vector["ece"], vector["nll"]])
+        table = (
+            header,
+            [[name, percent(ece), f"{nll:.3f}"] for name, ece, nll in rows],
+        )
+    return [
+        Part(
+            "Do probabilities hold?",
+            "Where a line is below the dashed one, the model is too sure of "
+            "the classes of this shot group; larger markers stand for more "
+            "images.",
+            figure=plots.reliability(groups),
+            table=table,
+            said=said,
+        )
+    ]
+
+
+def _sets(found: dict, classes: Classes) -> list[Part]:
+    if not found["sets"]:
+        return []
+    methods = {
+        name: one for name, one in found["sets"].items() if name != "asked"
+    }
+    header = ["sets", "coverage", "mean of classes", "lowest", "classes in one"]
+    header += [f"of {name}-shot" for name in GROUPS]
+    rows = [
+        [
+            name.replace("_", " "),
+            *(
+                percent(one[key])
+                for key in ("coverage", "macro_coverage", "lowest_coverage")
+            ),
+            f"{one['size']:.2f}",
+            *(
+                "n/a"
+                if one["group_size"][group] is None
+                else f"{one['group_size'][group]:.2f}"
+                for group in GROUPS
+            ),
+        ]
+        for name, one in methods.items()
+    ]
+    return [
+        Part(
+            "Sets in place of single answers",
+            "Share of the sets that hold the class of the image, of all test "
+            "images, as the mean over classes and of the worst class, where "
+            f"{100 * found['sets']['asked']:g}% was asked for; and how many "
+            "classes are in a set, on images of each shot group.",
+            table=(header, rows),
+        )
+    ]
+
+
+def table_of_unknown(found: dict) -> tuple[list[str], list[list[str]]]:
+    """Header and rows about how scores tell images of no class apart.
+
+    Args:
+        found: For each of `keras_lt.evaluation.KNOWN_SCORES` `auroc`, `fpr95`
+            and `kept`, what `keras_lt.evaluation.kept_by_group` gives.
+
+    Example:
+        >>> one = {"auroc": 0.9, "fpr95": 0.4, "kept": {"few": 0.8}}
+        >>> header, rows = keras_lt.report.table_of_unknown({"energy": one})
+        >>> rows[0][:3]
+        ['energy', '90.0%', '40.0%']
+    """
+    header = ["score", "AUROC", "unknown that pass"]
+    header += [f"{name}-shot kept" for name in GROUPS]
+    return header, [
+        [
+            name.replace("_", " "),
+            percent(found[name]["auroc"]),
+            percent(found[name]["fpr95"]),
+            *(percent(found[name]["kept"].get(group)) for group in GROUPS),
+        ]
+        for name in KNOWN_SCORES
+        if name in found
+    ]
+
+
+def _unknown(found: dict, classes: Classes) -> list[Part]:
+    if "unknown" not in found:
+        return []
+    return [
+        Part(
+            "Images of none of the classes",
+            f"Of {found['unknown']['images']:,} images of no class, the share "
+            "that passes for one where 95% of the test images are kept, and "
+            "how many of each shot group those are; AUROC is the probability "
+            "that a test image has the higher score.",
+            table=table_of_unknown(found["unknown"]),
+        )
+    ]
+
+
 def _comparison(found: dict, classes: Classes) -> list[Part]:
     compared = found.get("comparison")
     if compared is None:
@@ -295,4 +413,7 @@ _PARTS: tuple[Callable[[dict, Classes], list[Part]], ...] = (
     _classes,
     _collecting,
     _shifts,
+    _calibration,
+    _sets,
+    _unknown,
 )
