@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
+import sys
 
 import documents
 import keras
@@ -145,6 +147,30 @@ def test_bad_input_of_the_recipe(row, refused):
 def test_bad_input_of_stages(row, refused):
     script, _, command = row[1].strip("`").partition(".py ")
     refused(command, row[2], name=script)
+
+
+@pytest.mark.parametrize(
+    "row",
+    documents.table(DOCUMENT, "| wrong, of a tool"),
+    ids=lambda row: row[0],
+)
+def test_bad_input_of_tools(row, folders, monkeypatch, capsys, tmp_path):
+    name, *arguments = shlex.split(row[1].strip("`"))
+    path = recipe.REPO / "tools" / name
+    arguments = [
+        re.sub(r"\b[A-Z]{3,}$", lambda found: str(folders[found[0]]), each)
+        for each in arguments
+    ]
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+    monkeypatch.chdir(tmp_path)
+    files = content(folders)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert matches(row[2], end.value.code.partition(f"{name}: error: ")[2]), (
+        end.value.code
+    )
+    capsys.readouterr()
+    assert content(folders) == files
 
 
 @pytest.mark.parametrize(
