@@ -174,7 +174,7 @@ def test_prediction_with_sets_refusal_and_estimated_prior(
     output = tmp_path / "found.jsonl"
     _, error = tool(
         "predict",
-        *(run, photos, "--sets=0.85", "--unknown", "--prior=estimate"),
+        *(run, photos, "--sets=0.85", "--refuse", "--prior=estimate"),
         *("--top_k=1", f"--output={output}"),
     )
     assert "44 images: class frequencies differ from those that" in error
@@ -212,8 +212,8 @@ def test_again_with_vector_scaling_and_marginal_sets(run, calibrated, tool):
     before = sorted(path.name for path in run.iterdir())
     output, error = tool(
         "evaluate",
-        *(run, "--calibrate=vector", "--sets=marginal", "--draws=20"),
-        *("--refuse_by=mahalanobis", "--keep=0.8", "--holdout=digits"),
+        *(run, "--calibrate=vector", "--set_method=marginal", "--draws=20"),
+        *("--refuse_by=mahalanobis", "--keep=0.8", "--fit_on=digits"),
     )
     assert "Fitted on a balanced hold-out of 450 images" in output, error
     assert sorted(path.name for path in run.iterdir()) == before
@@ -239,7 +239,7 @@ def test_again_with_vector_scaling_and_marginal_sets(run, calibrated, tool):
             ["--unknown=folder:missing"],
             "Expected a folder after folder:. Received",
         ),
-        (["--holdout=folder:missing"], "'missing', which is no folder"),
+        (["--fit_on=folder:missing"], "'missing', which is no folder"),
         (["--unknown=cifar11"], "Expected"),
     ],
 )

@@ -111,7 +111,7 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.run is None) == (arguments.logits is None):
         parser.error("expected either RUN or --logits=FILE")
-    for name in ("dataset", "split", "holdout", "calibrate", "unknown"):
+    for name in ("dataset", "split", "fit_on", "calibrate", "unknown"):
         if arguments.run is None and getattr(arguments, name):
             parser.error(f"expected RUN with --{name}")
     return arguments
@@ -120,7 +120,7 @@ def parse() -> argparse.Namespace:
 def add_fitted(parser: argparse.ArgumentParser) -> None:
     """What is fitted on images held out, and written into a SavedModel."""
     parser.add_argument(
-        "--holdout",
+        "--fit_on",
         metavar="DATASET",
         help="Images to fit on that RUN was not trained on, as --dataset of "
         "the recipes (default: those that it held out).",
@@ -134,7 +134,7 @@ def add_fitted(parser: argparse.ArgumentParser) -> None:
         "a bias per class (vector); none adds sets and refusal alone.",
     )
     parser.add_argument(
-        "--sets",
+        "--set_method",
         choices=command_line.SET_METHODS,
         default="pooled_tail",
         help="Sets of classes of that model: over all images, over those of "
@@ -194,7 +194,7 @@ class Subject(NamedTuple):
         facts: Phrases below it.
         run: The finished run, None for a file of logits.
         images: The images that were scored, if the run was asked for them.
-        held_out: The images of --holdout.
+        held_out: The images of --fit_on.
     """
 
     scored: evaluation.Scored
@@ -231,8 +231,8 @@ def of_run(path: Path, arguments: argparse.Namespace) -> Subject:
         others = run.other_images(arguments.dataset, arguments.split)
         found = found._replace(test=run.answers(others))
         images = f"images of {arguments.dataset or run.record.dataset}"
-    if arguments.holdout:
-        held_out = run.other_images(arguments.holdout, None)
+    if arguments.fit_on:
+        held_out = run.other_images(arguments.fit_on, None)
         found = found._replace(holdout=run.answers(held_out))
     record = run.record
     facts = [
@@ -390,7 +390,7 @@ def calibrate(
     if holdout is None:
         raise ValueError(
             "Expected a run with a hold-out (--holdout=0.1 when it was "
-            "trained), or --holdout=DATASET, for --calibrate. "
+            "trained), or --fit_on=DATASET, for --calibrate. "
             f"Received: {run.path}, without"
         )
     if test.logits is None:
@@ -406,7 +406,7 @@ def calibrate(
         holdout,
         source,
         calibration=arguments.calibrate,
-        method=arguments.sets,
+        method=arguments.set_method,
         refusal=refusal,
     )
     return served.tested(fitted, test, source)

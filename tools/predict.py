@@ -4,11 +4,11 @@
     python tools/predict.py saved_model photos --output=classes.csv --top_k=3
     python tools/predict.py saved_model photos --prior=0.5,0.3,0.2
     python tools/predict.py runs/photos photos --prior=estimate
-    python tools/predict.py runs/photos photos --sets=0.9 --unknown
+    python tools/predict.py runs/photos photos --sets=0.9 --refuse
 
 MODEL is the folder of the SavedModel, or a workdir with `saved_model` in it, or
 with `saved_model_calibrated`, by `tools/evaluate.py RUN --calibrate`, which is
-taken first and which --sets and --unknown need. Of a folder all images with a
+taken first and which --sets and --refuse need. Of a folder all images with a
 known ending are taken, at any depth, but for names that start with a dot.
 Output is CSV, or JSON lines in a file that ends in .jsonl: a row per image,
 with its most probable classes or, where it can't be read, with the error. In
@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
         "probability, such as 0.9.",
     )
     parser.add_argument(
-        "--unknown",
+        "--refuse",
         action="store_true",
         help='Add the answer: the most probable class, or "none of these".',
     )
@@ -328,7 +328,7 @@ def say_what_holds(model: Model, arguments: argparse.Namespace) -> None:
             f"predict.py: note: {method.replace('_', '-')} sets hold their "
             "share with the class frequencies of the hold-out, and not with "
             "those of --prior (class-conditional ones do: tools/evaluate.py "
-            "RUN --calibrate --sets=pooled_tail)",
+            "RUN --calibrate --set_method=pooled_tail)",
             file=sys.stderr,
         )
 
@@ -366,8 +366,8 @@ def serving(
                 f"Expected --sets of up to {most:g}, the largest coverage of "
                 f"the model's table. Received: --sets={arguments.sets:g}"
             )
-    if arguments.unknown:
-        known = need(model, "serve_known", "unknown", how)
+    if arguments.refuse:
+        known = need(model, "serve_known", "refuse", how)
 
     def answers(images: np.ndarray) -> Iterator[Answer]:
         images = tf.constant(images)
@@ -386,7 +386,7 @@ def serving(
         )
         columns.append(
             known(images=images)["known"].numpy()
-            if arguments.unknown
+            if arguments.refuse
             else nothing
         )
         return map(Answer, *columns)
@@ -524,7 +524,7 @@ def main() -> None:
         ]
         refuse_none(len(logits), paths)
         prior = estimate_prior(model, np.stack(logits))
-    asked = {"answer": arguments.unknown, "set": arguments.sets is not None}
+    asked = {"answer": arguments.refuse, "set": arguments.sets is not None}
     with contextlib.ExitStack() as stack:
         output = arguments.output
         file = sys.stdout

@@ -43,7 +43,9 @@ def parse() -> argparse.Namespace:
         help="Test sets of each kind (default: %(default)s).",
     )
     parser.add_argument(
-        "--data_dir", help="Folder of prepared TFDS data sets, for RUN."
+        "--data_dir",
+        metavar="FOLDER",
+        help="Folder of prepared TFDS data sets, for RUN.",
     )
     command_line.add_seed(parser, "the halves and the draws")
     parser.add_argument(
