@@ -267,7 +267,7 @@ def _results(
         return answers(model, dataset, classes, batch_size)
 
     def scored(found: evaluation.Predictions, epoch: int) -> dict[str, Any]:
-        scores = metrics.evaluate(found.logits, found.labels, classes)
+        scores = evaluation.recorded(found, stage.logit_counts)
         return {**scores, "epoch": epoch}
 
     results, averages = {}, stage.watchers.averages

@@ -7,11 +7,12 @@ import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import recipe
-from test_report import make_record, read_page
+from test_report import COUNTS, make_record, read_page
 
-from keras_lt import plots, report
+from keras_lt import evaluation, plots, report
 
 TOOL = recipe.REPO / "tools" / "compare.py"
 RESULTS = recipe.REPO / "recipes" / "results"
@@ -59,17 +60,18 @@ def test_scores_and_their_best(tmp_path):
     # Sample deviations of two values are their distance over sqrt(2).
     header, *methods = (" | ".join(row) for row in rows(path)[:3])
     assert header == (
-        "method | seeds | top-1 | balanced | many | medium | few | unseen | "
-        "ECE | epochs | steps | images/step | minutes"
+        "method | seeds | top-1 | balanced | harmonic mean | lowest recall | "
+        "many | medium | few | unseen | ECE | epochs | steps | images/step | "
+        "minutes"
     )
     assert methods == [
-        "1. a <i> | 2 | *60.0 ± 14.1* | *40.0 ± 0.0* | *85.0 ± 7.1* | "
-        "*50.0 ± 0.0* | 30.0 ± 14.1 | *25.0 ± 0.0* | 20.0 ± 14.1 | "
-        "2 | 8 | 128 | 0",
-        "2. b | 1 | *60.0* | 30.0 | 50.0 | *50.0* | *60.0* | *25.0* | *5.0* | "
-        "2 | 8 | 128 | 0",
+        "1. a <i> | 2 | *60.0 ± 14.1* | *40.0 ± 0.0* | *42.9 ± 0.0* | "
+        "*25.0 ± 0.0* | *85.0 ± 7.1* | *50.0 ± 0.0* | 30.0 ± 14.1 | "
+        "*25.0 ± 0.0* | 20.0 ± 14.1 | 2 | 8 | 128 | 0",
+        "2. b | 1 | *60.0* | 30.0 | *42.9* | *25.0* | 50.0 | *50.0* | *60.0* | "
+        "*25.0* | *5.0* | 2 | 8 | 128 | 0",
     ]
-    seeds = [row[:3] for row in rows(path)[4:7]]
+    seeds = [row[:3] for row in rows(path)[6:9]]
     assert seeds == [
         ["1. a <i>", "0", "50.0"],
         ["1. a <i>", "1", "70.0"],
@@ -83,6 +85,47 @@ def test_scores_and_their_best(tmp_path):
     assert not re.search(r"url\((?!#)|@import", path.read_text())
     assert "few-shot accuracy" in page.text
     assert [p.name for p in tmp_path.iterdir()] == ["compare.html"]
+
+
+def answering(name, wrong, seed=0):
+    """A record of 100 images per class, of which some have wrong answers."""
+    labels = np.repeat(np.arange(4), 100)
+    predicted = labels.copy()
+    predicted[wrong] = 0
+    answers = evaluation.Predictions(predicted, labels, COUNTS)
+    scores = evaluation.recorded(answers)
+    return make_run(name, seed, {**scores, "ece": 0.1})
+
+
+def test_pairs_on_the_same_images(tmp_path):
+    """The best one has 20 errors, another 25 with 19 of them, the last 90."""
+    records = [
+        answering("other", np.r_[101:120, 200:206]),
+        answering("best", np.r_[100:120]),
+        answering("worst", np.r_[100:150, 250:290]),
+        answering("of another seed", np.r_[100:150], seed=1),
+    ]
+    path = tmp_path / "compare.html"
+    found = report.write_comparison(path, records)
+    assert [(pair.method[3:], pair.seed) for pair in found] == [
+        ("other", 0),
+        ("worst", 0),
+    ]
+    other, worst = found
+    # Of 7 images that one alone has right, 1 and 6: 2 * (1 + 7) / 2^7.
+    assert other.found["mcnemar"]["p_value"] == pytest.approx(16 / 128)
+    assert other.cells[0].startswith("cannot be told apart (")
+    # 70 errors more of 400; of class 1, 30 more of 100.
+    assert worst.found["mcnemar"]["only_first"] == 0
+    assert worst.cells[0].startswith("worse: -17.5 (")
+    assert worst.cells[2].startswith("worse: -30.0 (")
+    assert "3. worst against 2. best, seed 0: top-1 worse" in str(worst)
+    page = read_page(path)
+    assert "Against 2.\N{NO-BREAK SPACE}best, on the same" in page.text
+    # A record that does not say which answers are right is in no pair.
+    records[1].test["last"]["right"] = None
+    pairs = report.write_comparison(path, records)
+    assert [pair.other[3:] for pair in pairs] == ["other"]
 
 
 def test_lines_are_means_over_seeds(tmp_path, monkeypatch):
@@ -111,7 +154,7 @@ def test_empty_groups_are_not_zero(tmp_path):
     # As in the record: no test image of the one few-shot class.
     report.write_comparison(path, [make_run("a"), make_run("b")])
     page = read_page(path)
-    assert rows(path)[1][6] == rows(path)[2][6] == "n/a"
+    assert rows(path)[1][8] == rows(path)[2][8] == "n/a"
     assert page.tags.count("svg") == 2
     assert "n/a: a group is empty." in page.text
     # Without few-shot classes the tail is the medium-shot one.
@@ -187,7 +230,9 @@ def renamed(record):
                     {"num_classes": 2, "class_names": ["cat", "dog"]},
                     class_counts=[9, 1],
                 )(r),
-                r.test["last"].update(per_class=[1.0, 0.0]),
+                r.test["last"].update(
+                    per_class=[1.0, 0.0], images_by_class=[4, 8]
+                ),
             ),
             "data.num_classes=2 where .* has 4$",
         ),
@@ -243,7 +288,14 @@ def test_runs_of_any_kind(tmp_path, monkeypatch, capsys):
     single = tmp_path / "single.json"
     make_run("c").write(single)
     assert compare(monkeypatch, workdir, folder, single) is None
-    assert capsys.readouterr().out == "compare.html\n"
+    *said, last = capsys.readouterr().out.splitlines()
+    assert last == "compare.html"
+    alike = "cannot be told apart (+0.0 to +0.0)"
+    assert said == [
+        f"{method} against 1. a, seed 0: top-1 {alike}; balanced {alike}; "
+        f"lowest recall {alike}."
+        for method in ("2. b", "3. c")
+    ]
     shown = [row[:2] for row in rows(tmp_path / "compare.html")[1:4]]
     assert shown == [["1. a", "1"], ["2. b", "3"], ["3. c", "1"]]
     # A page of ours is replaced, by write_html too, and one from before

@@ -10,8 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lt import metrics, report
-from keras_lt.metrics import evaluate
+from keras_lt import evaluation, metrics, report
 
 NAMES = ["cat", "dog & <b>", "eel", "fly"]
 COUNTS = np.array([900, 50, 5, 0])
@@ -20,7 +19,7 @@ COUNTS = np.array([900, 50, 5, 0])
 def make_record(**changes):
     labels = np.repeat([0, 1, 3], 4)
     logits = np.eye(4)[[0, 0, 0, 0, 1, 1, 0, 0, 3, 0, 0, 0]]
-    scores = evaluate(logits, labels, COUNTS)
+    scores = evaluation.recorded(evaluation.Predictions(logits, labels, COUNTS))
     arguments = {
         "name": "toy",
         "dataset": "digits",
@@ -71,7 +70,7 @@ def test_record_round_trip(tmp_path):
         raise AssertionError(name)
 
     stored = json.loads(path.read_text(), parse_constant=refuse)
-    assert stored["schema_version"] == report.SCHEMA_VERSION == 1
+    assert stored["schema_version"] == report.SCHEMA_VERSION == 2
     assert stored["class_counts"] == [900, 50, 5, 0]
     assert stored["data"]["image_shape"] == [8, 8, 1]
     assert stored["history"]["loss"] == [2.0, None]
@@ -112,9 +111,10 @@ def delete(*keys):
     [
         (delete("train", "steps"), "without train.steps"),
         (delete("test", "last", "ece"), "without test.last.ece"),
+        (delete("test", "last", "intervals"), "without test.last.inter"),
         (delete("test"), "without test$"),
         (delete("schema_version"), "schema_version=None"),
-        (lambda r: r.update(schema_version=2), "schema_version=2"),
+        (lambda r: r.update(schema_version=3), "schema_version=3"),
         (lambda r: r.update(test=None), "without test.last"),
         (lambda r: r.update(test=[]), "without test.last"),
         (lambda r: r.update(from_run=3), "from_run is text or null"),
@@ -175,6 +175,11 @@ def put(value, *keys):
         (put([1.0], "test", "last", "per_class"), "4 values.*per_class"),
         (put([[1, 2]], "test", "last", "confusion"), "a square matrix"),
         (put("3", "test", "last", "num_images"), "num_images is a count"),
+        (put([0.1], "test", "last", "intervals"), "intervals by score"),
+        (put({"top1": 1}, "test", "last", "intervals"), "intervals by score"),
+        (put({"a": 0.5}, "test", "last", "shifted"), "by class frequencies"),
+        (put([3], "test", "last", "images_by_class"), "4 values.*images_by"),
+        (put("low", "test", "last", "nll"), "a number or null"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -186,6 +191,58 @@ def test_values_of_another_kind_are_named(tmp_path, damage, message):
     with pytest.raises(ValueError, match=message) as error:
         report.Record.read(path)
     assert str(path) in str(error.value) and len(str(error.value)) < 700
+
+
+def old(record):
+    """A record as the first version of the schema has it."""
+    values = record.to_dict() | {"schema_version": 1}
+    first = {*metrics.evaluate(np.eye(2), [0, 1], [1, 1])}
+    first -= {"harmonic_mean", "lowest_recall"}
+    values["test"] = {
+        which: {k: v for k, v in scores.items() if k in {*first, "epoch"}}
+        for which, scores in values["test"].items()
+    }
+    return values
+
+
+def test_records_of_the_first_version(tmp_path):
+    """What came later is made from the confusion matrix, where it says it."""
+    record = make_record()
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(old(record)))
+    assert "intervals" not in path.read_text()
+    found = report.Record.read(path)
+    last, expected = found.test["last"], record.test["last"]
+    # Recalls 1, 1/2 and 1/4 of four images each.
+    assert last["harmonic_mean"] == pytest.approx(3 / (1 + 2 + 4))
+    assert last["lowest_recall"] == 0.25
+    assert last["images_by_class"] == [4, 4, 0, 4]
+    # The same draws of the same counts.
+    for name in ("top1", "balanced", "lowest_recall", "macro_f1", "matthews"):
+        assert last["intervals"][name] == expected["intervals"][name]
+    assert last["right"] is last["brier"] is last["top5"] is None
+    assert last["ece"] == expected["ece"] and "ece" not in last["intervals"]
+    found.write(path)
+    assert report.Record.read(path) == found
+    # Where there is no matrix nothing is made up.
+    values = old(record)
+    values["test"]["last"]["confusion"] = None
+    found = report.Record.from_dict(values).test["last"]
+    assert (found["intervals"], found["lowest_recall"]) == ({}, None)
+    report.write_html(
+        path.with_suffix(".html"), report.Record.from_dict(values)
+    )
+
+
+def test_records_keep_which_answers_are_right():
+    record = make_record()
+    answers = evaluation.answers_of(record.test["last"], record.classes)
+    assert answers.labels.tolist() == [0] * 4 + [1] * 4 + [3] * 4
+    right = [*[True] * 6, False, False, True, False, False, False]
+    assert (answers.predicted == answers.labels).tolist() == right
+    kept = record.test["last"] | {"right": "AA"}
+    with pytest.raises(ValueError, match="right answers of 12 test images"):
+        evaluation.answers_of(kept, record.classes)
 
 
 def test_a_confusion_of_other_classes(tmp_path):
@@ -393,10 +450,18 @@ def test_model_card(tmp_path):
     lines = text.splitlines()
     # 8 of 12 test images are right, of classes 4 / 4, 2 / 4 and 1 / 4.
     header = lines.index(
-        "| top-1 | balanced | many | medium | few | unseen | ECE |"
+        "|  | top-1 | balanced | harmonic mean | lowest recall | many | "
+        "medium | few | unseen | ECE |"
     )
-    cells = [cell.strip() for cell in lines[header + 2].split("|")[1:-1]]
-    assert cells[:6] == ["58.3%", "58.3%", "100.0%", "50.0%", "n/a", "25.0%"]
+    cells, ends = (
+        [cell.strip() for cell in lines[header + row].split("|")[1:-1]]
+        for row in (2, 3)
+    )
+    assert cells[:6] == ["score", "58.3%", "58.3%", "42.9%", "25.0%", "100.0%"]
+    assert cells[6:9] == ["50.0%", "n/a", "25.0%"]
+    low, high = make_record().test["last"]["intervals"]["balanced"]
+    assert ends[2] == f"{100 * low:.1f} to {100 * high:.1f}"
+    assert (ends[0], ends[7]) == ("95 % interval", "n/a")
     classes = lines.index("| class | group | training images | accuracy |")
     assert lines[classes + 2 : classes + 6] == [
         "| cat | many | 900 | 100.0% |",

@@ -5,7 +5,9 @@
     python tools/compare.py runs/fast_0 runs/ldam_drw_0 --against=minutes
 
 A RUN is a workdir, a result.json, or a folder of seed*.json records. Records
-of the same flag file are the seeds of one method.
+of the same flag file are the seeds of one method. Runs of the same seed are
+compared with the best method on the same test images: where the difference is
+within what other test images would make of it, they cannot be told apart.
 """
 
 import argparse
@@ -59,7 +61,11 @@ def main() -> None:
         for run in arguments.runs
         for path in paths(run)
     ]
-    report.write_comparison(arguments.output, records, arguments.against)
+    found = report.write_comparison(
+        arguments.output, records, arguments.against
+    )
+    for pair in found:
+        print(pair)
     print(arguments.output)
 
 

@@ -288,8 +288,10 @@ def print_tables(found: dict) -> None:
     level = f"{100 * found['level']:g} % interval"
     rows = []
     for name, ends in found["intervals"].items():
-        between = " to ".join(shown(end, name) for end in ends)
-        rows.append([SCORES[name].label, shown(found[name], name), between])
+        score = SCORES[name]
+        rows.append(
+            [score.label, shown(found[name], name), score.between(ends)]
+        )
     table(["score in percent", "value", level], rows)
     rows = [
         [name.replace("_", " "), shown(one["plain"]), shown(one["adjusted"])]

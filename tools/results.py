@@ -57,6 +57,8 @@ from keras_lt.report.comparison import minutes, spread
 REPO = Path(__file__).resolve().parents[1]
 RECORDS = REPO / "recipes" / "results"
 FLAGS = REPO / "recipes" / "flags"
+# Scores of which the tables have the interval too.
+WITH_INTERVALS = ("balanced", "lowest_recall")
 # The rows of README's short table: flag file, and what it is called there.
 GLANCE = {
     "cifar10_lt100_ce_c30": "cross-entropy",
@@ -136,6 +138,7 @@ def table(
     records: dict[str, list[report.Record]], columns: list[metrics.Score]
 ) -> str:
     header = ["flag file", "seeds", *(score.label for score in columns)]
+    header += [f"{metrics.SCORES[name].label}, 95 %" for name in WITH_INTERVALS]
     header += ["epochs", "steps", "images per step", "minutes"]
     rows = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for name, runs in records.items():
@@ -144,6 +147,7 @@ def table(
             link(name, name, "flags"),
             str(len(runs)),
             *(spread(runs, score.name) for score in columns),
+            *(interval(runs, name) for name in WITH_INTERVALS),
             str(train["epochs"]),
             f"{train['steps']:,}",
             f"{train['images'] / train['steps']:.6g}",
@@ -151,6 +155,15 @@ def table(
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def interval(runs: list[report.Record], score: str) -> str:
+    """The mean over seeds of the ends of an interval, in percent."""
+    found = [run.test["last"]["intervals"].get(score) for run in runs]
+    if None in found:
+        return "n/a"
+    ends = [sum(column) / len(column) for column in zip(*found, strict=True)]
+    return metrics.SCORES[score].between(ends)
 
 
 def glance(records: dict[str, list[report.Record]]) -> str:

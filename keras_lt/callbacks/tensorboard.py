@@ -11,7 +11,7 @@ from keras_lt import distribute, plots
 from keras_lt.arguments import integer
 from keras_lt.callbacks.evaluation import Evaluation
 from keras_lt.counts import Classes
-from keras_lt.metrics import headline_scores
+from keras_lt.metrics import SCORES, headline_scores
 
 
 class LongTailTensorBoard(keras.callbacks.Callback):
@@ -142,7 +142,9 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         """Writes final figures.
 
         Args:
-            result: What `keras_lt.metrics.evaluate` gave.
+            result: What `keras_lt.metrics.evaluate` gave, or
+                `keras_lt.evaluation.recorded`: then a table of all scores with
+                their intervals is written too.
             name: First part of the tags.
             step: Epochs that are over; by default those that this callback
                 has seen.
@@ -151,6 +153,8 @@ class LongTailTensorBoard(keras.callbacks.Callback):
         with self._open().as_default(step=step):
             self._write(name, result)
             self._draw(name, result)
+            if result.get("intervals"):
+                tf.summary.text(f"{name}/scores", _with_intervals(result))
         self._writer.flush()
 
     def _open(self):
@@ -205,6 +209,17 @@ class LongTailTensorBoard(keras.callbacks.Callback):
 def _scalars(result) -> dict[str, float]:
     values = {s.name: result.get(s.name) for s in headline_scores()}
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _with_intervals(result) -> str:
+    rows = [
+        f"| {score.label} | {score.shown(result[score.name])} "
+        f"| {score.between(result['intervals'][score.name])} |"
+        for score in SCORES.values()
+        if score.name in result["intervals"]
+    ]
+    header = ["| score | value | 95 % interval |", "| --- | --- | --- |"]
+    return "\n".join([*header, *rows])
 
 
 def _image(name, figure):

@@ -45,6 +45,7 @@ from keras_lt.evaluation.priors import (
     likelihood_ratio_test,
     shift_test,
 )
+from keras_lt.evaluation.recorded import answers_of, recorded
 from keras_lt.evaluation.refusal import (
     KNOWN_SCORES,
     Gaussians,
@@ -82,6 +83,7 @@ __all__ = [
     "Scored",
     "Sets",
     "adjustment",
+    "answers_of",
     "bootstrap",
     "calibration",
     "compare",
@@ -109,6 +111,7 @@ __all__ = [
     "out_of_fold_logits",
     "per_class",
     "read",
+    "recorded",
     "reliability",
     "score_sets",
     "scores",

@@ -28,6 +28,7 @@ class Predictions:
         logits: (N, C), None where there are only predicted classes.
         predicted: Predicted class ids, int64 (N,).
         labels: int64 (N,).
+        classes: `keras_lt.counts.Classes`.
         class_counts: int64 (C,).
         totals: Images of each class among these, int64 (C,).
         groups: Masks (C,) of the shot groups (`keras_lt.counts.shot_groups`).
@@ -53,6 +54,7 @@ class Predictions:
     ):
         outputs = np.asarray(outputs)
         classes = Classes.of(classes)
+        self.classes = classes
         self.class_counts = classes.counts
         self.groups = classes.groups
         self.predicted, self.labels = check_scored(

@@ -7,7 +7,7 @@ print. A new score is one entry here.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -115,6 +115,17 @@ class Score:
             return f"{100 * value:.1f}{'%' if unit else ''}"
         return f"{value:.3f}"
 
+    def between(self, ends: Sequence[float] | None) -> str:
+        """The ends of an interval as a reader wants them; "" for None.
+
+        Example:
+            >>> keras_lt.metrics.SCORES["top1"].between([0.7, 0.75])
+            '70.0 to 75.0'
+        """
+        if ends is None:
+            return ""
+        return " to ".join(self.shown(end, unit=False) for end in ends)
+
 
 def _top1(tally: Tally) -> np.ndarray:
     return tally.hits.sum(-1) / tally.size
@@ -192,12 +203,14 @@ SCORES: dict[str, Score] = {
             "harmonic_mean",
             "harmonic mean",
             "harmonic mean over classes of the accuracy on each",
+            is_headline=True,
             of=_harmonic_mean,
         ),
         Score(
             "lowest_recall",
             "lowest recall",
             "accuracy on the class with the lowest",
+            is_headline=True,
             of=lambda tally: tally.lowest[..., 0],
         ),
         Score(
@@ -282,7 +295,8 @@ def headline_scores() -> list[Score]:
 
     Example:
         >>> [score.name for score in keras_lt.metrics.headline_scores()]
-        ['top1', 'balanced', 'many', 'medium', 'few', 'unseen', 'ece']
+        ['top1', 'balanced', 'harmonic_mean', 'lowest_recall', 'many', 'medium',
+         'few', 'unseen', 'ece']
     """
     return [score for score in SCORES.values() if score.is_headline]
 

@@ -27,11 +27,12 @@ def evaluate(
 
     Returns:
         The headline scores of `keras_lt.metrics.SCORES` as fractions: `top1`,
-        `balanced`, `many`, `medium`, `few`, `unseen` (None for a group without
-        an image) and `ece` (None for predicted ids, which have no
-        confidence). Beside them `per_class` (C fractions by label id, None
-        for a class without an image), `confusion` (C x C integers, rows are
-        true classes; None above 1,000 classes) and `num_images`.
+        `balanced`, `harmonic_mean` and `lowest_recall` over classes, `many`,
+        `medium`, `few`, `unseen` (None for a group without an image) and `ece`
+        (None for predicted ids, which have no confidence). Beside them
+        `per_class` (C fractions by label id, None for a class without an
+        image), `confusion` (C x C integers, rows are true classes; None above
+        1,000 classes) and `num_images`.
 
     Raises:
         ValueError: On logits that are not finite, shapes that do not agree,

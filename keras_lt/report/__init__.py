@@ -12,6 +12,7 @@ from keras_lt.report.evaluation import (
 )
 from keras_lt.report.galleries import Gallery, Picture, write_galleries
 from keras_lt.report.page import write_html
+from keras_lt.report.pairs import Pair, pairs
 from keras_lt.report.record import SCHEMA, SCHEMA_VERSION, Record
 from keras_lt.report.schema import KINDS
 from keras_lt.report.selection import write_selection
@@ -21,12 +22,14 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "Gallery",
+    "Pair",
     "Part",
     "Picture",
     "Record",
     "about_fitted",
     "class_names_of",
     "environment",
+    "pairs",
     "table_of_unknown",
     "write_comparison",
     "write_division",

@@ -72,9 +72,21 @@ def write_model_card(
         thresholds=record.shot_thresholds,
         train=record.train,
         last=last,
-        score_header=[score.label for score in columns],
-        score_row=[score.shown(last.get(score.name)) for score in columns],
         warnings=record.others.get("warnings", ()),
+        score_header=["", *(score.label for score in columns)],
+        score_rows=[
+            [
+                "score",
+                *(score.shown(last.get(score.name)) for score in columns),
+            ],
+            [
+                "95 % interval",
+                *(
+                    score.between(last["intervals"].get(score.name)) or "n/a"
+                    for score in columns
+                ),
+            ],
+        ],
         few=_named(classes, "few"),
         unseen=_named(classes, "unseen"),
         worst=_worst(last["per_class"], classes.names),

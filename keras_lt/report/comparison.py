@@ -12,6 +12,7 @@ from keras_lt import plots
 from keras_lt.messages import brief
 from keras_lt.metrics import GROUPS, SCORES, Score, known_scores
 from keras_lt.report.page import data_facts
+from keras_lt.report.pairs import COMPARED, Pair, pairs
 from keras_lt.report.record import Record
 from keras_lt.report.rendering import counted, text, write_page
 
@@ -48,7 +49,7 @@ def write_comparison(
     path: str | os.PathLike,
     records: Sequence[Record],
     against: str | None = None,
-) -> None:
+) -> list[Pair]:
     """Write a page that compares records, in one file that needs no network.
 
     Records of the same `name` are the seeds of one method. Scores are those
@@ -62,6 +63,9 @@ def write_comparison(
             against them too, of the runs that have a curve. Methods may then
             differ in augmentation, which the page says.
 
+    Returns:
+        What `keras_lt.report.pairs` gave of them, which the page shows.
+
     Raises:
         ValueError: If there is no record, or none with a curve for `against`;
             if one lacks a required key; if one
@@ -72,7 +76,7 @@ def write_comparison(
         OSError: If `path` can't be written.
 
     Example:
-        >>> keras_lt.report.write_comparison(
+        >>> pairs = keras_lt.report.write_comparison(
         ...     "compare.html",
         ...     [
         ...         keras_lt.report.Record.read(f"runs/{name}/result.json")
@@ -93,6 +97,7 @@ def write_comparison(
             )
         _refuse_incomparable(records[0], record, against is not None)
     methods = _methods(records)
+    paired = pairs(methods)
     first = records[0]
     thresholds = first.shot_thresholds
     write_page(
@@ -105,10 +110,21 @@ def write_comparison(
             f"many-shot above {thresholds['many']:,} images",
             f"few-shot below {thresholds['few']:,}",
         ],
+        pairs=_pairs(paired),
         **_shown(methods),
         progress=_progress(methods, against),
         against=against,
     )
+    return paired
+
+
+def _pairs(paired: Sequence[Pair]) -> tuple | None:
+    """Header and rows of the table of pairs, and the best method."""
+    if not paired:
+        return None
+    header = ["method", "seed", *(SCORES[name].label for name in COMPARED)]
+    rows = [[pair.method, text(pair.seed), *pair.cells] for pair in paired]
+    return header, rows, paired[0].other
 
 
 def mean_and_deviation(

@@ -103,8 +103,8 @@ def _scores(found: dict, classes: Classes) -> list[Part]:
     for score in SCORES.values():
         ends = found["intervals"].get(score.name)
         if ends:
-            between = " to ".join(score.shown(end, unit=False) for end in ends)
             value = score.shown(found[score.name])
+            between = score.between(ends)
             rows.append([score.label, value, between, score.meaning])
     return [
         Part(

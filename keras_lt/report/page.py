@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from keras_lt import plots
+from keras_lt.evaluation import wilson
 from keras_lt.metrics import GROUPS, known_scores
 from keras_lt.report.record import Record
 from keras_lt.report.rendering import counted, percent, text, write_page
@@ -93,6 +94,7 @@ def _tiles(record: Record) -> list[dict[str, str]]:
             "name": score.name,
             "label": score.label,
             "value": score.shown(last.get(score.name)),
+            "interval": score.between(last["intervals"].get(score.name)),
             "note": notes.get(score.name, score.meaning),
         }
         for score in known_scores(record.test.values())
@@ -122,14 +124,22 @@ def _figures(record: Record) -> dict:
         "curves": _curves(record.history),
     }
     if last:
+        hits, images = hits_of(last)
         figures["accuracy"] = plots.per_class_accuracy(
-            last["per_class"], classes
+            last["per_class"], classes, wilson(hits, images)
         )
         if last["confusion"] is not None:
             figures["confusion"] = plots.confusion_matrix(
                 last["confusion"], classes
             )
     return figures
+
+
+def hits_of(result: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers and test images by label id, of what a record holds."""
+    images = np.array(result["images_by_class"])
+    recall = np.array(result["per_class"], float)
+    return np.where(images, np.round(np.nan_to_num(recall) * images), 0), images
 
 
 def _curves(history: dict) -> dict:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_lt import files
+from keras_lt import evaluation, files
 from keras_lt.counts import Classes
 from keras_lt.messages import brief
 from keras_lt.metrics import SCORES
 from keras_lt.report.schema import MAX_DEPTH, Field, check_values, is_deeper
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SHARE = "a number from 0 to 1, or null"
 _DATA = {
@@ -74,10 +74,9 @@ _TRAIN = {
     ),
     "resumed": Field("a count", "number of times the run was resumed"),
 }
-# Scores that records of the first version have. What SCORES got since may be
-# missing in an older record.
+# Scores that records of the first version have.
 _FIRST_SCORES = ("top1", "balanced", "many", "medium", "few", "unseen", "ece")
-_TEST = {
+_FIRST_TEST = {
     **{name: Field(_SHARE, SCORES[name].meaning) for name in _FIRST_SCORES},
     "per_class": Field(
         "a list of numbers from 0 to 1 or null",
@@ -92,6 +91,40 @@ _TEST = {
         "a count", "number of epochs that were over when the weights were kept"
     ),
 }
+_LATER_SCORES = (
+    "top5",
+    "geometric_mean",
+    "harmonic_mean",
+    "lowest_recall",
+    "lowest_5_recall",
+    "macro_f1",
+    "matthews",
+    "ece_equal_mass",
+    "classwise_ece",
+    "brier",
+    "nll",
+)
+_TEST = {
+    **_FIRST_TEST,
+    **{
+        name: Field("a number or null", SCORES[name].meaning)
+        for name in _LATER_SCORES
+    },
+    "intervals": Field(
+        "intervals by score", "{score: [low, high]}, 95 % bootstrap intervals"
+    ),
+    "shifted": Field(
+        "accuracies by class frequencies",
+        "{frequencies: {plain, adjusted}}, expected top-1 under them",
+    ),
+    "images_by_class": Field("a list of counts", "C test images by label id"),
+    "right": Field(
+        "text or null",
+        "base64 of bits, whether an image is answered rightly, by label id",
+    ),
+}
+# Images of a confusion matrix that are counted one by one in memory.
+_MOST_IMAGES = 10_000_000
 _CHOSEN_BY = {"chosen_by": Field("text", "monitored figure that chose them")}
 
 
@@ -150,8 +183,10 @@ class Record:
         ...     history={"loss": [2.3, 2.2, 2.1]},
         ...     test={
         ...         "last": {
-        ...             **keras_lt.metrics.evaluate(
-        ...                 logits, test.labels, class_counts
+        ...             **keras_lt.evaluation.recorded(
+        ...                 keras_lt.evaluation.Predictions(
+        ...                     logits, test.labels, class_counts
+        ...                 )
         ...             ),
         ...             "epoch": 3,
         ...         }
@@ -226,9 +261,9 @@ class Record:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not JSON, is of another schema version, or
-                lacks a required key or holds a value of another kind; the
-                message names the file and the key.
+            ValueError: If it is not JSON, is of another schema version than 1
+                or 2, or lacks a required key or holds a value of another kind;
+                the message names the file and the key.
 
         Example:
             >>> path = "runs/ce_0/result.json"
@@ -254,7 +289,8 @@ class Record:
         """
         _check(values, where)
         values = {**values}
-        del values["schema_version"]
+        if values.pop("schema_version") == 1:
+            values["test"] = _with_later_scores(values)
         names = {field.name for field in dataclasses.fields(cls)} - {"others"}
         others = {k: v for k, v in values.items() if k not in names}
         own = {k: v for k, v in values.items() if k in names}
@@ -265,7 +301,7 @@ class Record:
 
         Example:
             >>> record.to_dict()["schema_version"]
-            1
+            2
         """
         values = {
             field.name: getattr(self, field.name)
@@ -353,7 +389,7 @@ class Record:
 
 
 SCHEMA = {
-    "schema_version": Field("a count", "1"),
+    "schema_version": Field("a count", "2"),
     **{
         field.name: field.metadata["schema"]
         for field in dataclasses.fields(Record)
@@ -365,7 +401,9 @@ SCHEMA = {
 `test` is empty for a run without a classifier, and may hold `best`, the same
 scores for the weights that the hold-out chose, with `chosen_by` (the monitored
 figure). `from_run` is null, or names the run whose model a stage started from.
-Keys beyond these are kept."""
+Keys beyond these are kept. Records of version 1 lack what stands from `top5` to
+`right`; where they are read it is made from their confusion matrix, null where
+that does not say it."""
 
 
 def _check(values: Any, where: str) -> None:
@@ -376,9 +414,9 @@ def _check(values: Any, where: str) -> None:
             f"{type(values).__name__}"
         )
     version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
         raise ValueError(
-            f"Expected a record with schema_version={SCHEMA_VERSION}. "
+            f"Expected a record with schema_version={SCHEMA_VERSION} or 1. "
             f"Received: {where} with schema_version={version!r}"
         )
     if is_deeper(values, MAX_DEPTH):
@@ -396,7 +434,8 @@ def _check(values: Any, where: str) -> None:
     for which in ("last", "best"):
         if which in values["test"]:
             scores = values["test"][which]
-            by_class[f"test.{which}.per_class"] = scores["per_class"]
+            for key in {"per_class", "images_by_class"} & {*scores}:
+                by_class[f"test.{which}.{key}"] = scores[key]
     for key, found in by_class.items():
         if len(found) != num_classes:
             raise ValueError(
@@ -408,26 +447,59 @@ def _check(values: Any, where: str) -> None:
 def _schema_of(values: dict) -> dict:
     """The schema, with what only some records have."""
     schema, tests = {**SCHEMA}, values.get("test")
+    keys = _FIRST_TEST if values["schema_version"] == 1 else _TEST
     if "from_run" in values:
         schema["from_run"] = Field("text or null", "run that it started from")
     if tests == {}:
         return schema | {"test": Field("an object", "no scores")}
     if isinstance(tests, dict):
-        schema["test"] = {"last": _with_new_scores(tests.get("last"))}
+        schema["test"] = {"last": _with_own_scores(keys, tests.get("last"))}
         if "best" in tests:
-            best = _with_new_scores(tests["best"])
+            best = _with_own_scores(keys, tests["best"])
             schema["test"]["best"] = {**best, **_CHOSEN_BY}
     return schema
 
 
-def _with_new_scores(scores: Any) -> dict:
-    """`_TEST`, with the scores that came later and are there."""
-    new = {*SCORES} - {*_TEST}
-    if isinstance(scores, dict):
-        new &= {*scores}
-        kind = "a number or null"
-        return _TEST | {s: Field(kind, SCORES[s].meaning) for s in new}
-    return _TEST
+def _with_own_scores(keys: dict, scores: Any) -> dict:
+    """The keys of a scoring, with scores of a user's own that are there."""
+    if not isinstance(scores, dict):
+        return keys
+    own = ({*SCORES} - {*keys}) & {*scores}
+    kind = "a number or null"
+    return keys | {name: Field(kind, SCORES[name].meaning) for name in own}
+
+
+def _with_later_scores(values: dict) -> dict:
+    """The scores of a record of version 1, with those that came later."""
+    counts, thresholds = values["class_counts"], values["shot_thresholds"]
+    return values["test"] | {
+        which: {**_later_scores(scores, counts, thresholds), **scores}
+        for which, scores in values["test"].items()
+        if which in ("last", "best")
+    }
+
+
+def _later_scores(scores: dict, counts: list[int], thresholds: dict) -> dict:
+    """What `evaluation.recorded` gives, of a confusion matrix alone."""
+    confusion = scores["confusion"]
+    size = sum(map(sum, confusion)) if confusion else 0
+    is_known = 0 < size <= _MOST_IMAGES and len(confusion) == len(counts)
+    if not is_known or not any(counts):
+        return {
+            **dict.fromkeys(_LATER_SCORES),
+            "intervals": {},
+            "shifted": {},
+            "images_by_class": [0] * len(counts),
+            "right": None,
+        }
+    images = np.array(confusion)
+    cells = np.nonzero(images)
+    labels, predicted = (np.repeat(ids, images[cells]) for ids in cells)
+    answers = evaluation.Predictions(
+        predicted, labels, Classes(counts, **thresholds)
+    )
+    # Which image is which is not known.
+    return {**evaluation.recorded(answers), "right": None}
 
 
 def _check_thresholds(thresholds: dict, where: str) -> None:

@@ -73,6 +73,21 @@ KINDS: dict[str, Callable[[Any], bool]] = {
             ),
         )
     ),
+    "intervals by score": lambda value: (
+        isinstance(value, dict)
+        and all(
+            _is_list(ends, _is_number) and len(ends) == 2
+            for ends in value.values()
+        )
+    ),
+    "accuracies by class frequencies": lambda value: (
+        isinstance(value, dict)
+        and all(
+            isinstance(found, dict)
+            and all(each is None or _is_number(each) for each in found.values())
+            for found in value.values()
+        )
+    ),
     "a list of texts": lambda value: _is_list(
         value, lambda each: isinstance(each, str)
     ),
