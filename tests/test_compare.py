@@ -121,7 +121,8 @@ def test_pairs_on_the_same_images(tmp_path):
     assert worst.cells[2].startswith("worse: -30.0 (")
     assert "3. worst against 2. best, seed 0: top-1 worse" in str(worst)
     page = read_page(path)
-    assert "Against 2.\N{NO-BREAK SPACE}best, on the same" in page.text
+    title = "Against 2.\N{NO-BREAK SPACE}best, on the same test images"
+    assert title in page.text
     # A record that does not say which answers are right is in no pair.
     records[1].test["last"]["right"] = None
     pairs = report.write_comparison(path, records)
