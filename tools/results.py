@@ -92,26 +92,34 @@ def read() -> dict[str, list[report.Record]]:
 
 
 def tables(records: dict[str, list[report.Record]]) -> str:
-    """A table for each augmentation, optimizer, and split to test on."""
+    """A table for each data set, augmentation, optimizer and tested split."""
     columns = metrics.known_scores(
         run.test["last"] for runs in records.values() for run in runs
     )
     parts = {}
     for name, runs in records.items():
         tested = runs[0].flags.get("test_split") or "test"
-        kind = runs[0].augmentation, optimizer_of(runs[0]), tested
+        kind = (
+            runs[0].dataset,
+            runs[0].augmentation,
+            optimizer_of(runs[0]),
+            tested,
+        )
         parts.setdefault(kind, {})[name] = runs
     order = ("sgd", "keras_sgd")
     return "\n\n".join(
-        f"Augmentation `{augment}`, optimizer `{optimizer}`"
+        f"{'' if dataset == 'cifar10' else f'Data `{dataset}`, '}"
+        f"{'a' if dataset != 'cifar10' else 'A'}ugmentation `{augment}`, "
+        f"optimizer `{optimizer}`"
         f"{'' if tested == 'test' else f', tested on `{tested}`'}:\n\n"
         f"{table(part, columns)}"
-        for (augment, optimizer, tested), part in sorted(
+        for (dataset, augment, optimizer, tested), part in sorted(
             parts.items(),
             key=lambda item: (
                 item[0][0],
-                item[0][2] != "test",
-                [item[0][1] != name for name in order],
+                item[0][1],
+                item[0][3] != "test",
+                [item[0][2] != name for name in order],
             ),
         )
     )

@@ -366,7 +366,8 @@ class Record:
         """The regime of augmentation, by which results are kept apart.
 
         It is the flag `augment`, of a stage without one that of the run before
-        it (`train["from_flags"]`), "standard" for what is the default, and
+        it (`train["from_flags"]`), "standard" for what is the default, "none"
+        on features that are computed once, and
         whether images were cropped at random and resized
         (`data["random_resized_crop"]`; they were not where an older record
         does not say).
@@ -376,6 +377,8 @@ class Record:
             'standard'
         """
         flags = {**self.train.get("from_flags", {}), **self.flags}
+        if flags.get("tune") == "head":  # features of images as they are
+            return "none"
         augment = flags.get("augment") or "standard"
         crops = self.data.get("random_resized_crop", False)
         if augment == "random_resized_crop" or augment.startswith(
