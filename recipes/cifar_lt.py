@@ -176,12 +176,15 @@ class Network(NamedTuple):
         fitted: What is compiled and trained: the model, or its head alone.
         layer: The head.
         head: What made it, see `keras_lt.models.heads`.
+        continued: Whether the head starts as that of the run that --weights
+            names.
     """
 
     model: keras.Model
     fitted: keras.Model
     layer: keras.layers.Layer
     head: Any
+    continued: bool
 
 
 def make_model(
@@ -199,7 +202,7 @@ def make_model(
         l2=l2,
         name="logits",
     )
-    training.continue_head(
+    continued = training.continue_head(
         head,
         backbone,
         train.class_names,
@@ -243,7 +246,7 @@ def make_model(
         jit_compile=settings.jit_compile,
     )
     training.say_what_is_trained(model)
-    return Network(model, fitted, head, chosen)
+    return Network(model, fitted, head, chosen, continued)
 
 
 # --- Stream ------------------------------------------------------------------
@@ -322,7 +325,8 @@ def make_features(
         }
     if settings.frozen:
         data = frozen.of_data(run, network.model, data, **views)
-    if getattr(network.head, "start", "random") == "class_means":
+    start = getattr(network.head, "start", "random")
+    if start == "class_means" and not network.continued:
         found = data.train
         if not settings.frozen:
             kept = frozen.kept(run, network.model, found)

@@ -192,7 +192,7 @@ def continue_head(
     *,
     weights: str | None,
     tune: str,
-) -> None:
+) -> bool:
     """Gives a head the weights of that of the run which the backbone is from.
 
     So tuning goes on where a classifier on frozen features has ended. It is
@@ -205,15 +205,18 @@ def continue_head(
         class_names: Names of the classes, by label id.
         weights: What the flag of this name says.
         tune: The same.
+
+    Returns:
+        Whether it has them.
     """
     starts_anew = specs.parse(tune).name in ("all", "head")
     if starts_anew or weights is None or weights == "imagenet":
-        return
+        return False
     path = Path(weights)
     path = path / "model.keras" if path.is_dir() else path
     names = report.class_names_of(path)
     if names is None or difference(names, class_names):
-        return
+        return False
     model = models.load_model(path, compile=False)
     found = structure.head_of(
         structure.one_to_one(structure.classifier_of(model))
@@ -221,9 +224,11 @@ def continue_head(
     _, features = structure.pooled_features(backbone)
     head.build(features.shape)
     shapes = [[w.shape for w in each.weights] for each in (head, found)]
-    if type(found) is type(head) and shapes[0] == shapes[1]:
-        head.set_weights(found.get_weights())
-        print(f"The classifier starts as that of {weights}.")
+    if type(found) is not type(head) or shapes[0] != shapes[1]:
+        return False
+    head.set_weights(found.get_weights())
+    print(f"The classifier starts as that of {weights}.")
+    return True
 
 
 def _statistics(name: str, train: datasets.Dataset) -> dict[str, Any]:
