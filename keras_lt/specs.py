@@ -387,7 +387,9 @@ class Registry:
 
     def _make(self, spec: Spec, given: Mapping, context: Mapping) -> Any:
         make = _found(spec, self)
-        if not spec.called and not inspect.isclass(make):
+        # A function is what is wanted, or makes it.
+        is_wanted = isinstance(make, self.makes) or not callable(make)
+        if not spec.called and not inspect.isclass(make) and is_wanted:
             if given:
                 raise ValueError(
                     f"Expected {spec.name}(), which can be given "

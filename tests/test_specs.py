@@ -678,6 +678,8 @@ def test_users_own_stand_for_names(users):
     assert transform(*batch)[0].numpy().item() == 5
     backbone = backbones.get(f"{users}:network(8)", **CONTEXT)
     assert backbone.output_shape == (None, 8)
+    backbone = backbones.get(f"{users}:network", **CONTEXT)  # no ()
+    assert backbone.output_shape == (None, 4)
     (task, rotation), weights = auxiliary.get(
         f"{users}:MeanColor(weight=linear(1.0))|rotation", **CONTEXT
     )
