@@ -33,7 +33,9 @@ _TIMED = 32  # images that are decoded to see how fast that is
 _SECONDS = 240  # of a first training
 _FEATURE_SECONDS = 120  # of one pass through a frozen backbone
 _STEPS = (800, 3_000)  # fewest and most of a training from scratch
-_HEAD_STEPS = 800
+_HEAD = "cosine(scale=25,start='class_means',centered=True)"
+_HEAD_STEPS = 600  # on features that are computed once: seconds
+_HEAD_BATCH = 128
 _SHORT_EPOCH = 25  # steps
 _PATIENCE = 20  # seconds that a download of weights may be silent
 _BACKWARD = 4  # a training step over a forward pass, at most
@@ -105,8 +107,10 @@ def choose(
     Returns:
         Choices, in the order in which they are told.
     """
-    # A second branch trains the backbone, unless it is said to stay.
-    tune = given.get("tune", "all" if "auxiliary" in given else "head")
+    # A second branch and mixed images are for a backbone that is trained.
+    is_trained = "auxiliary" in given or "mix" in given
+    views = "head(views=4)" if "augment" in given else "head"
+    tune = given.get("tune", "all" if is_trained else views)
     frozen = network.pretrained and _name(tune) == "head"
     found = []
     if network.weights is not None:
@@ -123,7 +127,7 @@ def choose(
         found.append(
             Choice(
                 "tune",
-                "head",
+                tune,
                 f"{network.why}: its features as they are give a first result "
                 "in minutes",
             )
@@ -132,14 +136,23 @@ def choose(
     found += _loss(seen, given)
     if not frozen or "views" in str(tune):  # features have no use for it
         found.append(_augment(seen))
+    if frozen and "loss" not in given:
+        found.append(
+            Choice(
+                "head",
+                _HEAD,
+                "starts from the mean features of each class, which are good "
+                "where there are few images",
+            )
+        )
     found += _optimization(network, frozen, given)
     found += _length(seen, network, frozen, given, found)
     found += _shots(seen.class_counts, given)
     return [choice for choice in found if choice.flag not in given]
 
 
-def _name(spec: Any) -> str:
-    return specs.parse(spec).name if isinstance(spec, str) else str(spec)
+def _name(spec: str) -> str:
+    return next(iter(specs.parse_chain(spec))).name
 
 
 def _image_size(seen: Seen, network: Network, frozen: bool) -> Choice:
@@ -203,8 +216,10 @@ def _optimization(
     network: Network, frozen: bool, given: Mapping[str, Any]
 ) -> list[Choice]:
     """An optimizer and its rate, which belong together."""
+    if frozen:
+        return _optimization_of_head(given)
     rate, reason = 0.002, "rises first, then falls to 0"
-    if network.pretrained and not frozen:
+    if network.pretrained:
         rate, reason = 0.0002, "small, so that pretrained weights stay useful"
     if "sgd" in _name(given.get("optimizer", "adamw")):
         rate *= 10
@@ -219,6 +234,17 @@ def _optimization(
     return [adamw, schedule]
 
 
+def _optimization_of_head(given: Mapping[str, Any]) -> list[Choice]:
+    if "learning_rate" in given:
+        return []
+    is_sgd = "sgd" in _name(given.get("optimizer", "sgd"))
+    rate = "cosine(0.2)" if is_sgd else "cosine(0.002)"
+    return [
+        Choice("optimizer", "sgd(momentum=0.9)", "suits one layer"),
+        Choice("learning_rate", rate, "falls to 0"),
+    ]
+
+
 def _length(
     seen: Seen,
     network: Network,
@@ -227,15 +253,17 @@ def _length(
     found: list[Choice],
 ) -> list[Choice]:
     """Steps count, not epochs: enough to learn, in minutes if possible."""
-    least, most = (_HEAD_STEPS, 2 * _HEAD_STEPS) if frozen else _STEPS
-    batch = given.get("batch_size") or _batch_size(seen.size)
+    batch = given.get("batch_size") or (
+        _HEAD_BATCH if frozen else _batch_size(seen.size)
+    )
     chosen = {choice.flag: choice.value for choice in found}
     side = given.get("image_size") or chosen["image_size"]
     seconds = 1 / seen.per_second + (1 if frozen else _BACKWARD) / _speed(
         network, side
     )
-    steps = _SECONDS / (seconds * batch)
-    steps = min(max(steps, least), most)
+    steps = _HEAD_STEPS
+    if not frozen:
+        steps = min(max(_SECONDS / (seconds * batch), _STEPS[0]), _STEPS[1])
     per_epoch = max(1, round(seen.size / batch))
     choices = [
         Choice("batch_size", batch, f"{seen.size:,} training images"),
@@ -253,7 +281,8 @@ def _length(
         per_epoch = _SHORT_EPOCH
     # Of many images a few passes are enough, however long they take.
     epochs = max(math.ceil(steps / per_epoch), 5)
-    minutes = epochs * per_epoch * batch * seconds / 60
+    passed = seen.size if frozen else epochs * per_epoch * batch
+    minutes = passed * seconds / 60
     choices.append(
         Choice(
             "epochs",

@@ -68,6 +68,12 @@ def test_with_a_pretrained_backbone():
     assert chosen(network=slow, **given)["image_size"] == 128
     small = GRAY._replace(side=30.0)
     assert chosen(small, TRAINED, **given)["image_size"] == 128
+    # Features are computed once: without augmentation, or in several views.
+    assert found["head"].startswith("cosine") and "augment" not in found
+    views = chosen(network=TRAINED, augment="cutout(4)", **given)
+    assert views["tune"] == "head(views=4)"
+    assert "tune" not in chosen(network=TRAINED, mix="mixup(1.0)", **given)
+    assert "head" not in chosen(network=TRAINED, loss="ldam", **given)
     # Weights that are trained further take small steps.
     whole = chosen(network=TRAINED, tune="all", **given)
     assert whole["learning_rate"] == "cosine(0.0002,warmup=2)"
