@@ -218,6 +218,12 @@ BASES = (
     metrics.base.ClassTallies,
     models.AuxiliaryTask,
 )
+# Made of other layers, or for images as they are.
+WITH_OWN_TESTS = (
+    models.adapters.AdaptFormer,
+    models.adapters.WithAdapters,
+    models.averaged_views.ImageView,
+)
 
 
 def public_objects():
@@ -231,7 +237,7 @@ def public_objects():
                 and value.__module__ == info.name
                 and issubclass(value, tuple(KINDS.values()))
                 and not name.startswith("_")
-                and value not in BASES
+                and value not in (*BASES, *WITH_OWN_TESTS)
                 and not issubclass(value, keras.Model)  # with tests of its own
             ):
                 found.add(value)

@@ -69,7 +69,17 @@ class Scaling(NamedTuple):
     def adjusted(
         self, target: Sequence[float], source: Sequence[float]
     ) -> "Scaling":
-        """The scaling with `keras_lt.evaluation.adjustment` as more bias."""
+        """The scaling with `keras_lt.evaluation.adjustment` as more bias.
+
+        Args:
+            target: Class frequencies to adjust to (C,).
+            source: Those that the logits carry (C,).
+
+        Example:
+            >>> scaling = keras_lt.evaluation.Scaling(scale=0.5)
+            >>> scaling.adjusted([1, 1], [3, 1])([[0.0, 0.0]]).argmax()
+            np.int64(1)
+        """
         return self._replace(bias=self.bias + adjustment(target, source))
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lt.models.base import without_traits_of_parts
 from keras_lt.specs import Registry
 from keras_lt.structure import (
     classifier_of,
@@ -160,7 +161,7 @@ class AveragedViews(keras.Model):
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
-            "name": self.name,
+            **without_traits_of_parts(super().get_config()),
             "model": serialize(self.model),
             "views": serialize(self.views),
         }

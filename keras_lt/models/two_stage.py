@@ -146,7 +146,7 @@ class TwoStage(keras.Model):
         Example:
             >>> model = keras_lt.models.TwoStage.mislas(stage1)
             >>> [tuple(w.shape) for w in model.head.trainable_variables]
-            [(64, 10), (10,), (10,)]
+            [(8, 10), (10,), (10,)]
         """
         return cls._scaled(model, trainable=True)
 

@@ -32,7 +32,20 @@ class Pair(NamedTuple):
 
     @property
     def cells(self) -> list[str]:
-        """What the difference is in each of `COMPARED`, in words."""
+        """What the difference is in each of `COMPARED`, in words.
+
+        Example:
+            >>> found = {
+            ...     "differences": {
+            ...         "top1": [0.02, 0.01, 0.03],
+            ...         "balanced": [0.01, -0.01, 0.03],
+            ...         "lowest_recall": [-0.1, -0.2, -0.05],
+            ...     },
+            ...     "mcnemar": {"p_value": 0.001},
+            ... }
+            >>> keras_lt.report.Pair("a", "b", 0, found).cells[0]
+            'better: +2.0 (+1.0 to +3.0)'
+        """
         return [
             self._in_words(name, *self.found["differences"][name])
             for name in COMPARED
