@@ -129,8 +129,8 @@ def test_width_by_the_rule(num_classes, num_blocks, width):
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="a width of adapters"):
-        adapters()
     backbone = backbones.cifar_resnet(8, input_shape=(8, 8, 3))
+    with pytest.raises(ValueError, match="a width of adapters"):
+        adapters()(backbone)
     with pytest.raises(ValueError, match="no block of such a transformer"):
         adapters(2)(backbone)

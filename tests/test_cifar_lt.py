@@ -391,7 +391,7 @@ def test_weight_decay_is_on_all_but_the_bias_of_a_prior():
         "--learning_rate=0.5",
     )
     train = inputs.load_data(settings.data).train
-    model = cifar_lt.make_model(settings, train, training.Steps(1, 1, 1))
+    model = cifar_lt.make_model(settings, train, training.Steps(1, 1, 1)).model
     weights = model.trainable_variables
     for weight in weights:
         weight.assign(np.ones(weight.shape))
@@ -450,7 +450,7 @@ def test_backbone_of_keras_applications(tmp_path):
     )
     images = np.zeros((2, 32, 32, 3), "uint8")
     train = datasets.from_arrays(images, np.arange(2), ["a", "b"])
-    model = cifar_lt.make_model(settings, train, training.Steps(1, 1, 1))
+    model = cifar_lt.make_model(settings, train, training.Steps(1, 1, 1)).model
     np.testing.assert_array_equal(
         model.get_layer("expanded_conv_1_expand").get_weights()[0],
         network.get_layer("expanded_conv_1_expand").get_weights()[0],

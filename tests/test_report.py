@@ -523,6 +523,8 @@ def test_model_card_opens_with_metadata_of_the_hub(tmp_path):
         {
             "accuracy": 7 / 12,
             "balanced_accuracy": 1.75 / 3,
+            "harmonic_mean": 3 / 7,
+            "lowest_recall": 0.25,
             "many": 1.0,
             "medium": 0.5,
             "unseen": 0.25,

@@ -182,10 +182,8 @@ def adapters(
         `keras_lt.models.backbones.kerashub`, changes it, and returns the one
         to go on with. It trains the sum over blocks of 2 D r + r + D + 1
         weights, D the width of the block. It raises ValueError if there are no
-        such blocks, or they have adapters.
-
-    Raises:
-        ValueError: If neither `width` nor `num_classes` is given.
+        such blocks, they have adapters, or neither `width` nor `num_classes` is
+        given.
 
     Example:
         >>> backbone = keras_lt.models.backbones.kerashub(
@@ -194,15 +192,15 @@ def adapters(
         >>> tune = keras_lt.models.tuning.adapters(num_classes=100)
         >>> backbone = tune(backbone)  # doctest: +SKIP
     """
-    if width is None and num_classes is None:
-        raise ValueError(
-            "Expected a width of adapters, or num_classes to find one. "
-            "Received: neither"
-        )
     if width is not None:
         width = integer("width", width, 1)
 
     def tune(backbone: keras.Model) -> keras.Model:
+        if width is None and num_classes is None:
+            raise ValueError(
+                "Expected a width of adapters, or num_classes to find one. "
+                "Received: neither"
+            )
         count = len(_blocks(backbone))
         size = width or adapter_width(num_classes, count)
 
