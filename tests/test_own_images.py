@@ -196,12 +196,13 @@ def test_from_a_folder_to_predictions(photos, tmp_path):
     for index, probabilities in enumerate(wanted):
         path = Path(test.name(index))
         row = rows[str("photos" / path.relative_to(photos))]
-        assert row["class_1"] == names[probabilities.argmax()]
         got = [float(row[f"probability_{rank}"]) for rank in range(1, 6)]
         with Image.open(path) as image:
             bound = 1e-5 if image.size == (24, 24) else 0.01
-        error = got - np.sort(probabilities)[::-1]
-        assert abs(error).max() < bound
+        ranked = np.sort(probabilities)[::-1]
+        assert abs(got - ranked).max() < bound
+        if ranked[0] - ranked[1] > 2 * bound:  # else either may be the first
+            assert row["class_1"] == names[probabilities.argmax()]
 
 
 def test_inspection_finds_what_is_wrong(photos):
