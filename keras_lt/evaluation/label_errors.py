@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 from scipy.special import expit
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from keras_lt.arguments import integer
 from keras_lt.counts import log_prior
@@ -73,6 +72,9 @@ def out_of_fold_logits(
         >>> logits.argmax(1)
         array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
     """
+    # Here, so that importing keras_lt does not wait for scikit-learn.
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
     x = np.asarray(features, np.float32)
     labels = np.asarray(labels)
     folds = integer("folds", folds, 2)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
-from sklearn.covariance import ledoit_wolf
 
 from keras_lt.evaluation.conformal import lowest
 from keras_lt.evaluation.intervals import check_level
@@ -77,6 +76,9 @@ def fit_gaussians(
         >>> gaussians.score(features).shape
         (40,)
     """
+    # Here, so that importing keras_lt does not wait for scikit-learn.
+    from sklearn.covariance import ledoit_wolf
+
     features, labels = np.asarray(features), np.asarray(labels)
     if (
         features.ndim != 2
