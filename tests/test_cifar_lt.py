@@ -573,7 +573,7 @@ def test_a_training_whose_folder_is_deleted(tmp_path, monkeypatch, capsys):
 def test_sigint_of_a_training(tmp_path):
     """A checkpoint, one line, 130; and then it goes on."""
     folder = tmp_path / "run"
-    arguments = (*TINY, "--epochs=500", f"--workdir={folder}")
+    arguments = (*TINY, "--epochs=5000", f"--workdir={folder}")
     process = recipe.start(*arguments)
     index = folder / "checkpoints" / "checkpoint.json"
     deadline = time.time() + 300
