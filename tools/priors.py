@@ -29,7 +29,10 @@ import command_line
 def parse() -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     parser.add_argument(
-        "run", type=Path, metavar="RUN|FILE", help="What to measure on."
+        "run",
+        type=Path,
+        metavar="RUN|FILE",
+        help="Finished run, or file of logits and labels, to measure on.",
     )
     parser.add_argument(
         "--balanced_training",

@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_lt.evaluation.calibration import Scaling
+from keras_lt.evaluation.calibration import Scaling, image_scores
 from keras_lt.evaluation.predictions import (
     Predictions,
     need_logits,
-    over_chunks,
 )
 
 
@@ -54,14 +53,8 @@ def confidences(
         >>> keras_lt.evaluation.confidences(predictions)
         array([0.75])
     """
-
-    def work(logits):
-        z = logits.astype(np.float64) * scaling.scale + scaling.bias
-        z -= z.max(1, keepdims=True)
-        return 1 / np.exp(z).sum(1)
-
-    logits = need_logits(predictions, "confidences")
-    return np.concatenate([*over_chunks(work, logits)])
+    need_logits(predictions, "confidences")
+    return image_scores(predictions, scaling).confidence
 
 
 def confident_errors(

@@ -91,8 +91,7 @@ class Linear:
                 "Expected a cosine head with ldam, whose margins are of "
                 "cosines. Received: a linear head"
             )
-        layer, loss = head_for(loss, num_classes, l2=l2, name=name)
-        return layer, loss
+        return head_for(loss, num_classes, l2=l2, name=name)
 
     def begin(
         self, layer: keras.layers.Dense, features: Any, labels: Any

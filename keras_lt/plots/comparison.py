@@ -173,14 +173,10 @@ def trade_off(
         ...     {"ce": [(0.80, 0.39), (0.81, 0.28)], "cb": [(0.49, 0.67)]}
         ... )
     """
-    refuse_none(methods)
+    _refuse_no_seeds(methods)
     axes = new_axes(10, 5.2)
     means, marks = [], []
-    for number, (name, seeds) in enumerate(methods.items()):
-        if not len(seeds):
-            raise ValueError(
-                f"Expected a seed of each method. Received: {name!r} without"
-            )
+    for number, seeds in enumerate(methods.values()):
         points = np.asarray(seeds, float)  # (seeds, 2)
         mean = points.mean(axis=0)
         color = METHODS[number % len(METHODS)]
@@ -231,14 +227,10 @@ def progress(
         ...     {"ce": [([1, 2], [0.3, 0.5])], "cb": [([1.5, 3], [0.2, 0.6])]}
         ... )
     """
-    refuse_none(methods)
+    _refuse_no_seeds(methods)
     axes = new_axes(10, 5.2)
     marks = []
-    for number, (name, seeds) in enumerate(methods.items()):
-        if not len(seeds):
-            raise ValueError(
-                f"Expected a seed of each method. Received: {name!r} without"
-            )
+    for number, seeds in enumerate(methods.values()):
         for x, y in seeds:
             lines = axes.plot(
                 x,
@@ -256,6 +248,15 @@ def progress(
     draw_grid(axes)
     method_legend(axes, marks, methods)
     return axes.figure
+
+
+def _refuse_no_seeds(methods) -> None:
+    refuse_none(methods)
+    for name, seeds in methods.items():
+        if not len(seeds):
+            raise ValueError(
+                f"Expected a seed of each method. Received: {name!r} without"
+            )
 
 
 def _draw_seeds(axes, mean, points, color, marker) -> None:
