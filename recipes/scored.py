@@ -14,6 +14,7 @@ from keras_lt import (
     counts,
     datasets,
     evaluation,
+    features,
     files,
     metrics,
     models,
@@ -106,6 +107,11 @@ class ScoredRun:
         model = models.load_model(self.path / "model.keras", compile=False)
         views = self.record.flags.get("tta", "none")
         return model if views == "none" else models.AveragedViews(model, views)
+
+    @functools.cached_property
+    def train_features(self) -> features.Features:
+        """The features of the images that it was trained on."""
+        return features.extract(self.model, self.data.train)
 
     @functools.cached_property
     def scored(self) -> evaluation.Scored:

@@ -71,8 +71,7 @@ def _features(run: scored.ScoredRun, images: datasets.Dataset) -> np.ndarray:
 
 def gaussians(run: scored.ScoredRun) -> Gaussians:
     """Where the features of each class are, of the training images."""
-    found = features.extract(run.model, run.data.train)
-    return evaluation.fit_gaussians(*found, len(run.classes))
+    return evaluation.fit_gaussians(*run.train_features, len(run.classes))
 
 
 def tell_apart(

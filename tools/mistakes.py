@@ -288,7 +288,7 @@ def write(arguments: argparse.Namespace) -> Path:
     places = {name: getattr(arguments, name) for name in scored.PLACES}
     run = scored.ScoredRun(arguments.run, places)
     mistakes = Mistakes(run, arguments.most)
-    train = features.extract(run.model, run.data.train)
+    train = run.train_features
     test = features.extract(run.model, run.data.test)
     wrong, listed = label_errors(mistakes, train, run.classes.counts, arguments)
     path = arguments.output or run.path / "mistakes.html"

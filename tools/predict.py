@@ -456,14 +456,14 @@ def write_rows(
 
 def as_row(found: Answer, class_names: list[str], top_k: int) -> dict:
     """What there is to say of an image, ready for JSON."""
-    top = np.argsort(-found.probabilities, kind="stable")[:top_k]
+    order = np.argsort(-found.probabilities, kind="stable")
+    top = order[:top_k]
     names = [class_names[label] for label in top]
     shares = [float(f"{found.probabilities[label]:.6g}") for label in top]
     row = {"classes": names, "probabilities": shares}
     if found.known is not None:
         row["answer"] = names[0] if found.known else NONE
     if found.set is not None:
-        order = np.argsort(-found.probabilities, kind="stable")
         row["set"] = [class_names[label] for label in order if found.set[label]]
     return row
 
