@@ -58,11 +58,13 @@ from keras_lt import (
     metrics,
     preprocessing,
     report,
+    specs,
     streams,
 )
 from keras_lt.models import (
     DualBranch,
     auxiliary,
+    backbones,
     classifier,
     heads,
     load_model,
@@ -105,19 +107,22 @@ class Method(NamedTuple):
             )
 
     def check_frozen(self, settings: "Settings", views: int) -> None:
-        """Refuses flags that nothing would use on a frozen backbone."""
-        if self.auxiliary is not None or self.mix is not None:
+        """Refuses flags that need images, where these are seen but once."""
+        tune = settings.network["tune"]
+        tasks = specs.parse_chain(self.auxiliary) if self.auxiliary else ()
+        see = [task.name for task in tasks if task.name != "classifier"]
+        if self.mix is not None or see:
             raise ValueError(
-                "Expected --tune=head without --auxiliary and --mix: nothing "
-                "but the classifier learns, from features. Received: "
-                f"--auxiliary={self.auxiliary} --mix={self.mix}"
+                "Expected neither --mix nor an --auxiliary other than "
+                "classifier: the images are gone once their features are "
+                f"computed. Received: --mix={self.mix} "
+                f"--auxiliary={self.auxiliary} --tune={tune}"
             )
         if settings.augment is not None and not views:
             raise ValueError(
                 "Expected --tune=head(views=4) or the like with --augment, of "
                 "features that are computed once. Received: "
-                f"--augment={settings.augment} "
-                f"--tune={settings.network['tune']}"
+                f"--augment={settings.augment} --tune={tune}"
             )
 
 
@@ -139,10 +144,9 @@ class Settings(NamedTuple):
     tta: str
 
     @property
-    def frozen(self) -> tuning.Head | None:
-        """What --tune says where the backbone is frozen, else None."""
-        tune = tuning.get(self.network["tune"])
-        return tune if isinstance(tune, tuning.Head) else None
+    def views(self) -> int | None:
+        """Views of each image whose features are computed once, if any are."""
+        return getattr(tuning.get(self.network["tune"]), "views", None)
 
 
 # --- Loss --------------------------------------------------------------------
@@ -173,7 +177,9 @@ class Network(NamedTuple):
 
     Attributes:
         model: From images to logits.
-        fitted: What is compiled and trained: the model, or its head alone.
+        fitted: What is compiled and trained: the model, or what is not frozen.
+        parts: The frozen and the trained part of the backbone, where what the
+            first one gives is computed once; else None.
         layer: The head.
         head: What made it, see `keras_lt.models.heads`.
         continued: Whether the head starts as that of the run that --weights
@@ -182,6 +188,7 @@ class Network(NamedTuple):
 
     model: keras.Model
     fitted: keras.Model
+    parts: tuple[keras.Model, keras.Model] | None
     layer: keras.layers.Layer
     head: Any
     continued: bool
@@ -209,44 +216,55 @@ def make_model(
         weights=settings.network["weights"],
         tune=settings.network["tune"],
     )
-    if method.auxiliary is None:
-        model = classifier(backbone, train.num_classes, head=head)
+    if settings.views is None:
+        parts = None
+        model = fitted = join(settings, backbone, head, train, steps)
     else:
-        tasks, weights = auxiliary.get(
-            method.auxiliary,
-            num_classes=train.num_classes,
-            class_counts=train.class_counts,
-            image_shape=train.image_shape,
-            l2=l2,
-            steps_per_epoch=steps.per_epoch,
-            total_steps=steps.total,
-        )
-        model = DualBranch(
-            backbone,
-            train.num_classes,
-            auxiliary=tasks,
-            auxiliary_weight=weights,
-            head=head,
-            joint_forward=method.joint_forward,
-            l2=l2,
-            seed=settings.seed,
-        )
-    is_frozen = settings.frozen is not None
-    fitted = frozen.head_on_features(head) if is_frozen else model
-    optimization = settings.optimization
+        parts = backbones.split_frozen(backbone)
+        model = classifier(backbone, train.num_classes, head=head)
+        fitted = join(settings, parts[1], head, train, steps)
     fitted.compile(
         training.make_optimizer(
-            fitted,
-            head if is_frozen else backbone,
-            steps,
-            **optimization,
+            fitted, backbone, steps, **settings.optimization
         ),
         loss,
         metrics=training.accuracies(train.num_classes),
         jit_compile=settings.jit_compile,
     )
     training.say_what_is_trained(model)
-    return Network(model, fitted, head, chosen, continued)
+    return Network(model, fitted, parts, head, chosen, continued)
+
+
+def join(
+    settings: Settings,
+    backbone: keras.Model,
+    head: keras.layers.Layer,
+    train: datasets.Dataset,
+    steps: training.Steps,
+) -> keras.Model:
+    """Returns a model of a backbone, a head and, if asked, another branch."""
+    method, l2 = settings.method, settings.network["l2"]
+    if method.auxiliary is None:
+        return classifier(backbone, train.num_classes, head=head)
+    tasks, weights = auxiliary.get(
+        method.auxiliary,
+        num_classes=train.num_classes,
+        class_counts=train.class_counts,
+        image_shape=train.image_shape,
+        l2=l2,
+        steps_per_epoch=steps.per_epoch,
+        total_steps=steps.total,
+    )
+    return DualBranch(
+        backbone,
+        train.num_classes,
+        auxiliary=tasks,
+        auxiliary_weight=weights,
+        head=head,
+        joint_forward=method.joint_forward,
+        l2=l2,
+        seed=settings.seed,
+    )
 
 
 # --- Stream ------------------------------------------------------------------
@@ -311,9 +329,9 @@ def make_features(
     A head that starts from features gets its weights.
     """
     views = {}
-    if settings.frozen and settings.frozen.views:
+    if settings.views:
         views = {
-            "views": settings.frozen.views,
+            "views": settings.views,
             "spec": settings.augment,
             "augmentation": inputs.augmentation(
                 settings.augment,
@@ -323,14 +341,16 @@ def make_features(
             ),
             "seed": settings.data.split_seed,
         }
-    if settings.frozen:
-        data = frozen.of_data(run, network.model, data, **views)
+    if network.parts:
+        data = frozen.of_data(run, network.parts[0], data, **views)
     start = getattr(network.head, "start", "random")
     if start == "class_means" and not network.continued:
         found = data.train
-        if not settings.frozen:
+        if not network.parts:
             kept = frozen.kept(run, network.model, found)
             found = features.Examples(kept, found.num_classes)
+        elif network.parts[1].weights:
+            found = frozen.through(network.parts[1], found)
         network.head.begin(network.layer, found.features, found.labels)
     return data
 
@@ -486,8 +506,8 @@ def main() -> None:
     if FLAGS.dataset.startswith(own_images.KINDS):
         chosen = own_images.complete(FLAGS, strategy)
     settings = read_settings()
-    if settings.frozen:
-        settings.method.check_frozen(settings, settings.frozen.views)
+    if settings.views is not None:
+        settings.method.check_frozen(settings, settings.views)
     if FLAGS.eval_only:
         evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
         return

@@ -315,7 +315,8 @@ def _model(define: Definer) -> None:
         "views of each image); "
         "after('NAME'), all but the layers up to the last one whose name "
         "starts so, such as stage2 of our ResNets or conv3 of those of "
-        "keras.applications; norm_and_bias; lora(rank, layers); "
+        "keras.applications (after('NAME', views=0): what these give is "
+        "computed once too); norm_and_bias; lora(rank, layers); "
         "adapters(width) of KerasHub's transformers; or package.module:name. "
         "Frozen batch statistics stay too.",
     )

@@ -1,4 +1,4 @@
-"""Features of a frozen network: computed once, kept, and shared by runs."""
+"""What a frozen network gives: computed once, kept, and shared by runs."""
 
 import hashlib
 import json
@@ -12,10 +12,12 @@ import keras
 import numpy as np
 import run as runs
 
-from keras_lt import datasets, features, files, metrics, streams
+from keras_lt import datasets, features, files, metrics, streams, structure
 from keras_lt.models import feature_model
 
 FOLDER = "features"
+ROWS = "rows"  # the last layer of what `backbones.split_frozen` gives first
+_BATCH = 1_024  # rows at a time
 _COMPARED = 8  # images whose features are computed again before others' count
 
 
@@ -23,6 +25,7 @@ def kept(
     run: runs.Run,
     model: keras.Model,
     dataset: datasets.Dataset,
+    layer: str | None = None,
     *,
     views: int = 0,
     augmentation: inputs.Augmentation | None = None,
@@ -40,6 +43,8 @@ def kept(
         run: The run.
         model: The model, whose features these are.
         dataset: The images.
+        layer: Its layer whose outputs they are; None is the inputs of the
+            classifier.
         views: Augmented views of each image; 0 is the image as it is.
         augmentation: How views are augmented.
         spec: What --augment says of it.
@@ -48,7 +53,7 @@ def kept(
     """
     key = {
         "images": runs.digest_of_images(dataset),
-        "model": runs.digest_of_model(feature_model(model)),
+        "model": runs.digest_of_model(feature_model(model, layer)),
         "precision": keras.config.dtype_policy().name,
     }
     seen = {}
@@ -68,9 +73,9 @@ def kept(
         if not path.exists():
             _share(path, name, [*others, *sorted(run.path.parent.glob("*"))])
         if path.exists() and not views:
-            _compare(path, model, dataset)
+            _compare(path, feature_model(model, layer), dataset)
     return features.extract_to(
-        path, model, dataset, views=views, on_part=run.check, **seen
+        path, model, dataset, layer, views=views, on_part=run.check, **seen
     )
 
 
@@ -96,7 +101,7 @@ def _compare(path: Path, model: keras.Model, dataset: datasets.Dataset) -> None:
     rows = features.open_features(path, dataset.labels).features
     some = dataset.subset(np.arange(min(_COMPARED, len(dataset))))
     batches = streams.evaluation(some, _COMPARED)
-    again, _ = metrics.predict(feature_model(model), batches)
+    again, _ = metrics.predict(model, batches)
     first = np.asarray(rows[: len(again)])
     close = np.linalg.norm(first - again) <= 0.02 * np.linalg.norm(again)
     if first.shape != again.shape or not close:
@@ -106,18 +111,19 @@ def _compare(path: Path, model: keras.Model, dataset: datasets.Dataset) -> None:
 def of_data(
     run: runs.Run, model: keras.Model, data: inputs.Data, **views
 ) -> inputs.Data:
-    """The features of all images of a run, as data to train and score on.
+    """The rows of all images of a run, as data to train and score on.
 
     Args:
         run: The run.
-        model: The model, whose features these are.
+        model: The frozen part, as `keras_lt.models.backbones.split_frozen`
+            gives it.
         data: The images.
         **views: Those of the training images, as `kept` takes them.
     """
     found = {
-        "train": kept(run, model, data.train, **views),
-        "held_out": data.held_out and kept(run, model, data.held_out),
-        "test": kept(run, model, data.test),
+        "train": kept(run, model, data.train, ROWS, **views),
+        "held_out": data.held_out and kept(run, model, data.held_out, ROWS),
+        "test": kept(run, model, data.test, ROWS),
     }
     return inputs.Data(
         *(
@@ -127,7 +133,12 @@ def of_data(
     )
 
 
-def head_on_features(layer: keras.layers.Layer) -> keras.Model:
-    """A model of a built head alone, which shares its weights."""
-    images = keras.Input((layer.input.shape[-1],), name="features")
-    return keras.Sequential([images, layer], name="head")
+def through(
+    model: keras.Model, examples: features.Examples
+) -> features.Examples:
+    """The features that the trained part makes of rows, in memory."""
+    rows, pooled = structure.pooled_features(model)
+    found = metrics.predict(
+        keras.Model(rows, pooled), streams.evaluation(examples, _BATCH)
+    )
+    return features.Examples(features.Features(*found), examples.num_classes)

@@ -431,6 +431,32 @@ def test_frozen_stages():
         backbones.freeze(model, "block5")
 
 
+@pytest.mark.parametrize("last", ["stage1", "stage2_block1_1_conv", None])
+def test_a_frozen_part_and_the_rest(last):
+    """One after the other they are the backbone, and share its weights."""
+    model = cifar_resnet(8)
+    backbones.freeze(model, last)
+    first, second = backbones.split_frozen(model)
+    assert not first.trainable_variables
+    for one, other in zip(
+        second.trainable_variables, model.trainable_variables, strict=True
+    ):
+        assert one is other
+    # A shortcut goes around the frozen convolution of stage2.
+    assert first.layers[-1].name == "rows"
+    assert first.output_shape[1] == (64 if last is None else 32 * 32 * 16)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+    np.testing.assert_allclose(
+        second(first(images)), model(images), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_a_backbone_without_a_frozen_part():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"whose layer dense.* is trained"):
+        backbones.split_frozen(model)
+
+
 def test_frozen_stages_of_an_application():
     model = backbones.application("ResNet50", (32, 32, 3))
     backbones.freeze(model, "conv3")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import recipe
 
-from keras_lt import evaluation, features, report
+from keras_lt import evaluation, features, models, report
 
 FROZEN = (
     "--dataset=digits",
@@ -26,6 +26,15 @@ def train(folder, *arguments):
         )
 
 
+def images():
+    """What the runs are trained and scored on."""
+    with recipe.flags(*FROZEN, "--workdir=none"):
+        import cifar_lt
+        import inputs
+
+        return inputs.load_data(cifar_lt.read_settings().data)
+
+
 @pytest.fixture(scope="module")
 def frozen_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frozen") / "first"
@@ -40,17 +49,12 @@ def test_model_takes_images(frozen_run):
     assert len(record.history["val_balanced"]) == 2
     model = keras.saving.load_model(frozen_run / "model.keras")
     assert [w.name for w in model.trainable_weights] == ["kernel"]
-    with recipe.flags(*FROZEN, "--workdir=none"):
-        import cifar_lt
-        import inputs
-
-        data = inputs.load_data(cifar_lt.read_settings().data)
     kept = evaluation.read(frozen_run / "logits.npz").test
     np.testing.assert_allclose(
-        model.predict(data.test.images, verbose=0), kept.logits, atol=1e-3
+        model.predict(images().test.images, verbose=0), kept.logits, atol=1e-3
     )
     rows = sorted(len(np.load(each)) for each in files_of(frozen_run))
-    assert rows == sorted(map(len, data))
+    assert rows == sorted(map(len, images()))
 
 
 def files_of(folder):
@@ -106,3 +110,31 @@ def test_views(tmp_path):
     rows = [len(np.load(each)) for each in files_of(folder)]
     assert max(rows) in (2 * record.data["num_train"], record.data["num_test"])
     assert 2 * record.data["num_train"] in rows
+
+
+def test_another_branch_on_what_is_kept(tmp_path):
+    """The last stage is trained, what is in front of it has run once."""
+    folder = tmp_path / "dual_branch"
+    assert not train(
+        folder,
+        "--tune=after('stage2',views=2)",
+        "--augment=pad_crop_flip(1,flip=False)",
+        "--auxiliary=classifier",
+        "--max_steps=2",
+    )
+    record = report.Record.read(folder / "result.json")
+    assert record.method == "dual_branch"
+    assert "auxiliary_loss" in record.history
+    # Convolutions from 32 and 64 channels to 64, two normalizations, a shortcut
+    # without weights, and the head; that of the other branch is not kept.
+    trained, _ = record.train["trained_parameters"]["all"]
+    assert trained == 9 * (32 + 64) * 64 + 2 * 2 * 64 + 10 * 64
+    shapes = {np.load(each, mmap_mode="r").shape for each in files_of(folder)}
+    maps = 4 * 4 * 32  # of digits of 8 x 8 pixels after a stride of 2
+    assert (2 * record.data["num_train"], maps) in shapes
+    model = models.load_model(folder / "model.keras")
+    np.testing.assert_allclose(
+        model.predict(images().test.images, verbose=0),
+        evaluation.read(folder / "logits.npz").test.logits,
+        atol=1e-3,
+    )

@@ -58,6 +58,7 @@ def extract_to(
     path: str | os.PathLike,
     model: keras.Model,
     dataset: Dataset,
+    layer: str | None = None,
     *,
     views: int = 0,
     transform: Callable | None = None,
@@ -78,6 +79,7 @@ def extract_to(
             tell what it was made from.
         model: As `keras_lt.models.feature_model` takes it.
         dataset: The images.
+        layer: As `keras_lt.models.feature_model` takes it.
         views: How many views of each image there are, as `transform` and
             `random_resized_crop` make them; 0 is each image as it is. Row
             v * N + i is view v of image i.
@@ -107,7 +109,9 @@ def extract_to(
     strategy = model.distribute_strategy
     distribute.wait_for_all(strategy)  # who looks sees what the others see
     if not path.exists():
-        extraction = _Extraction(path, feature_model(model), dataset, views)
+        extraction = _Extraction(
+            path, feature_model(model, layer), dataset, views
+        )
         seen = {}
         if views:
             seen = {

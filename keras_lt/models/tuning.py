@@ -59,25 +59,35 @@ class Head:
         return backbone
 
 
-def after(last: str) -> Tuning:
+class After:
     """Trains what comes after a stage: spec "after('stage2')".
 
     Args:
         last: Start of the names of the last layers that stay as they are, as
             `keras_lt.models.backbones.freeze` takes it.
+        views: None runs the frozen layers at every step, on images that are
+            augmented anew. A number computes what they give once, as
+            `Head` does it: of so many augmented views of each image, or with 0
+            of the image as it is.
+
+    Raises:
+        ValueError: If views is negative, or, when called, no layer has such a
+            name.
 
     Example:
-        >>> tune = keras_lt.models.tuning.after("stage2")
+        >>> tune = keras_lt.models.tuning.After("stage2")
         >>> tuned = tune(keras_lt.models.backbones.cifar_resnet(20))
         >>> {w.path.split("_")[0] for w in tuned.trainable_variables}
         {'stage3'}
     """
 
-    def tune(backbone: keras.Model) -> keras.Model:
-        freeze(backbone, last)
-        return backbone
+    def __init__(self, last: str, views: int | None = None):
+        self.last = last
+        self.views = None if views is None else integer("views", views, 0)
 
-    return tune
+    def __call__(self, backbone: keras.Model) -> keras.Model:
+        freeze(backbone, self.last)
+        return backbone
 
 
 TUNINGS = Registry(
@@ -85,7 +95,7 @@ TUNINGS = Registry(
     {
         "all": everything,
         "head": Head,
-        "after": after,
+        "after": After,
         "norm_and_bias": norm_and_bias,
         "lora": lora,
         "adapters": adapters,
@@ -98,7 +108,7 @@ def get(identifier: Any, **context: Any) -> Tuning:
 
     Args:
         identifier: A spec (see `keras_lt.specs`): all, head(views),
-            after('stage'), norm_and_bias, lora(rank, layers),
+            after('stage', views), norm_and_bias, lora(rank, layers),
             adapters(width), or one of yours ("package.module:name(alpha=2)");
             or a tuning.
         **context: Values to fill in, by the names of `keras_lt.specs.CONTEXT`.

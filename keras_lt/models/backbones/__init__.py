@@ -21,6 +21,7 @@ from keras_lt.models.backbones.weights import (
     freeze,
     is_trained,
     load_weights,
+    split_frozen,
 )
 from keras_lt.specs import Registry
 
@@ -37,6 +38,7 @@ __all__ = [
     "kerashub",
     "load_weights",
     "resnet",
+    "split_frozen",
 ]
 
 BACKBONES = Registry(

@@ -7,7 +7,12 @@ import keras
 import numpy as np
 
 from keras_lt import model_files
-from keras_lt.structure import feature_model
+from keras_lt.structure import (
+    feature_model,
+    layer_output,
+    one_to_one,
+    pooled_features,
+)
 
 
 def load_weights(backbone: keras.Model, path: str | os.PathLike) -> None:
@@ -86,6 +91,68 @@ def freeze(backbone: keras.Model, last: str | None = None) -> None:
         end = ends[-1]
     for layer in layers[:end]:
         layer.trainable = False
+
+
+def split_frozen(backbone: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cuts a backbone where its trained layers begin.
+
+    What the first part gives of an image does not change while the second one
+    is trained, so that it can be computed once (`keras_lt.features`).
+
+    Args:
+        backbone: A functional or sequential model whose first layers are
+            frozen, see `freeze`.
+
+    Returns:
+        Two models that share its layers: from images to rows (B, D), the
+        flattened maps at the cut, by a last layer named "rows"; and from rows
+        to what the backbone gives. Where all is frozen the rows are its
+        features (B, D), maps averaged, which the second one passes on.
+
+    Raises:
+        ValueError: If no frozen layer comes first whose output is all that the
+            others need.
+
+    Example:
+        >>> backbone = keras_lt.models.backbones.cifar_resnet(20)
+        >>> keras_lt.models.backbones.freeze(backbone, "stage2")
+        >>> first, second = keras_lt.models.backbones.split_frozen(backbone)
+        >>> first.output_shape, second.output_shape
+        ((None, 8192), (None, 64))
+    """
+    images, cut = pooled_features(backbone)
+    rest = None
+    backbone = one_to_one(backbone, "backbone")
+    trained = [layer for layer in backbone.layers if layer.trainable_weights]
+    if trained:
+        cut, rest = _last_cut(backbone, before=trained[0])
+    rows = keras.layers.Flatten(name="rows")(cut)
+    given = keras.Input(rows.shape[1:], name="rows_of_images")
+    found = given
+    if rest is not None:
+        found = rest(keras.layers.Reshape(cut.shape[1:])(given))
+    return (
+        keras.Model(images, rows, name="frozen"),
+        keras.Model(given, found, name=backbone.name),
+    )
+
+
+def _last_cut(backbone, before):
+    """A tensor that all before a layer flows through, and what comes after."""
+    layers = backbone.layers
+    for layer in reversed(layers[: layers.index(before)]):
+        if isinstance(layer, keras.layers.InputLayer):
+            break
+        cut = layer_output(backbone, layer.name)
+        try:
+            return cut, keras.Model(cut, backbone.outputs[0])
+        except ValueError:  # the others need more than this tensor
+            continue
+    raise ValueError(
+        "Expected a backbone whose first layers are frozen, up to one whose "
+        "output is all that the others need. Received: "
+        f"backbone={backbone.name}, whose layer {before.name} is trained"
+    )
 
 
 def is_trained(backbone: keras.Model) -> bool:
