@@ -23,7 +23,7 @@ import tensorflow as tf
 from absl import flags
 
 from keras_lt import datasets, specs
-from keras_lt.models import backbones
+from keras_lt.models import backbones, tuning
 
 KINDS = ("folder:", "list:")  # values of --dataset that start so
 # A ResNet of 310,000 parameters: 180 images/s of 64 pixels on two AVX2 cores.
@@ -134,7 +134,7 @@ def choose(
         )
     found.append(_image_size(seen, network, frozen))
     found += _loss(seen, given)
-    if not frozen or "views" in str(tune):  # features have no use for it
+    if getattr(tuning.get(tune), "views", None) != 0:  # images seen more often
         found.append(_augment(seen))
     if frozen and "loss" not in given:
         found.append(

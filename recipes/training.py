@@ -300,6 +300,13 @@ def make_optimizer(
                 "--backbone_learning_rate_factor. Received: "
                 f"--optimizer={optimizer}"
             )
+        if not backbone.trainable_variables:
+            raise ValueError(
+                "Expected a --tune that trains some of the backbone with "
+                "--backbone_learning_rate_factor. Received: "
+                "--backbone_learning_rate_factor="
+                f"{backbone_learning_rate_factor}, and all of it is frozen"
+            )
         factors = optimizers.rate_factors(
             model, backbone, backbone_learning_rate_factor
         )
