@@ -108,7 +108,9 @@ def choose(
         Choices, in the order in which they are told.
     """
     # A second branch and mixed images are for a backbone that is trained.
-    is_trained = "auxiliary" in given or "mix" in given
+    is_trained = (
+        not network.pretrained or "auxiliary" in given or "mix" in given
+    )
     views = "head(views=4)" if "augment" in given else "head"
     tune = given.get("tune", "all" if is_trained else views)
     frozen = network.pretrained and _name(tune) == "head"
