@@ -168,6 +168,26 @@ def test_temperature_minimizes_the_loss(held_out, test_set):
     assert scaled["ece"] < evaluation.calibration(test_set)["ece"]
 
 
+@pytest.mark.parametrize("start", [2 * CLASSES, 200 * CLASSES])
+def test_temperature_of_many_logits(held_out, monkeypatch, start):
+    """Some say where to look, even 2 images that have no temperature."""
+    expected = evaluation.fit_temperature(held_out)
+    module = sys.modules[Scaling.__module__]
+    looked_at = []
+    slope = module._slope
+
+    def counted(logits, *arguments):
+        looked_at.append(len(logits))
+        return slope(logits, *arguments)
+
+    monkeypatch.setattr(module, "_slope", counted)
+    monkeypatch.setattr(module, "_START_LOGITS", start)
+    found = evaluation.fit_temperature(held_out)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert min(looked_at) == start // CLASSES
+    assert looked_at.count(len(held_out)) < 12
+
+
 def test_temperature_ends():
     labels = [0, 1]
     sure = Predictions(np.eye(2), labels, [9, 9])

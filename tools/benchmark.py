@@ -26,6 +26,7 @@ NAMES = (
     "input",
     "files",
     "checkpoint",
+    "evaluation",
     "guards",
     "scaling",
 )

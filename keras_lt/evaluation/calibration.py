@@ -1,6 +1,7 @@
 """Calibration of probabilities: errors, and scalings that reduce them."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from keras_lt.metrics import GROUPS
 
 BINS = 15
 TEMPERATURES = 1e-2, 1e2
+# Of more logits some say where to look for the temperature of all.
+_START_LOGITS = 20_000_000
 
 
 def adjustment(target: Sequence[float], source: Sequence[float]) -> np.ndarray:
@@ -301,31 +304,66 @@ def fit_temperature(
     logits = need_logits(holdout, "a temperature")
     offset = _offset(holdout, source)
 
-    def slope(log_scale):
-        scale = np.exp(log_scale)
-
-        def work(logits, labels):
-            z = logits.astype(np.float64)
-            z -= z.max(1, keepdims=True)
-            true = z[np.arange(len(z)), labels].sum()
-            shares = scale * z
-            if offset is not None:
-                shares += offset
-                shares -= shares.max(1, keepdims=True)
-            np.exp(shares, out=shares)
-            means = np.einsum("nc,nc->n", shares, z) / shares.sum(1)
-            return means.sum() - true
-
-        return sum(over_chunks(work, logits, holdout.labels))
+    def slope_of(every):
+        some, labels = logits[::every], holdout.labels[::every]
+        return functools.cache(functools.partial(_slope, some, labels, offset))
 
     # The loss is convex in 1 / T: its slope grows.
     low, high = TEMPERATURES
-    least, most = -np.log(high), -np.log(low)
+    ends = least, most = -np.log(high), -np.log(low)
+    slope = slope_of(1)
+    every = -(-logits.size // _START_LOGITS)
+    if every > 1:
+        ends = _around(_root(slope_of(every), *ends), slope, *ends)
+    found = _root(slope, *ends)
+    return {least: high, most: low}.get(found, float(np.exp(-found)))
+
+
+def _slope(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    offset: np.ndarray | None,
+    log_scale: float,
+) -> float:
+    """Slope of the loss of `exp(log_scale) * logits`, over exp(log_scale)."""
+    scale = np.exp(log_scale)
+
+    def work(logits, labels):
+        z = logits.astype(np.float64)
+        z -= z.max(1, keepdims=True)
+        true = z[np.arange(len(z)), labels].sum()
+        shares = scale * z
+        if offset is not None:
+            shares += offset
+            shares -= shares.max(1, keepdims=True)
+        np.exp(shares, out=shares)
+        means = np.einsum("nc,nc->n", shares, z) / shares.sum(1)
+        return means.sum() - true
+
+    return sum(over_chunks(work, logits, labels))
+
+
+def _root(slope: Callable, least: float, most: float) -> float:
+    """Where a growing slope is 0, or the end nearest to it."""
     if slope(least) >= 0:
-        return high
+        return least
     if slope(most) <= 0:
-        return low
-    return float(np.exp(-scipy.optimize.brentq(slope, least, most, xtol=1e-7)))
+        return most
+    return scipy.optimize.brentq(slope, least, most, xtol=1e-7)
+
+
+def _around(
+    start: float, slope: Callable, least: float, most: float
+) -> tuple[float, float]:
+    """Ends near `start` between which the slope is 0, or those given."""
+    width = 0.02
+    while True:
+        low, high = max(start - width, least), min(start + width, most)
+        if (low == least or slope(low) < 0) and (
+            high == most or slope(high) > 0
+        ):
+            return low, high
+        width *= 4
 
 
 def _offset(

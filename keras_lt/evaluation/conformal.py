@@ -1,6 +1,7 @@
 """Sets of classes that hold the true one: split conformal prediction."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -66,13 +67,41 @@ def conformal_thresholds(
         ... ).round(3)
         array([0.7, 0.7])
     """
-    if method not in METHODS:
-        raise ValueError(
-            f"Expected method to be one of {METHODS}. "
-            f"Received: method={method!r}"
-        )
-    check_level(coverage, "coverage")
+    (found,) = many_thresholds(holdout, [(method, coverage)], scaling)
+    return found
+
+
+def many_thresholds(
+    holdout: Predictions,
+    choices: Iterable[tuple[str, float]],
+    scaling: Scaling,
+) -> list[np.ndarray]:
+    """Thresholds for several methods and coverages, from one softmax.
+
+    Args:
+        holdout: As in `conformal_thresholds`.
+        choices: Pairs of a method and a coverage.
+        scaling: As in `conformal_thresholds`.
+
+    Returns:
+        Thresholds (C,) for each pair.
+    """
+    choices = [*choices]
+    for method, coverage in choices:
+        if method not in METHODS:
+            raise ValueError(
+                f"Expected method to be one of {METHODS}. "
+                f"Received: method={method!r}"
+            )
+        check_level(coverage, "coverage")
     true = np.exp(-image_scores(holdout, scaling).nll)
+    return [_thresholds(true, holdout, *choice) for choice in choices]
+
+
+def _thresholds(
+    true: np.ndarray, holdout: Predictions, method: str, coverage: float
+) -> np.ndarray:
+    """Thresholds (C,), from the probabilities of the true classes (N,)."""
     size = holdout.num_classes
     if method in ("class_conditional", "pooled_tail"):
         groups = np.split(
@@ -134,12 +163,19 @@ def conformal_sets(
         array([[ True,  True],
                [ True, False]])
     """
-    z = scaling(logits)
+    return _reached(_softmax(scaling(logits)), thresholds)
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
     z -= z.max(1, keepdims=True)
     np.exp(z, out=z)
     z /= z.sum(1, keepdims=True)
+    return z
+
+
+def _reached(p: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     # The last bits of a probability depend on the order of its sums.
-    return z >= np.asarray(thresholds) * (1 - 1e-12)
+    return p >= np.asarray(thresholds) * (1 - 1e-12)
 
 
 def score_sets(
@@ -172,14 +208,33 @@ def score_sets(
         >>> found["coverage"], found["size"]
         (1.0, 1.5)
     """
+    (found,) = score_many(predictions, [thresholds], scaling)
+    return found
+
+
+def score_many(
+    predictions: Predictions,
+    thresholds: Iterable[np.ndarray],
+    scaling: Scaling,
+) -> list[dict]:
+    """What `score_sets` gives for each of several thresholds (C,)."""
     logits = need_logits(predictions, "sets")
+    thresholds = [*thresholds]
 
     def work(logits, labels):
-        sets = conformal_sets(logits, thresholds, scaling)
-        return sets[np.arange(len(sets)), labels], sets.sum(1)
+        p = _softmax(scaling(logits))
+        rows = np.arange(len(p))
+        sets = (_reached(p, each) for each in thresholds)
+        return [np.stack([each[rows, labels], each.sum(1)]) for each in sets]
 
     parts = zip(*over_chunks(work, logits, predictions.labels), strict=True)
-    held, sizes = map(np.concatenate, parts)
+    return [_of_sets(predictions, *np.concatenate(part, 1)) for part in parts]
+
+
+def _of_sets(
+    predictions: Predictions, held: np.ndarray, sizes: np.ndarray
+) -> dict:
+    """Scores of sets of these sizes, that hold a class or not, (N,)."""
     labels, totals = predictions.labels, predictions.totals
     present = totals > 0
     by_class = np.bincount(labels, held, len(totals))[present] / totals[present]

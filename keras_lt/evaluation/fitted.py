@@ -11,7 +11,7 @@ from keras_lt.evaluation.calibration import (
     fit_vector_scaling,
     kind_of_holdout,
 )
-from keras_lt.evaluation.conformal import conformal_thresholds, few_images
+from keras_lt.evaluation.conformal import few_images, many_thresholds
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.refusal import Refusal
 
@@ -115,10 +115,9 @@ def fit(
     elif calibration == "vector":
         scaling = fit_vector_scaling(holdout, source=source)
     thresholds = np.stack(
-        [
-            conformal_thresholds(holdout, method, coverage, scaling)
-            for coverage in coverages
-        ]
+        many_thresholds(
+            holdout, [(method, each) for each in coverages], scaling
+        )
     )
     about = {
         "holdout": {

@@ -15,9 +15,9 @@ from keras_lt.evaluation.calibration import (
 )
 from keras_lt.evaluation.conformal import (
     METHODS,
-    conformal_thresholds,
     few_images,
-    score_sets,
+    many_thresholds,
+    score_many,
 )
 from keras_lt.evaluation.intervals import (
     DRAWS,
@@ -136,22 +136,16 @@ def _fitted(
     temperature = fit_temperature(holdout)
     scaled = Scaling(1 / temperature)
     errors = image_errors(test, scaled)
+    choices = [(method, coverage) for method in METHODS]
+    sets = score_many(test, many_thresholds(holdout, choices, scaled), scaled)
     kind = kind_of_holdout(holdout.totals)
     found = {
         "holdout": {"images": len(holdout), "kind": kind},
         "temperature": temperature,
         "ece_calibrated": errors["ece"],
         "nll_calibrated": errors["nll"],
-        "sets": {
-            method: score_sets(
-                test,
-                conformal_thresholds(holdout, method, coverage, scaled),
-                scaled,
-            )
-            for method in METHODS
-        },
+        "sets": {**dict(zip(METHODS, sets, strict=True)), "asked": coverage},
     }
-    found["sets"]["asked"] = coverage
     notes = []
     if holdout.logits.size <= _VECTOR_LOGITS:
         vector = fit_vector_scaling(holdout)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_ELEMENTS = 1 << 20  # logits that are checked at once
+
 
 def check_scored(
     logits: np.ndarray, labels: np.ndarray, num_classes: int
@@ -43,7 +45,13 @@ def _check_logits(logits: np.ndarray, num_classes: int) -> None:
             f"{num_classes} class counts. "
             f"Received: logits.shape={logits.shape}"
         )
-    finite = np.isfinite(logits).all(axis=1)
+    size = max(1, _ELEMENTS // num_classes)
+    finite = np.concatenate(
+        [
+            np.isfinite(logits[start : start + size]).all(axis=1)
+            for start in range(0, len(logits), size)
+        ]
+    )
     if not finite.all():
         raise ValueError(
             "Expected finite `logits`. Received: NaN or infinity for "
