@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_lt import progress
 from keras_lt.arguments import integer
 from keras_lt.messages import brief
 
@@ -158,24 +159,27 @@ def balanced_subset(
                 f"Received: shape {np.shape(values)}"
             )
     chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) > k:
-            p = np.zeros(len(members))  # equal ones are drawn uniformly
-            c = None
-            if probabilities is not None:
-                p = np.asarray(probabilities)[members]
-            if complements is not None:
-                c = np.asarray(complements)[members]
-            drawn = sample(
-                p,
-                k,
-                seed=[*seed, label],
-                scale=scale,
-                complements=c,
-            )
-            members = members[drawn]
-        chosen.append(members)
+    with progress.bar("Draw", len(labels), "images") as bar:
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            size = len(members)
+            if size > k:
+                p = np.zeros(size)  # equal ones are drawn uniformly
+                c = None
+                if probabilities is not None:
+                    p = np.asarray(probabilities)[members]
+                if complements is not None:
+                    c = np.asarray(complements)[members]
+                drawn = sample(
+                    p,
+                    k,
+                    seed=[*seed, label],
+                    scale=scale,
+                    complements=c,
+                )
+                members = members[drawn]
+            chosen.append(members)
+            bar.update(size)
     return np.sort(np.concatenate(chosen)) if chosen else np.arange(0)
 
 

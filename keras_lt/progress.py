@@ -8,9 +8,9 @@ import tqdm
 def bar(what: str, total: int, unit: str = "", done: int = 0) -> tqdm.tqdm:
     """Returns a progress bar on standard output.
 
-    It shows what is done, the rate and the time left, and is quiet where
-    standard output is no terminal, as in a log or in a process that is not the
-    chief's.
+    It shows what is done, the rate and the time left, from the second second
+    on, and is quiet where standard output is no terminal, as in a log or in a
+    process that is not the chief's.
 
     Args:
         what: What is going on, such as "Features".
@@ -34,4 +34,5 @@ def bar(what: str, total: int, unit: str = "", done: int = 0) -> tqdm.tqdm:
         disable=not sys.stdout.isatty(),
         dynamic_ncols=True,
         mininterval=0.5,
+        delay=1,
     )

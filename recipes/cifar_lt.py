@@ -358,12 +358,14 @@ def make_features(
 # --- From data to report -----------------------------------------------------
 
 
-def train_and_report(run: runs.Run, settings: Settings) -> None:
+def train_and_report(
+    run: runs.Run, settings: Settings, data: inputs.Data | None = None
+) -> None:
     environment = report.environment()
     method = settings.method
 
     # Data, model and stream
-    data = inputs.load_data(settings.data)
+    data = data or inputs.load_data(settings.data)
     classes = inputs.classes_of(data.train, settings.scores)
     inputs.say_what_is_read(data, settings.data.dataset, classes)
     steps = training.count_steps(len(data.train), **settings.length)
@@ -502,9 +504,9 @@ def main() -> None:
             f"Received: --checkpoint={FLAGS.checkpoint}"
         )
     strategy = training.set_up(FLAGS)
-    chosen = {}
+    chosen, data = {}, None
     if FLAGS.dataset.startswith(own_images.KINDS):
-        chosen = own_images.complete(FLAGS, strategy)
+        chosen, data = own_images.complete(FLAGS, strategy)
     settings = read_settings()
     if settings.views is not None:
         settings.method.check_frozen(settings, settings.views)
@@ -512,7 +514,10 @@ def main() -> None:
         evaluate_only(settings, FLAGS.checkpoint, FLAGS.workdir)
         return
     runs.complete(
-        FLAGS, strategy, lambda run: train_and_report(run, settings), chosen
+        FLAGS,
+        strategy,
+        lambda run: train_and_report(run, settings, data),
+        chosen,
     )
 
 

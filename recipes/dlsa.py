@@ -36,7 +36,6 @@ _DEFINE.spec(
 if __name__ == "__main__":  # before the imports below, which take seconds
     command.parse(FLAGS, __doc__)
 
-import sys
 import time
 import warnings
 from typing import Any
@@ -93,7 +92,6 @@ def divide(
             flow=flow,
             classifier=classifier,
             directory=run.path / "checkpoints",
-            verbose=1 if sys.stdout.isatty() else 0,
         )
     for warning in warned:  # why levels were left out
         if issubclass(warning.category, UserWarning):

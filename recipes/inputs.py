@@ -116,6 +116,11 @@ def load_data(settings: DataSettings) -> Data:
     return Data(train, held_out, test)
 
 
+def at_size(data: Data, image_size: int) -> Data:
+    """Returns the same images of files, decoded to another size."""
+    return Data(*(each and each.at_size(image_size) for each in data))
+
+
 def classes_of(
     train: datasets.Dataset, scores: Mapping[str, Any]
 ) -> counts.Classes:

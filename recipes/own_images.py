@@ -432,7 +432,7 @@ def _forward_per_second(backbone: keras.Model, side: int) -> float:
 
 def complete(
     values: flags.FlagValues, strategy: tf.distribute.Strategy
-) -> dict[str, str]:
+) -> tuple[dict[str, str], inputs.Data | None]:
     """Gives flags that suit own images to those that the user did not give.
 
     A run that goes on keeps what was chosen when it began.
@@ -442,17 +442,19 @@ def complete(
         strategy: Of the run.
 
     Returns:
-        {flag: reason} of what was chosen.
+        {flag: reason} of what was chosen, and the images, if they were looked
+        at for that: a large folder is listed once.
     """
     kept = None if values.overwrite else _of_run(values)
     if kept is not None or values.eval_only:
-        return kept or {}
+        return kept or {}, None
     given = {
         name: values[name].value for name in values if values[name].present
     }
-    train = inputs.load_data(
+    data = inputs.load_data(
         inputs.DataSettings(**flag_groups.of_group(values, "data"))
-    ).train
+    )
+    train = data.train
     present = np.flatnonzero(train.class_counts)
     if len(present) < 2:
         raise ValueError(
@@ -473,7 +475,8 @@ def complete(
             str(specs.parse_chain(choice.value)) if is_spec else choice.value
         )
     _say(seen, choices)
-    return {choice.flag: choice.reason for choice in choices}
+    reasons = {choice.flag: choice.reason for choice in choices}
+    return reasons, inputs.at_size(data, values.image_size)
 
 
 def _of_run(values: flags.FlagValues) -> dict[str, str] | None:

@@ -9,6 +9,7 @@ from own_images import Network, Seen
 from PIL import Image
 
 from keras_lt import counts, report
+from keras_lt.datasets import sources
 from keras_lt.models import backbones
 
 GRAY = Seen(
@@ -182,12 +183,21 @@ def test_one_command(tmp_path, monkeypatch, capsys):
                 path = photos / split / name / f"{number}.png"
                 Image.new("L", (40, 30), 90).save(path)
     workdir = tmp_path / "run"
+    listed, index_folder = [], sources.index_folder
+    monkeypatch.setattr(
+        sources,
+        "index_folder",
+        lambda root, split, *others: (
+            listed.append(split) or index_folder(root, split, *others)
+        ),
+    )
     arguments = (
         f"--dataset=folder:{photos}",
         "--max_steps=2",
         f"--workdir={workdir}",
     )
     assert recipe.run(monkeypatch, *arguments) == 0
+    assert listed == ["train", "test"]  # a large folder takes its time
     output = capsys.readouterr().out
     flags = (workdir / "flags.cfg").read_text()
     record = report.Record.read(workdir / "result.json")

@@ -60,9 +60,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from keras_lt import counts, datasets, files, plots
+from keras_lt import counts, datasets, files, plots, progress
 from keras_lt.messages import one_line
 
 # An image is odd if its short side has fewer pixels, or its long side is more
@@ -108,11 +107,11 @@ def look_at_all(dataset: datasets.Dataset, split: str) -> list[Image]:
     found = []
     with (
         ThreadPoolExecutor(os.cpu_count()) as threads,
-        tqdm(desc=split, total=len(dataset), disable=None) as progress,
+        progress.bar(f"Images of {split}", len(dataset), "images") as bar,
     ):
         for images in threads.map(some, range(0, len(dataset), AT_A_TIME)):
             found += images
-            progress.update(len(images))
+            bar.update(len(images))
     return found
 
 

@@ -144,10 +144,7 @@ class FileDataset(Dataset):
                 "Expected one label for each image, and one image at least. "
                 f"Received: {len(source)} images, labels.shape={labels.shape}"
             )
-        if image_size < 1:
-            raise ValueError(
-                f"Expected image_size >= 1. Received: image_size={image_size}"
-            )
+        _check_image_size(image_size)
         if on_bad_image not in ON_BAD_IMAGE:
             raise ValueError(
                 f"Expected on_bad_image to be one of {ON_BAD_IMAGE}. "
@@ -184,6 +181,20 @@ class FileDataset(Dataset):
         part.__dict__.update(self.__dict__)
         part._rows, part.labels = self._rows[indices], self.labels[indices]
         return part
+
+    def at_size(self, image_size: int) -> "FileDataset":
+        """Returns the same images, decoded to another size.
+
+        Args:
+            image_size: Side of the decoded images.
+
+        Raises:
+            ValueError: If it is below 1.
+        """
+        _check_image_size(image_size)
+        found = self.subset(slice(None))
+        found.image_size = image_size
+        return found
 
     def batch_reader(
         self, random_resized_crop: bool = False, min_area: float = MIN_AREA
@@ -287,6 +298,13 @@ class FileDataset(Dataset):
         members = np.flatnonzero(self.labels == self.labels[index])
         place = np.searchsorted(members, index)
         return np.concatenate([members[place + 1 :], members[:place]])
+
+
+def _check_image_size(image_size: int) -> None:
+    if image_size < 1:
+        raise ValueError(
+            f"Expected image_size >= 1. Received: image_size={image_size}"
+        )
 
 
 class _Images:

@@ -145,7 +145,7 @@ class _Level(keras.layers.Layer):
         num_classes: int,
         settings: FlowSettings,
         seed: int,
-        verbose: int | str,
+        watch: dict[str, Any],
     ) -> None:
         counts = np.bincount(part.labels, minlength=num_classes)
         trainer = FlowTrainer(
@@ -163,7 +163,7 @@ class _Level(keras.layers.Layer):
             epochs=settings.epochs,
             steps_per_epoch=max(1, round(len(part.labels) / size)),
             shuffle=False,
-            verbose=verbose,
+            **watch,
         )
 
     def divide(

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lt import losses, seeding
+from keras_lt import losses, progress, seeding
 from keras_lt.arguments import integer, real
 from keras_lt.models.base import refuse_fit
 from keras_lt.models.dlsa import routing
@@ -22,6 +22,17 @@ from keras_lt.models.dlsa.samples import Samples, checked, stream
 from keras_lt.models.dlsa.settings import ClassifierSettings, FlowSettings
 
 LATENTS = ("latent", "features")
+
+
+class _Advance(keras.callbacks.Callback):
+    """Moves a bar on by each epoch."""
+
+    def __init__(self, bar: Any):
+        super().__init__()
+        self._bar = bar
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._bar.update()
 
 
 @keras.saving.register_keras_serializable(package="keras_lt")
@@ -204,7 +215,8 @@ class DLSA(keras.Model):
                 `ClassifierSettings()`.
             directory: Folder that keeps each level once it is trained, so that
                 the same call goes on after a kill; None keeps nothing.
-            verbose: As in `keras.Model.fit`.
+            verbose: "auto" or 1 is one bar of all epochs with the time left,
+                on a terminal; 2 is a line per epoch, 0 is silence.
 
         Returns:
             The facts of `keras_lt.models.dlsa.describe` about each level that
@@ -228,11 +240,34 @@ class DLSA(keras.Model):
                 "classifier_settings": dataclasses.asdict(classifier),
             },
         )
+        of_level = flow.epochs + classifier.epochs
+        with progress.bar(
+            f"{len(self.levels)} levels",
+            len(self.levels) * of_level + classifier.epochs,
+            "epochs",
+            kept.levels * of_level,
+        ) as bar:
+            watch = {"verbose": 0 if verbose in ("auto", 1) else verbose}
+            if verbose in ("auto", 1):
+                watch["callbacks"] = [_Advance(bar)]
+            self._fit_levels(samples, kept, flow, classifier, watch)
+        return routing.describe(
+            self.inspect(samples.features), samples.labels, self.num_classes
+        )
+
+    def _fit_levels(
+        self,
+        samples: Samples,
+        kept: Kept,
+        flow: FlowSettings,
+        classifier: ClassifierSettings,
+        watch: dict[str, Any],
+    ) -> None:
         left = np.ones(len(samples.labels), bool)
         for number, level in enumerate(self.levels):
             part = samples.where(left)
             if number >= kept.levels:
-                reason = self._fit_level(level, part, flow, classifier, verbose)
+                reason = self._fit_level(level, part, flow, classifier, watch)
                 if reason is not None:
                     self._leave_out(number, reason)
                     break
@@ -240,10 +275,7 @@ class DLSA(keras.Model):
             left[left] = ~level.inspect(part.features)["keep"]
         part = samples.where(left)
         latent = self.levels[-1].inspect(part.features)["latent"]
-        self._fit_classifier(self.last, part, latent, classifier, verbose)
-        return routing.describe(
-            self.inspect(samples.features), samples.labels, self.num_classes
-        )
+        self._fit_classifier(self.last, part, latent, classifier, watch)
 
     def _counts(self, samples: Samples) -> np.ndarray:
         return np.bincount(samples.labels, minlength=self.num_classes)
@@ -254,7 +286,7 @@ class DLSA(keras.Model):
         part: Samples,
         flow: FlowSettings,
         classifier: ClassifierSettings,
-        verbose: int | str,
+        watch: dict[str, Any],
     ) -> str | None:
         """Trains a level, or says why it can't and leaves it as it was."""
         size, classes = len(part.labels), len(np.unique(part.labels))
@@ -263,7 +295,7 @@ class DLSA(keras.Model):
         if classes < 2:
             return "all samples are of one class"
         start = level.get_weights()
-        level.fit_flow(part, self.num_classes, flow, self.seed, verbose)
+        level.fit_flow(part, self.num_classes, flow, self.seed, watch)
         reason = level.divide(part, self.num_classes, self.llh_proportion)
         if reason is not None:
             level.set_weights(start)
@@ -275,7 +307,7 @@ class DLSA(keras.Model):
             part.where(keep),
             found["others"][keep],
             classifier,
-            verbose,
+            watch,
         )
         return None
 
@@ -289,7 +321,7 @@ class DLSA(keras.Model):
         warnings.warn(
             f"Level {number + 1} of {len(self.levels)} is left out, with those "
             f"below it: {reason}.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def _fit_classifier(
@@ -298,7 +330,7 @@ class DLSA(keras.Model):
         part: Samples,
         others: np.ndarray,
         settings: ClassifierSettings,
-        verbose: int | str,
+        watch: dict[str, Any],
     ) -> None:
         """Trains a classifier on samples and what else is known of them."""
         dim = self.features_dim
@@ -323,7 +355,7 @@ class DLSA(keras.Model):
             epochs=settings.epochs,
             steps_per_epoch=max(1, round(len(part.labels) / size)),
             shuffle=False,
-            verbose=verbose,
+            **watch,
         )
 
     def get_config(self) -> dict[str, Any]:
