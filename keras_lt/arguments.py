@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+FRAMINGS = ("center", "whole")
+
 
 def integer(
     name: str, value: Any, least: int | None = None, most: int | None = None
@@ -86,6 +88,27 @@ def function(name: str, value: Any) -> Any:
     if not callable(value):
         raise TypeError(
             f"Expected {name} to be a function. Received: {name}={value!r}"
+        )
+    return value
+
+
+def framing(value: str) -> str:
+    """Returns how squares are made of images, checked.
+
+    Args:
+        value: "center", which cuts the center out, or "whole".
+
+    Raises:
+        ValueError: If it is something else.
+
+    Example:
+        >>> keras_lt.arguments.framing("whole")
+        'whole'
+    """
+    if value not in FRAMINGS:
+        raise ValueError(
+            f"Expected framing to be one of {FRAMINGS}. "
+            f"Received: framing={value!r}"
         )
     return value
 

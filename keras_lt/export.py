@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import classes, files, preprocessing
+from keras_lt.arguments import framing as checked_framing
 from keras_lt.counts import class_shares
 from keras_lt.evaluation import Fitted, Refusal
 from keras_lt.layers import LogitAdjustment
@@ -26,6 +27,7 @@ from keras_lt.structure import (
 
 TOP = 5
 FITTED = "fitted.json"
+IMAGES = "images.json"
 
 
 def save(
@@ -38,6 +40,7 @@ def save(
     prior: Sequence[float] | None = None,
     layer: str | None = None,
     fitted: Fitted | None = None,
+    framing: str = "center",
 ) -> None:
     """Writes a model as a SavedModel, at once or not at all.
 
@@ -100,6 +103,9 @@ def save(
             leaves the logits as they are. Needs `class_counts`.
         layer: Layer of `features`, as `keras_lt.models.feature_model` takes it.
         fitted: What `keras_lt.evaluation.fit` found on a hold-out.
+        framing: How images of another size are brought to the model's, as in
+            `resize_and_crop`. `images.json` in the folder has it, unless it is
+            "center".
 
     Raises:
         FileExistsError: If something is at `path`.
@@ -122,6 +128,7 @@ def save(
     """
     path = _new(path)
     served = _Served(model, class_names, class_counts, prior, layer)
+    served.framing = checked_framing(framing)
     if fitted is not None:
         served.fit(fitted)
     with files.replacing(path) as part:
@@ -137,6 +144,10 @@ def save(
         if fitted is not None:
             (part / FITTED).write_text(
                 f"{json.dumps(fitted.about, indent=1)}\n", encoding="utf-8"
+            )
+        if framing != "center":
+            (part / IMAGES).write_text(
+                f"{json.dumps({'framing': framing})}\n", encoding="utf-8"
             )
         if images is not None:
             served.check_parity(tf.saved_model.load(part), images)
@@ -291,6 +302,7 @@ class _Served:
                 raise
             self.features = None
         self.fitted = Fitted()
+        self.framing = "center"
 
     def fit(self, fitted: Fitted) -> None:
         """Takes scaling, sets and refusal, checked against the model."""
@@ -473,7 +485,7 @@ class _Served:
 
     def _fitted(self, images):
         images = _shaped(images, (None, None, None, self.channels))
-        images = preprocessing.resize_and_crop(images, self.size)
+        images = preprocessing.resize_and_crop(images, self.size, self.framing)
         return tf.ensure_shape(images, [None, *self.size, self.channels])
 
     def _scaled(self, logits):

@@ -45,6 +45,22 @@ NOT_COMPARED = (
 )
 
 
+class SizeParser(flags.ArgumentParser):
+    """A side in pixels, N or whole(N)."""
+
+    syntactic_help = "a positive integer N, or whole(N)"
+
+    def parse(self, argument: int | str) -> int | str:
+        found = re.fullmatch(
+            r"(?P<whole>whole\()?\s*(?P<side>[0-9]{1,6})\s*(?(whole)\))",
+            str(argument).strip(),
+        )
+        if not found or not int(found["side"]):
+            raise ValueError(f"Expected {self.syntactic_help}")
+        side = int(found["side"])
+        return f"whole({side})" if found["whole"] else side
+
+
 class SpecParser(flags.ArgumentParser):
     """Refuses what is no `name(argument, key=value)|...` by its syntax.
 
@@ -100,6 +116,17 @@ class Definer:
     ) -> None:
         flags.DEFINE_integer(
             name, default, text, lower_bound=least, **self._where
+        )
+
+    def size(self, name: str, default: int | None, text: str) -> None:
+        serializer = flags.ArgumentSerializer()
+        flags.DEFINE(
+            SizeParser(),
+            name,
+            default,
+            text,
+            serializer=serializer,
+            **self._where,
         )
 
     def real(
@@ -170,11 +197,12 @@ def _data(define: Definer) -> None:
         "Folder that the paths of list:FILE start from; by default that of "
         "FILE.",
     )
-    define.integer(
+    define.size(
         "image_size",
         None,
         "Height and width of images that are decoded from files; 224 by "
-        "default.",
+        "default. whole(224) squeezes images of another shape into the square "
+        "where 224 cuts out its center.",
     )
     define.enum(
         "on_bad_image",

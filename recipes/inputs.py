@@ -32,7 +32,7 @@ class DataSettings:
     dataset: str
     data_dir: str | None = None
     image_root: str | None = None
-    image_size: int | None = None
+    image_size: int | str | None = None
     on_bad_image: str = "fail"
     max_pixels: int = datasets.MAX_PIXELS
     allow_outside_root: bool = False
@@ -43,6 +43,13 @@ class DataSettings:
     selection: str = "nested"
     split_seed: int = 0
     holdout: float = 0.0
+
+
+class Size(NamedTuple):
+    """How large images are, None as they are, and how they become squares."""
+
+    side: int | None
+    framing: str
 
 
 class Data(NamedTuple):
@@ -71,10 +78,14 @@ def load_data(settings: DataSettings) -> Data:
             f"Expected --imbalance_factor with --test_split={LEFT_OUT}, the "
             "training images that this cut leaves out. Received: none"
         )
+    size = size_of(settings.image_size)
     arguments = {
-        name: getattr(settings, name)
-        for name in ("image_size", "test_fraction")
-        if getattr(settings, name) is not None
+        name: value
+        for name, value in (
+            ("image_size", size.side),
+            ("test_fraction", settings.test_fraction),
+        )
+        if value is not None
     }
     if test_split != "test" and not by_cut:
         arguments["test_fraction"] = 0.0  # all images of "train" are trained on
@@ -113,12 +124,27 @@ def load_data(settings: DataSettings) -> Data:
         known = datasets.splits(settings.dataset, settings.data_dir)
         for split in {*known} - {test_split} & {"val", "validation"}:
             held_out = load(split)
-    return Data(train, held_out, test)
+    return at_size(Data(train, held_out, test), size)
 
 
-def at_size(data: Data, image_size: int) -> Data:
-    """Returns the same images of files, decoded to another size."""
-    return Data(*(each and each.at_size(image_size) for each in data))
+def size_of(image_size: int | str | None) -> Size:
+    """Reads what --image_size says: 128, or whole(128)."""
+    text = str(image_size)
+    if text.startswith("whole("):
+        return Size(int(text[len("whole(") : -1]), "whole")
+    return Size(image_size, "center")
+
+
+def at_size(data: Data, size: Size) -> Data:
+    """Returns the data sets, each `framed`."""
+    return Data(*(each and framed(each, size) for each in data))
+
+
+def framed(dataset: datasets.Dataset, size: Size) -> datasets.Dataset:
+    """Returns the same images; those in files are decoded to a size."""
+    if not isinstance(dataset, datasets.FileDataset):
+        return dataset
+    return dataset.at_size(size.side or dataset.image_size, size.framing)
 
 
 def classes_of(

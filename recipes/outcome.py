@@ -308,6 +308,7 @@ def _export(
         images,
         class_names=data.train.class_names,
         class_counts=stage.logit_counts,
+        framing=data.test.framing,
     )
     if litert:
         export.save_litert(exported, run.path / "model.tflite", images)

@@ -158,10 +158,13 @@ def _name(spec: str) -> str:
 
 
 def _image_size(seen: Seen, network: Network, frozen: bool) -> Choice:
-    median = f"the median shorter side is {seen.side:g} pixels"
+    median = (
+        "whole, since what is to be seen may be at a border; the median "
+        f"shorter side is {seen.side:g} pixels"
+    )
     if not network.pretrained:
         size = 64 if seen.side > 48 else 32
-        return Choice("image_size", size, median)
+        return Choice("image_size", f"whole({size})", median)
     # Pretrained networks know objects of some size: small images are enlarged.
     enough = 128 if seen.side <= 128 else 224
     sizes = [size for size in (224, 192, 160, 128) if size <= enough]
@@ -173,7 +176,7 @@ def _image_size(seen: Seen, network: Network, frozen: bool) -> Choice:
     size = allowed[0] if allowed else sizes[-1]
     return Choice(
         "image_size",
-        size,
+        f"whole({size})",
         f"{median}, and this machine computes the features of "
         f"{_speed(network, size):,.0f} such images per second",
     )
@@ -259,7 +262,8 @@ def _length(
         _HEAD_BATCH if frozen else _batch_size(seen.size)
     )
     chosen = {choice.flag: choice.value for choice in found}
-    side = given.get("image_size") or chosen["image_size"]
+    image_size = given.get("image_size") or chosen["image_size"]
+    side = inputs.size_of(image_size).side
     seconds = 1 / seen.per_second + (1 if frozen else _BACKWARD) / _speed(
         network, side
     )
@@ -476,7 +480,7 @@ def complete(
         )
     _say(seen, choices)
     reasons = {choice.flag: choice.reason for choice in choices}
-    return reasons, inputs.at_size(data, values.image_size)
+    return reasons, inputs.at_size(data, inputs.size_of(values.image_size))
 
 
 def _of_run(values: flags.FlagValues) -> dict[str, str] | None:

@@ -446,9 +446,10 @@ class _Held(keras.callbacks.Callback):
 @functools.lru_cache(maxsize=2)
 def digest_of_images(dataset: datasets.Dataset) -> str:
     """Tells data sets apart by labels, and by pixels or the names of files."""
-    digest = hashlib.sha256(
-        repr((dataset.class_names, dataset.image_shape)).encode()
-    )
+    shape = dataset.image_shape
+    if dataset.framing != "center":
+        shape = *shape, dataset.framing
+    digest = hashlib.sha256(repr((dataset.class_names, shape)).encode())
     digest.update(np.ascontiguousarray(dataset.labels))
     if isinstance(dataset, datasets.FileDataset):
         for index in range(len(dataset)):

@@ -172,8 +172,8 @@ class ScoredRun:
         settings = self.settings
         name = dataset or settings.dataset
         known = datasets.splits(name, settings.data_dir)
-        size = settings.image_size
-        return datasets.load(
+        size = inputs.size_of(settings.image_size)
+        found = datasets.load(
             name,
             split=split or ("test" if "test" in known else "train"),
             data_dir=settings.data_dir,
@@ -182,5 +182,6 @@ class ScoredRun:
             max_pixels=settings.max_pixels,
             allow_outside_root=settings.allow_outside_root,
             test_fraction=0.0,
-            **({} if size is None else {"image_size": size}),
+            **({} if size.side is None else {"image_size": size.side}),
         )
+        return inputs.framed(found, size)

@@ -50,6 +50,7 @@ def unknown_images(
             on_bad_image=run.settings.on_bad_image,
             max_pixels=run.settings.max_pixels,
         )
+        images = inputs.framed(images, inputs.size_of(run.settings.image_size))
     else:
         images = run.other_images(given, None)
     if tuple(images.image_shape) != shape:
@@ -201,6 +202,7 @@ def write(
             class_names=run.classes.names,
             class_counts=source,
             fitted=fitted,
+            framing=run.data.test.framing,
         )
         for name in ("MODEL_CARD.md", "README.md"):
             report.write_model_card(

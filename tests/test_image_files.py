@@ -54,6 +54,37 @@ def test_evaluation_of_files_is_that_of_saved_models(height, width):
         assert (cropped != got).any()  # training crops all the same
 
 
+@pytest.mark.parametrize("height, width", [(60, 90), (33, 16), (9, 50)])
+def test_whole_images_of_files_are_those_of_saved_models(height, width):
+    pixels = np.asarray(photograph(height, width))
+    content = encode(Image.fromarray(pixels), "png")
+    got = datasets.decode(content, 32, framing="whole")
+    wanted = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(got, wanted)
+    served = preprocessing.resize_and_crop(pixels[None], (32, 32), "whole")
+    assert abs(got.astype(int) - served.numpy()[0]).max() <= 1
+    with pytest.raises(ValueError, match="Received: framing='half'"):
+        datasets.decode(content, 32, framing="half")
+
+
+def test_data_sets_at_another_size(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        photograph(30, 40 + ord(name)).save(tmp_path / name / "1.png")
+    images = datasets.load(
+        f"folder:{tmp_path}", split="train", image_size=8, test_fraction=0
+    )
+    other = images.subset([1, 0]).at_size(12, "whole")
+    path = other.name(0)
+    with open(path, "rb") as file:
+        wanted = datasets.decode(file.read(), 12, framing="whole")
+    np.testing.assert_array_equal(other.images[0], wanted)
+    assert images.framing == "center" and images.images[0].shape == (8, 8, 3)
+    assert images.at_size(12).subset([0]).framing == "center"
+    with pytest.raises(ValueError, match="image_size=0"):
+        images.at_size(0)
+
+
 def test_jpegs_of_the_size_are_left_as_they_are():
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -181,6 +212,17 @@ def test_random_boxes_follow_their_distribution():
     free = 300 - width
     share = left[free > 20] / free[free > 20]
     assert abs(share.mean() - 0.5) < 4 * (1 / 12 / len(share)) ** 0.5 + 0.01
+
+
+def test_random_boxes_of_whole_images_have_about_their_ratio():
+    draws = np.random.default_rng(0).random((500, *CROP_DRAWS))
+    boxes = np.array([random_box(300, 60, each, 0.4, True) for each in draws])
+    left, top, right, bottom = boxes.T
+    assert boxes.min() >= 0 and right.max() <= 300 and bottom.max() <= 60
+    ratio = np.log((right - left) / (bottom - top) / 5)
+    assert abs(ratio).max() < np.log(4 / 3) + 0.03
+    area = (right - left) * (bottom - top) / (300 * 60)
+    assert 0.39 < area.min() < 0.42 and area.max() > 0.95
 
 
 def test_random_box_of_a_strip_is_central():

@@ -1,14 +1,19 @@
 """What is chosen for images of one's own, and what is said of a failure."""
 
+import json
+
+import inputs
 import learning
 import numpy as np
 import own_images
+import predict
 import pytest
 import recipe
+import tensorflow as tf
 from own_images import Network, Seen
 from PIL import Image
 
-from keras_lt import counts, report
+from keras_lt import counts, preprocessing, report
 from keras_lt.datasets import sources
 from keras_lt.models import backbones
 
@@ -33,7 +38,7 @@ def chosen(seen=GRAY, network=SLOW, **given):
 def test_from_scratch():
     found = chosen()
     assert found["backbone"] == own_images.SMALL_NETWORK
-    assert found["image_size"] == 64 and found["batch_size"] == 32
+    assert found["image_size"] == "whole(64)" and found["batch_size"] == 32
     assert found["loss"] == "balanced_softmax"
     assert found["optimizer"].startswith("adamw")
     assert "tune" not in found and "weights" not in found
@@ -64,11 +69,11 @@ def test_with_a_pretrained_backbone():
     found = chosen(network=TRAINED, **given)
     assert found["tune"] == "head"
     # 1,073 images of 224 pixels take 22 s at 150 * (128 / 224)^2 per second.
-    assert found["image_size"] == 224
+    assert found["image_size"] == "whole(224)"
     slow = TRAINED._replace(per_second=10.0)
-    assert chosen(network=slow, **given)["image_size"] == 128
+    assert chosen(network=slow, **given)["image_size"] == "whole(128)"
     small = GRAY._replace(side=30.0)
-    assert chosen(small, TRAINED, **given)["image_size"] == 128
+    assert chosen(small, TRAINED, **given)["image_size"] == "whole(128)"
     # Features are computed once: without augmentation, or in several views.
     assert found["head"].startswith("cosine") and "augment" not in found
     views = chosen(network=TRAINED, augment="cutout(4)", **given)
@@ -213,6 +218,22 @@ def test_one_command(tmp_path, monkeypatch, capsys):
     assert "has learned nothing" in page
     card = (workdir / "saved_model" / "MODEL_CARD.md").read_text()
     assert "has learned nothing" in card
+    # What is served sees whole images, as the training did.
+    framing = (workdir / "saved_model" / "images.json").read_text()
+    assert json.loads(framing) == {"framing": "whole"}
+    serve = tf.saved_model.load(workdir / "saved_model").signatures
+    noise = np.random.default_rng(0).integers(0, 256, (1, 40, 30, 3), "uint8")
+    size = inputs.size_of(record.flags["image_size"]).side
+    whole = preprocessing.resize_and_crop(noise, (size, size), "whole")
+    np.testing.assert_allclose(
+        serve["serving_default"](images=noise)["logits"],
+        serve["serve_float"](images=tf.cast(whole, tf.float32))["logits"],
+        atol=1e-4,
+    )
+    path = tmp_path / "noise.png"
+    Image.fromarray(noise[0]).save(path)
+    read = predict.read(path, predict.load(workdir), max_pixels=10**6)
+    np.testing.assert_array_equal(read, whole[0])
     # A run keeps what was chosen, however fast the machine is by then.
     (workdir / "result.json").unlink()
     monkeypatch.setattr(own_images, "_STEPS", (5_000, 9_000))

@@ -106,6 +106,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from keras_lt import counts, datasets, evaluation, files, preprocessing
+from keras_lt.arguments import framing
 from keras_lt.messages import one_line
 
 ESTIMATE = "estimate"
@@ -139,6 +140,7 @@ class Model(NamedTuple):
     channels: int
     loaded: Any  # the signatures' variables live as long as this
     fitted: dict[str, Any]  # what fitted.json says
+    framing: str  # what images.json says
 
 
 def load(path: Path) -> Model:
@@ -161,7 +163,21 @@ def load(path: Path) -> Model:
         channels,
         loaded,
         read_fitted(path / "fitted.json"),
+        read_framing(path / "images.json"),
     )
+
+
+def read_framing(path: Path) -> str:
+    """How images are brought to the model's size."""
+    if not path.is_file():
+        return "center"
+    try:
+        return framing(json.loads(path.read_text("utf-8"))["framing"])
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            "Expected how images are brought to the model's size. "
+            f"Received: {path} ({one_line(error)})"
+        ) from error
 
 
 def read_fitted(path: Path) -> dict[str, Any]:
@@ -237,7 +253,10 @@ def read(path: Path, model: Model, max_pixels: int) -> np.ndarray | str:
         return error.strerror or str(error)
     except datasets.BadImageError as error:
         return one_line(error)
-    return preprocessing.resize_and_crop(image[None], model.size)[0].numpy()
+    images = preprocessing.resize_and_crop(
+        image[None], model.size, model.framing
+    )
+    return images[0].numpy()
 
 
 def find(images: list[Path]) -> list[Path]:

@@ -23,6 +23,8 @@ class Dataset:
         images: (N, H, W, C). Once streams read them they can't be written to.
         labels: int64 (N,).
         class_names: tuple of C strings.
+        framing: How images of another shape become squares, see `decode`;
+            "center" where all have one size.
 
     Raises:
         TypeError: If images or labels have another dtype, or class names are
@@ -39,6 +41,8 @@ class Dataset:
         >>> len(data.subset(np.arange(100)))
         100
     """
+
+    framing = "center"
 
     def __init__(self, images: Any, labels: Any, class_names: Sequence[str]):
         images, labels = np.asarray(images), np.asarray(labels)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from keras_lt.arguments import framing as checked_framing
+
 # Tries of a random crop before it falls back, and random numbers of each.
 CROP_DRAWS = (10, 4)
 MIN_AREA = 0.08  # of a random crop, as ImageNet training has it
@@ -96,6 +98,7 @@ def decode(
     draws: np.ndarray | None = None,
     min_area: float = MIN_AREA,
     max_pixels: int = MAX_PIXELS,
+    framing: str = "center",
 ) -> np.ndarray:
     """Decodes an image file to RGB of one size, as ImageNet training does.
 
@@ -104,7 +107,9 @@ def decode(
     an image that has the size is left as it is; of any other the crop is the
     central square of 224/256 of the short side (a resize of the short side to
     256/224 of the size and a central crop in one). SavedModels do the same
-    (`keras_lt.preprocessing.resize_and_crop`).
+    (`keras_lt.preprocessing.resize_and_crop`). With the framing "whole" nothing
+    is cut off: an image is squeezed into the square, and random crops have
+    about its ratio of width to height.
 
     Args:
         content: As in `read_image`.
@@ -113,6 +118,7 @@ def decode(
             crop (see `random_box`); None is for evaluation.
         min_area: Least area of a random crop, as in `random_box`.
         max_pixels: As in `read_image`.
+        framing: "center" or "whole".
 
     Returns:
         uint8 (size, size, 3).
@@ -125,6 +131,7 @@ def decode(
         >>> keras_lt.datasets.decode(content, size=32).shape
         (32, 32, 3)
     """
+    whole = checked_framing(framing) == "whole"
     with _opened(content, max_pixels) as image:
         # Only JPEGs can be decoded small, those of several pictures (MPO) too.
         # Of a TIFF, Pillow turns the size at once and the pixels as it loads.
@@ -135,9 +142,9 @@ def decode(
         if _orientation(image) in _SIDEWAYS:
             upright = stored[::-1]
         if draws is not None:
-            box = random_box(*upright, draws, min_area)
-        elif upright == (size, size):
-            box = (0, 0, size, size)
+            box = random_box(*upright, draws, min_area, whole)
+        elif whole or upright == (size, size):
+            box = (0, 0, *upright)
         else:
             box = center_box(*upright)
         if is_jpeg:
@@ -228,7 +235,11 @@ def center_box(width: int, height: int) -> tuple[float, ...]:
 
 
 def random_box(
-    width: int, height: int, draws: np.ndarray, min_area: float = MIN_AREA
+    width: int,
+    height: int,
+    draws: np.ndarray,
+    min_area: float = MIN_AREA,
+    relative: bool = False,
 ) -> tuple[float, ...]:
     """The random crop of Inception (Szegedy et al., CVPR 2015).
 
@@ -243,10 +254,16 @@ def random_box(
         height: Pixels.
         draws: Uniform numbers in [0, 1), shape `CROP_DRAWS`.
         min_area: Part of the image, in (0, 1].
+        relative: Whether the ratio is that of the image times 3/4 to 4/3.
 
     Returns:
-        Left, top, right, bottom in whole pixels.
+        Left, top, right, bottom in pixels, whole ones unless `relative`.
     """
+    if relative:
+        side = max(width, height)
+        box = random_box(side, side, draws, min_area)
+        by_axis = width / side, height / side
+        return tuple(edge * by_axis[i % 2] for i, edge in enumerate(box))
     low, high = np.log(_CROP_RATIO)
     for area, ratio, left, top in draws.tolist():
         area = width * height * (min_area + area * (1.0 - min_area))

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lt import files, seeding
+from keras_lt.arguments import framing as checked_framing
 from keras_lt.datasets.base import Dataset
 from keras_lt.datasets.decoding import (
     CROP_DRAWS,
@@ -112,6 +113,7 @@ class FileDataset(Dataset):
             these.
         labels: int64 (N,).
         class_names: tuple of C strings.
+        framing: How images become squares, see `decode` and `at_size`.
         replaced: How often each bad image was replaced, by its name; shared
             with the data sets that `subset` makes of this one.
 
@@ -156,6 +158,7 @@ class FileDataset(Dataset):
         self.image_size = image_size
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
+        self.framing = "center"
         self.replaced: dict[str, int] = {}
         self._rows = np.arange(len(source))
 
@@ -182,18 +185,22 @@ class FileDataset(Dataset):
         part._rows, part.labels = self._rows[indices], self.labels[indices]
         return part
 
-    def at_size(self, image_size: int) -> "FileDataset":
+    def at_size(
+        self, image_size: int, framing: str = "center"
+    ) -> "FileDataset":
         """Returns the same images, decoded to another size.
 
         Args:
             image_size: Side of the decoded images.
+            framing: How they become squares, see `decode`.
 
         Raises:
-            ValueError: If it is below 1.
+            ValueError: If an argument is out of its range.
         """
         _check_image_size(image_size)
         found = self.subset(slice(None))
         found.image_size = image_size
+        found.framing = checked_framing(framing)
         return found
 
     def batch_reader(
@@ -291,6 +298,7 @@ class FileDataset(Dataset):
             self.image_size,
             *crop,
             max_pixels=self.max_pixels,
+            framing=self.framing,
         )
 
     def _next_of_class(self, index: int) -> np.ndarray:

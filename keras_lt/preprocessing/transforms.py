@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_lt import seeding
+from keras_lt.arguments import framing as checked_framing
 from keras_lt.arguments import function, integer
 
 
@@ -189,18 +190,22 @@ def per_image(values: tf.Tensor) -> tf.Tensor:
     return values[:, None, None, None]
 
 
-def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+def resize_and_crop(
+    images: tf.Tensor, size: tuple[int, int], framing: str = "center"
+) -> tf.Tensor:
     """Brings images to one size, as ImageNet models are evaluated.
 
     An image (h, w) is enlarged by the factor 256 / 224 * max(H / h, W / w) and
     its center cut out, in one: a pixel is the mean of those that it covers,
     weighted by a triangle (bilinear, anti-aliased). An image that has the size
-    is left as it is, bit for bit. `keras_lt.datasets.decode` does the same to
-    files.
+    is left as it is, bit for bit. With the framing "whole" nothing is cut off:
+    height and width have factors of their own, H / h and W / w.
+    `keras_lt.datasets.decode` does the same to files.
 
     Args:
         images: uint8 (B, h, w, C), h and w at least 1.
         size: (H, W), each at least 1.
+        framing: "center" or "whole".
 
     Returns:
         uint8 (B, H, W, C).
@@ -213,6 +218,7 @@ def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
         >>> keras_lt.preprocessing.resize_and_crop(photos, (224, 224)).shape
         TensorShape([8, 224, 224, 3])
     """
+    checked_framing(framing)
     height, width = size
     size = integer("height", height, 1), integer("width", width, 1)
     images = tf.convert_to_tensor(images)
@@ -225,11 +231,14 @@ def resize_and_crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
     def resized():
         sides, cut = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
-        factor = tf.reduce_max(cut / sides) * (256 / 224)
+        factor = cut / sides
+        if framing == "center":
+            largest = tf.reduce_max(factor) * (256 / 224)
+            factor = tf.stack([largest, largest])
         pixels = tf.raw_ops.ScaleAndTranslate(
             images=images,
             size=after,
-            scale=tf.stack([factor, factor]),
+            scale=factor,
             translation=(cut - sides * factor) / 2,
             kernel_type="triangle",
             antialias=True,
