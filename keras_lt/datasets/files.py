@@ -128,6 +128,8 @@ class FileDataset(Dataset):
         ... )
         >>> data.images[:2].shape
         (2, 32, 32, 3)
+        >>> data.at_size(48, framing="whole").image_shape
+        (48, 48, 3)
     """
 
     def __init__(
