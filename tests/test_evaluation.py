@@ -4,6 +4,7 @@ The simulated model knows the class frequencies of its training and nothing
 else wrong: Bayes' rule says what each part must find.
 """
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -250,6 +251,65 @@ def test_coverage_of_the_bootstrap():
         )["balanced"]
         held += low <= truth.mean() <= high
     assert held / sets == pytest.approx(0.95, abs=0.025)
+
+
+def test_intervals_of_lowest_recalls_are_from_bounds_of_all():
+    """Of 8, 2 and 9 right of 10: the lowest is below all upper bounds."""
+    hits = np.array([8, 2, 9])
+    labels = np.repeat(np.arange(3), 10)
+    right = np.arange(30) % 10 < hits[labels]
+    given = Predictions(
+        np.where(right, labels, (labels + 1) % 3), labels, [9] * 3
+    )
+    found = evaluation.bootstrap(given, draws=10, level=0.9)
+
+    def exact(chance):
+        """Clopper and Pearson's, wrong on either side with this chance."""
+        return np.array(
+            [
+                stats.binomtest(h, 10).proportion_ci(1 - 2 * chance, "exact")
+                for h in hits
+            ]
+        ).T
+
+    low, (lows, highs) = exact(0.05)[0], exact(1 - 0.95 ** (1 / 3))
+    assert found["lowest_recall"] == pytest.approx([low[1], highs[1]])
+    assert found["lowest_5_recall"] == pytest.approx(
+        [lows.mean(), highs.mean()]
+    )
+    assert found["harmonic_mean"] == pytest.approx(
+        [stats.hmean(lows), stats.hmean(highs)]
+    )
+    # With 5 right answers of each class it is a bootstrap's.
+    hits[1] = 5
+    right = np.arange(30) % 10 < hits[labels]
+    given = Predictions(
+        np.where(right, labels, (labels + 1) % 3), labels, [9] * 3
+    )
+    (lows, highs), found = (
+        exact(1 - 0.95 ** (1 / 3)),
+        evaluation.bootstrap(given),
+    )
+    assert found["harmonic_mean"][0] > stats.hmean(lows)
+    assert found["harmonic_mean"][1] < stats.hmean(highs)
+
+
+def test_intervals_hold_as_often_as_the_tool_for_it_says(monkeypatch):
+    """Where all recalls are equal a bootstrap holds the lowest at 60 %."""
+    monkeypatch.syspath_prepend(TOOL.parent)
+    coverage = importlib.import_module("coverage")
+    held = coverage.held_by_intervals(np.full(6, 0.6), 20, 150, 0)
+    assert min(held[name] for name in coverage.AT_LEAST) > 0.9
+    assert held["balanced"] == pytest.approx(0.95, abs=0.06)
+    assert coverage.held_by_wilson(20, 10_000, 0) == pytest.approx(
+        0.954, abs=0.01
+    )
+    sets = coverage.of_sets(100, 0)["class-conditional sets"]
+    assert sets[0]["held"] == pytest.approx(1 - 4 / 41, abs=0.03)
+    rows = [{"promised": 0.9, "held": held} for held in (0.93, 0.88)]
+    for at_least, expected in ((False, [0.03, 0.02]), (True, [0.0, 0.02])):
+        found = [coverage.difference(r | {"at_least": at_least}) for r in rows]
+        assert found == pytest.approx(expected)
 
 
 def test_bootstrap_is_that_of_drawn_images(test_set):

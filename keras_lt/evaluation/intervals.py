@@ -14,11 +14,13 @@ from keras_lt.evaluation.calibration import (
 from keras_lt.evaluation.predictions import Predictions
 from keras_lt.evaluation.scores import in_top, of_tally, scores
 from keras_lt.metrics import SCORES, Tally
+from keras_lt.metrics.scores import LOWEST
 
 LEVEL = 0.95
 DRAWS = 1000
 _CLASSWISE_DRAWS = 200  # each has C * 15 sums
 _BLOCK = 100
+_FEW_RIGHT = 5  # right answers of a class
 
 
 def wilson(
@@ -87,8 +89,7 @@ def per_class(
         [1.0, 0.0, None]
     """
     totals = predictions.totals
-    right = predictions.predicted == predictions.labels
-    hits = np.bincount(predictions.labels[right], minlength=len(totals))
+    hits = _hits(predictions)
     columns = {
         "recall": np.where(totals > 0, hits / np.maximum(totals, 1), np.nan)
     }
@@ -118,11 +119,16 @@ def bootstrap(
     1979), moved so that their median is the score: errors of calibration and
     the lowest recall are drawn too high and too low.
 
-    A class with one image does not vary, nor do classes with no or with only
-    right answers: of these `wilson` tells more. With fewer than some 20 images
-    per class the intervals of the geometric and the harmonic mean and of the
-    lowest recalls are too narrow: at 6 images, 80 % of them held the truth in
-    a simulation.
+    A bootstrap does not know how low the lowest recalls are, nor means that
+    they rule. Intervals of `lowest_recall` and `lowest_5_recall`, and of
+    `geometric_mean` and `harmonic_mean` where fewer than 5 images of a class
+    are answered rightly, are the scores of lower and of upper bounds of the
+    recalls (Clopper and Pearson, 1934) that hold for all classes at once
+    (Sidak, 1967): they hold the truth at least as often as `level` says,
+    mostly more often. `tools/coverage.py` counts how often.
+
+    Other intervals do not show a class with one image, or with only right or
+    wrong answers, to vary: of these `wilson` tells more.
 
     Args:
         predictions: The answers to score.
@@ -148,7 +154,9 @@ def bootstrap(
         (0.5, 0.7)
     """
     check_level(level)
-    return all_intervals(*resample(predictions, draws, seed), level)
+    return all_intervals(
+        predictions, *resample(predictions, draws, seed), level
+    )
 
 
 def resample(
@@ -167,16 +175,69 @@ def resample(
 
 
 def all_intervals(
+    predictions: Predictions,
     estimates: dict[str, float | None],
     drawn: dict[str, np.ndarray | None],
     level: float,
 ) -> dict[str, list[float]]:
-    """`[low, high]` by name, of what `resample` gave."""
-    return {
+    """`[low, high]` by name, of what `resample` gave, as in `bootstrap`."""
+    found = {
         name: interval(values, estimates[name], level, SCORES[name].bounds)
         for name, values in drawn.items()
         if values is not None
     }
+    return found | _from_bounds(predictions, estimates, level)
+
+
+def few_right(predictions: Predictions) -> np.ndarray:
+    """Classes with test images (C,) of which few are answered rightly."""
+    return (predictions.totals > 0) & (_hits(predictions) < _FEW_RIGHT)
+
+
+def _hits(predictions: Predictions) -> np.ndarray:
+    right = predictions.predicted == predictions.labels
+    return np.bincount(
+        predictions.labels[right], minlength=predictions.num_classes
+    )
+
+
+def _from_bounds(
+    predictions: Predictions, estimates: dict[str, float | None], level: float
+) -> dict[str, list[float]]:
+    """Intervals of scores that the lowest recalls rule, from bounds of all.
+
+    A score that grows with each recall is at most that of upper bounds. It is
+    at least that of lower bounds, which need to hold for the classes alone
+    that are lowest in truth: 1 or 5 of them, or all.
+    """
+    totals = predictions.totals
+    hits, totals = _hits(predictions)[totals > 0], totals[totals > 0]
+    size = len(totals)
+    classes = {"lowest_recall": 1, f"lowest_{LOWEST}_recall": LOWEST}
+    if few_right(predictions).any():
+        classes |= {"geometric_mean": size, "harmonic_mean": size}
+    tail = (1 - level) / 2
+    highest = _bound(totals - hits, totals, tail, size)
+    found = {}
+    for name, needed in classes.items():
+        lowest = _bound(hits, totals, tail, min(needed, size))
+        ends = np.stack([lowest, 1 - highest])
+        tally = Tally(ends * totals, None, totals, predictions.groups)
+        low, high = SCORES[name].of(tally)
+        found[name] = [
+            float(min(low, estimates[name])),
+            float(max(high, estimates[name])),
+        ]
+    return found
+
+
+def _bound(
+    hits: np.ndarray, totals: np.ndarray, tail: float, classes: int
+) -> np.ndarray:
+    """Lower bounds of shares, some of `classes` wrong with chance `tail`."""
+    alone = -np.expm1(np.log1p(-tail) / classes)
+    low = stats.beta.ppf(alone, np.maximum(hits, 1), totals - hits + 1)
+    return np.where(hits == 0, 0.0, low)
 
 
 def interval(

@@ -1,12 +1,13 @@
 """Answers of a model for labeled images, checked once, scored many times."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from keras_lt.counts import Classes
 from keras_lt.metrics import check_scored
@@ -106,8 +107,14 @@ def over_chunks(
 
     # Each thread multiplies matrices by itself: threads of theirs would wait
     # for each other.
-    with (
-        threadpool_limits(1, "blas"),
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-    ):
-        yield from pool.map(work, parts)
+    with _blas().limit(limits=1, user_api="blas"):
+        if len(parts) == 1:
+            yield work(parts[0])
+            return
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            yield from pool.map(work, parts)
+
+
+@functools.cache  # it looks through all libraries of the process
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()

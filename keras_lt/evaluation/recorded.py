@@ -62,7 +62,7 @@ def recorded(
         **dict.fromkeys(SCORES),
         **estimates,
         **evaluate(outputs, predictions.labels, predictions.classes),
-        "intervals": all_intervals(estimates, drawn, LEVEL),
+        "intervals": all_intervals(predictions, estimates, drawn, LEVEL),
         "shifted": shifts(predictions, source=source),
         "images_by_class": predictions.totals.tolist(),
         "right": base64.b64encode(np.packbits(right).tobytes()).decode(),

@@ -24,6 +24,7 @@ from keras_lt.evaluation.intervals import (
     LEVEL,
     all_intervals,
     check_level,
+    few_right,
     per_class,
     resample,
 )
@@ -114,7 +115,7 @@ def evaluate(
             "The hold-out is not used: there are predictions and no logits."
         )
     found["level"] = level
-    found["intervals"] = all_intervals(estimates, drawn, level)
+    found["intervals"] = all_intervals(test, estimates, drawn, level)
     found["shifted"] = shifts(test, given, source, seed=seed)
     found["per_class"] = {
         "class_counts": test.class_counts.tolist(),
@@ -195,6 +196,13 @@ def _notes(test: Predictions) -> list[str]:
             f"The test set has one image of {_classes(single)}: their recalls "
             "are 0 or 1, and the intervals of scores do not show how these "
             "would vary. Those by class do."
+        )
+    few = np.flatnonzero(few_right(test))
+    if len(few):
+        notes.append(
+            f"Fewer than 5 test images of {_classes(few)} are answered "
+            "rightly: intervals of the geometric and the harmonic mean are "
+            "bounds, wider than those of other scores."
         )
     unseen = np.flatnonzero(test.class_counts == 0)
     if len(unseen):
