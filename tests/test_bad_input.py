@@ -28,6 +28,27 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(".*".join(parts), " ".join(text.split())) is not None
 
 
+def write_logits(root):
+    """Files of logits, each with something wrong."""
+    labels, logits = np.array([0, 1, 0, 1]), np.eye(2)[[0, 1, 0, 0]]
+    arrays = {"logits": logits, "labels": labels, "class_counts": [9, 9]}
+    for name, wrong in (
+        (
+            "nans",
+            {"logits": np.where(np.arange(4)[:, None] == 1, np.nan, logits)},
+        ),
+        ("unknown", {"labels": labels + 1}),
+        ("narrow", {"logits": logits[:, :1]}),
+        ("torn", {}),
+    ):
+        np.savez(root / f"{name}.npz", **{**arrays, **wrong})
+    torn = root / "torn.npz"
+    torn.write_bytes(torn.read_bytes()[:300])
+    del arrays["labels"]
+    np.savez(root / "lacking.npz", **arrays)
+    (root / "text.csv").write_text("label,a,b\n0,1,x\n")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """What stands for the words in capitals of the table."""
@@ -76,6 +97,7 @@ def folders(tmp_path_factory):
     record = report.Record.read(root / "run" / "result.json")
     record.data["class_names"] = [*"0723456189"]
     record.write(root / "shuffled" / "result.json")
+    write_logits(root)
     inputs = keras.Input((8, 8, 1))
     layer = keras.layers.Lambda(lambda x: x, output_shape=(8, 8, 1))
     keras.Model(inputs, layer(inputs)).save(root / "lambda.keras")
@@ -93,6 +115,11 @@ def folders(tmp_path_factory):
         "BROKEN": root / "broken",
         "SHUFFLED": root / "shuffled",
         "LAMBDA": root / "lambda.keras",
+        **{
+            name.upper(): root / f"{name}.npz"
+            for name in ("nans", "unknown", "lacking", "narrow", "torn")
+        },
+        "TEXT": root / "text.csv",
         "NEW": root / "new",
         "RUN": root / "run",
         "OTHER": root / "other",
