@@ -20,6 +20,26 @@ class Share(NamedTuple):
     all: int
 
 
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the variables of a model's optimizer, as its first step would.
+
+    A step that makes variables is traced twice by TensorFlow, which takes
+    seconds for small networks and a minute for deep ones. Numbers stay the
+    same.
+
+    Args:
+        model: A built and compiled model whose frozen layers stay frozen.
+
+    Example:
+        >>> keras_lt.trainable.build_optimizer(model)
+        >>> model.optimizer.built
+        True
+    """
+    if not model.optimizer.built:
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+
+
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns a model and all layers in it, those of layers too.
 

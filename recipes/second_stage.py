@@ -56,7 +56,7 @@ import outcome
 import run as runs
 import training
 
-from keras_lt import datasets, features, losses, report, sampling
+from keras_lt import datasets, features, losses, report, sampling, trainable
 from keras_lt.models import TwoStage, second_stages
 
 
@@ -110,6 +110,7 @@ def fit_head(
         ),
         loss,
     )
+    trainable.build_optimizer(head)
     watch, averages = training.wrap_steps(head, learning.optimizer)
     batches = features.stream(
         extracted,

@@ -173,6 +173,21 @@ def test_joint_and_apart_agree_without_normalization(auxiliary):
     )
 
 
+def test_a_step_is_traced_once(monkeypatch):
+    """Were the optimizer to make variables in it, TensorFlow would again."""
+    traced = []
+    step = DualBranch.train_step
+    monkeypatch.setattr(
+        DualBranch,
+        "train_step",
+        lambda model, data: traced.append(data) or step(model, data),
+    )
+    model = make()
+    fit(model)
+    assert len(traced) == 1
+    assert int(model.optimizer.iterations) == 4
+
+
 def test_batch_statistics():
     """Joint: those of both batches as one; apart: one update for each."""
 

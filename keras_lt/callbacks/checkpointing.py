@@ -237,6 +237,7 @@ class Checkpointing(keras.callbacks.Callback):
                 they are those of another model or other settings.
         """
         _WRITER.submit(int).result()  # what is being written is written
+        trainable.build_optimizer(model)
         index = self.directory / "checkpoint.json"
         if index.exists():
             try:
@@ -290,8 +291,6 @@ class Checkpointing(keras.callbacks.Callback):
 
     def _load(self, model: keras.Model, checkpoint: dict[str, Any]) -> None:
         weights, *metrics = checkpoint["files"]
-        with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
         with warnings.catch_warnings():
             # Keras leaves out the state of another optimizer so.
             warnings.filterwarnings("error", "Skipping variable loading")

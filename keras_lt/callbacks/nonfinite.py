@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_lt import distribute
+from keras_lt import distribute, trainable
 from keras_lt.arguments import integer
 from keras_lt.callbacks.checkpointing import Checkpointing
 
@@ -122,7 +122,7 @@ class SkipNonFinite(_Watch):
                 aggregation="only_first_replica",
                 name="skipped",
             )
-            model.optimizer.build(model.trainable_variables)
+        trainable.build_optimizer(model)
         if checkpointing is not None:
             checkpointing.counters["skipped"] = self._skipped
         self._step_of(model)

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_lt import trainable
+
 
 class TrainingModel(keras.Model):
     """A `keras.Model` whose training batches are structures of its own.
@@ -25,6 +27,11 @@ class TrainingModel(keras.Model):
         if isinstance(data_batch, dict):
             data_batch = self.main_batch(data_batch)
         super()._symbolic_build(iterator, data_batch)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        if self.optimizer is not None:
+            trainable.build_optimizer(self)
+        return super().make_train_function(force)
 
     def minimize(self, loss: Any, tape: tf.GradientTape) -> None:
         """One optimizer step, the loss scaled as the optimizer wants it."""

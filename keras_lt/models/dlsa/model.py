@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lt import losses, progress, seeding
+from keras_lt import losses, progress, seeding, trainable
 from keras_lt.arguments import integer, real
 from keras_lt.models.base import refuse_fit
 from keras_lt.models.dlsa import routing
@@ -342,6 +342,7 @@ class DLSA(keras.Model):
         if settings.loss == "balanced_softmax":
             loss = losses.BalancedSoftmax(self._counts(part))
         model.compile(keras.optimizers.SGD(settings.learning_rate), loss)
+        trainable.build_optimizer(model)
         joined = np.concatenate([part.features, others], axis=1)
         size = min(settings.batch_size, len(part.labels))
         model.fit(
