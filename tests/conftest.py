@@ -1,5 +1,6 @@
 """Session set-up: quiet backend, two logical CPUs, golden summary."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,6 +17,26 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+# Objects of these libraries, a million, are not looked at again and again.
+gc.freeze()
+
+
+# Files that take half a minute and more on two cores, the longest first.
+LONG = (
+    *("readme", "distribute", "cifar_lt", "stages", "sweep", "own_images"),
+    *("dual_branch", "dlsa", "docstrings", "frozen", "calibrated_run"),
+    *("checkpoints", "export", "xla", "tuned_runs", "evaluate_features"),
+    *("hardware", "nonfinite", "common", "own_choices", "one_batch"),
+    *("filenames", "two_moons", "contrastive", "averaging", "compare"),
+    *("lists", "mistakes_page", "notebook"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

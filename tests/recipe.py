@@ -77,9 +77,19 @@ def tool(monkeypatch, name: str, *arguments) -> int | str:
     return 0
 
 
-def start(*arguments, name: str = "cifar_lt") -> subprocess.Popen:
+def ended_by(signal_name: str, step: int, worker: int = 0) -> list:
+    """What `python` runs before a recipe that gets a signal before a step.
+
+    It is a step after the first checkpoint: tests/ended.py.
+    """
+    return [REPO / "tests" / "ended.py", signal_name, worker, step]
+
+
+def start(*arguments, name: str = "cifar_lt", before=()) -> subprocess.Popen:
+    """`python BEFORE recipes/NAME.py ARGUMENTS` in a process of its own."""
+    command = [*before, path(name), *_DEFAULTS, *arguments]
     return subprocess.Popen(
-        [sys.executable, path(name), *_DEFAULTS, *map(str, arguments)],
+        [sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -58,19 +57,14 @@ def settings_of(*arguments):
 def finished(tmp_path_factory):
     """Workdir of a run that was told to end once, and its output."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    process = recipe.start(*QUICKSTART, f"--workdir={folder}")
-    index = folder / "checkpoints" / "checkpoint.json"
-    deadline = time.time() + 300
-    while not index.exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.time() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+    arguments = (*QUICKSTART, f"--workdir={folder}")
+    in_epoch_2 = recipe.ended_by("SIGTERM", step=15)
+    process = recipe.start(*arguments, before=in_epoch_2)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 143, output
     assert not (folder / "result.json").exists()
-    process = recipe.start(*QUICKSTART, f"--workdir={folder}")
-    output, _ = process.communicate(timeout=300)
+    process = recipe.start(*arguments)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return folder, output
 
@@ -573,21 +567,14 @@ def test_a_training_whose_folder_is_deleted(tmp_path, monkeypatch, capsys):
 def test_sigint_of_a_training(tmp_path):
     """A checkpoint, one line and the status 130."""
     folder = tmp_path / "run"
-    arguments = (
-        *(flag for flag in TINY if not flag.startswith("--max_steps")),
-        "--epochs=5000",
+    arguments = (*TINY, "--max_steps=5", "--checkpoint_steps=2")
+    process = recipe.start(
+        *arguments,
         f"--workdir={folder}",
+        before=recipe.ended_by("SIGINT", step=3),
     )
-    process = recipe.start(*arguments)
-    index = folder / "checkpoints" / "checkpoint.json"
-    deadline = time.time() + 300
-    while not index.exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.time() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 130, output
     lines = output.splitlines()
     assert lines[-1].startswith(
         "cifar_lt.py: ended by SIGINT; the same command"

@@ -3,6 +3,7 @@
 import json
 
 import keras
+import networks
 import numpy as np
 import pytest
 
@@ -107,7 +108,8 @@ def set_policy():
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_saves_and_goes_on(digits, policy, set_policy, tmp_path):
     set_policy(policy)
-    model = compiled(ContrastivePretrainer(backbone(), 6, l2=0.01))
+    network = networks.convolutional((8, 8, 1))
+    model = compiled(ContrastivePretrainer(network, 6, l2=0.01))
     stream = batches(digits)
     model.fit(stream, steps_per_epoch=2, shuffle=False, verbose=0)
     model.save(tmp_path / "model.keras")

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import keras
+import networks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,7 +19,6 @@ from keras_lt.models import (
     DLSA,
     FlowGaussianMixture,
     MaskedAutoregressiveFlow,
-    backbones,
     classifier,
     stack,
 )
@@ -493,7 +493,7 @@ def test_saves_and_loads(trained, tmp_path):
 def test_stacked_and_exported(tmp_path):
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (90, 8, 8, 1), "uint8")
-    backbone = backbones.cifar_resnet(8, input_shape=(8, 8, 1))
+    backbone = networks.convolutional((8, 8, 1))
     stage1 = classifier(backbone, 3)
     labels = np.repeat([0, 1, 2], [50, 25, 15])
     extracted = features_lib.Features(

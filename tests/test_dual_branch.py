@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import keras
+import networks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,7 +18,6 @@ from keras_lt.models import (
     ContrastiveTask,
     DualBranch,
     RotationTask,
-    backbones,
     classifier,
 )
 
@@ -65,8 +65,8 @@ def dense_backbone():
     )
 
 
-def resnet():
-    return backbones.cifar_resnet(8, input_shape=(8, 8, 3), l2=1e-4)
+def convolutions():
+    return networks.convolutional(l2=1e-4)
 
 
 def make(backbone=dense_backbone, compile_args=None, **kwargs):
@@ -369,7 +369,7 @@ def test_mixed_precision(policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = make(resnet, auxiliary=EACH)
+        model = make(convolutions, auxiliary=EACH)
         history = fit(model)
     finally:
         keras.config.set_dtype_policy(before)
@@ -406,7 +406,7 @@ def test_mixed_precision(policy):
     ids=["contrastive", "none", "classifier", "two tasks"],
 )
 def test_saves_and_goes_on(kwargs, tmp_path):
-    model = make(resnet, **kwargs)
+    model = make(convolutions, **kwargs)
     fit(model, steps=2)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -420,13 +420,13 @@ def test_saves_and_goes_on(kwargs, tmp_path):
     loaded.fit(dual_stream(start_step=2), steps_per_epoch=2, verbose=0)
     assert_same_weights(loaded, model, 1e-6)
     model.save_weights(tmp_path / "x.weights.h5")
-    other = make(resnet, **kwargs)
+    other = make(convolutions, **kwargs)
     other.load_weights(tmp_path / "x.weights.h5")
     assert_same_weights(other, model, 0)
 
 
 def test_exports_the_classifier_alone(tmp_path):
-    model = make(resnet)
+    model = make(convolutions)
     fit(model)
     model.export(tmp_path / "saved_model", verbose=False)
     np.save(tmp_path / "images.npy", DATA.images)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import keras
+import networks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +16,6 @@ from keras_lt.models import (
     DLSA,
     DualBranch,
     TwoStage,
-    backbones,
     classifier,
     stack,
 )
@@ -66,14 +66,10 @@ def images(size=5):
     return rng.integers(0, 256, (size, 8, 8, 3), "uint8")
 
 
-def backbone():
-    return backbones.cifar_resnet(8, input_shape=(8, 8, 3))
-
-
-def small_model(backbone=backbone):
+def small_model():
     """With statistics and weights that are not the initial ones."""
     keras.utils.set_random_seed(0)
-    model = classifier(backbone(), 6)
+    model = classifier(networks.convolutional(), 6)
     for seed in range(3):
         model(np.roll(images(), seed, 0), training=True)
     return model
@@ -152,7 +148,7 @@ def test_serves_without_keras(model, tmp_path):
 
 
 KINDS = {
-    "dual_branch": lambda model: DualBranch(backbone(), 6),
+    "dual_branch": lambda model: DualBranch(networks.convolutional(), 6),
     "crt": lambda model: TwoStage.crt(model, 6),
     "lws": TwoStage.lws,
     "dlsa": lambda model: stack(model, small_dlsa()),

@@ -1,6 +1,6 @@
 """Runs that tune parts of a backbone, from flags to what is exported."""
 
-import time
+import signal
 
 import keras
 import numpy as np
@@ -78,21 +78,22 @@ def test_adapters_in_a_killed_run(tmp_path, monkeypatch):
         "--dataset=digits",
         f"--backbone=kerashub('{folder}')",
         "--tune=adapters",
-        "--steps_per_epoch=400",
+        "--steps_per_epoch=20",
         "--epochs=2",
         "--batch_size=16",
         "--learning_rate=0.01",
-        "--checkpoint_steps=20",
+        "--checkpoint_steps=7",
         "--deterministic",
     )
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = recipe.start(*arguments, f"--workdir={killed}")
-    index = killed / "checkpoints" / "checkpoint.json"
-    while process.poll() is None and not index.exists():
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    assert index.exists() and not (killed / "result.json").exists()
+    process = recipe.start(
+        *arguments,
+        f"--workdir={killed}",
+        before=recipe.ended_by("SIGKILL", step=10),
+    )
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, output
+    assert not (killed / "result.json").exists()
     for workdir in (killed, whole):
         assert not recipe.run(monkeypatch, *arguments, f"--workdir={workdir}")
 

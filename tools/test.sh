@@ -9,8 +9,10 @@ use_venv ".[test]"
 
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-# A process a core, each with the files of tests that it takes next.
-.venv/bin/python -m pytest -rs -n auto --dist loadfile | tee "$log"
+# A process a core, each with the files of tests that it takes next, the long
+# ones first (tests/conftest.py): so all processes end at about the same time.
+.venv/bin/python -m pytest -rs -n auto --dist loadfile --no-loadscope-reorder |
+  tee "$log"
 
 # Tests that need ../shared skip without it, but not where it is.
 if [[ -d ../shared ]]; then
