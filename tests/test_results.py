@@ -5,6 +5,8 @@ import recipe
 import results
 from test_report import make_record
 
+from keras_lt import evaluation
+
 OLD = {"optimizer": "sgd", "momentum": 0.9, "l2": 1e-4}
 NEW = {"optimizer": "sgd(momentum=0.9,weight_decay=2e-4)", "l2": 0.0}
 
@@ -70,3 +72,52 @@ def test_rows_of_the_old_form_say_so():
             and (results.optimizer_of(runs[0]) == "keras_sgd") == old
         ]
         assert any(name.rpartition("_")[2] in line for name in names)
+
+
+def test_advice_is_what_the_answers_say():
+    """README's numbers of the three runs whose answers are kept."""
+    text = (recipe.REPO / "README.md").read_text()
+    start = text.index("`tools/evaluate.py` says when")
+    text = " ".join(text[start : text.index("[Recipes: results]")].split())
+    folder = recipe.REPO / "recipes" / "results" / "logits"
+    answers = {
+        path.stem: evaluation.read(path) for path in folder.glob("*.npz")
+    }
+    plain, softmax, dual = (
+        answers[f"cifar10_lt100_{name}_c30_seed0"]
+        for name in ("ce", "balanced_softmax", "dual_branch")
+    )
+    found = [
+        evaluation.evaluate(each.test, source=each.logit_counts, draws=50)
+        for each in (plain, softmax, dual)
+    ]
+
+    def percent(part, which="plain"):
+        values = [100 * each["shifted"][part][which] for each in found]
+        return [f"{value:.1f}" for value in values]
+
+    top1, lowest, ece = (
+        [100 * each[name] for each in found]
+        for name in ("top1", "lowest_recall", "ece")
+    )
+    assert f"{top1[2] - top1[1]:.1f} points (95 % interval" in text
+    assert f"{top1[2] - top1[0]:.1f} above cross-entropy" in text
+    worst = (
+        "{2:.1f} % of its worst class, where they find {1:.1f} % and {0:.1f}"
+    )
+    assert worst.format(*lowest) in text
+    (as_is, *without), (_, *known) = (
+        percent("training", which) for which in ("plain", "adjusted")
+    )
+    assert f"right as it is ({as_is})" in text
+    assert f"{known[1]} and {known[0]}, and without it" in text
+    assert f"without it {without[1]} and {without[0]}." in text
+    known = percent("backward_50", "adjusted")
+    assert known[0] == known[1] and f"reach {known[0]} each" in text
+    assert f"second classifier {known[2]}; if" in text
+    unknown = "{}, {} and {}: take".format(*percent("backward_50"))
+    assert unknown in text
+    assert f"ECE is {ece[2]:.1f}, that of balanced softmax {ece[1]:.1f}" in text
+    between = evaluation.compare(dual.test, softmax.test, draws=2_000)
+    low, high = (100 * x for x in between["differences"]["balanced"][1:])
+    assert f"interval {low:.1f} to {high:.1f})" in text
