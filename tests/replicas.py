@@ -1,6 +1,6 @@
 """Trains small models under a strategy, and prints what they logged.
 
-    python tests/replicas.py STRATEGY DEVICES STEPS
+    python tests/replicas.py STRATEGY DEVICES STEPS FOLDER
 
 A process of its own: TensorFlow's devices and collectives are those that it
 starts with.
@@ -49,14 +49,19 @@ def single(counts):
     return model, loss
 
 
-def dual_branch(counts):
+def dual_branch(counts, tune="all"):
     model = models.DualBranch(
-        backbone(),
+        models.tuning.get(tune)(backbone()),
         len(counts),
         auxiliary=["classifier", "rotation"],
         l2=1e-4,
     )
     return model, losses.BalancedSoftmax(counts)
+
+
+def tuned(counts):
+    # A low-rank change is float32 in Keras, whatever floatx is.
+    return dual_branch(counts, "norm_and_bias")
 
 
 def contrastive(counts):
@@ -70,7 +75,7 @@ def batches(name, data, shard):
     )
     if name == "single":
         return stream(sampling="random")
-    if name == "dual_branch":
+    if name in ("dual_branch", "tuned"):
         return streams.zipped(
             {
                 "balanced": stream(sampling="class_balanced"),
@@ -97,7 +102,16 @@ def defects(strategy, model, make) -> list[str]:
     return found
 
 
-def main(name: str, devices: str, steps: str) -> None:
+def features_of(model, data, folder) -> list[list[float]]:
+    """Some of the features, of which each process computes a share."""
+    keras_lt.features.extraction.PART_ROWS = 100
+    path = os.path.join(folder, "features.npy")
+    kept = keras_lt.features.extract_to(path, model, data)
+    assert os.listdir(folder) == ["features.npy"]
+    return kept.features[::17].tolist()
+
+
+def main(name: str, devices: str, steps: str, folder: str) -> None:
     # In float32 the sides of ReLUs on which rounding puts a few activations
     # differ, and the runs part at 1e-5 after 10 to 50 steps.
     keras.config.set_floatx("float64")
@@ -105,7 +119,7 @@ def main(name: str, devices: str, steps: str) -> None:
     data = keras_lt.datasets.load("digits", split="train")
     data = keras_lt.datasets.long_tail(data, 20)
     found = {"shard": distribute.shard(strategy)}
-    for make in (single, dual_branch, contrastive):
+    for make in (single, dual_branch, tuned, contrastive):
         keras.utils.set_random_seed(0)
         with strategy.scope():
             model, loss = make(data.class_counts)
@@ -145,6 +159,7 @@ def main(name: str, devices: str, steps: str) -> None:
             scores, labels = keras_lt.metrics.predict(model, evaluation)
             found["scores"] = scores[::7].tolist()
             found["labels"] = labels.tolist()
+            found["features"] = features_of(model, data, folder)
     print(json.dumps(found))
 
 
