@@ -292,6 +292,28 @@ def test_intervals_of_lowest_recalls_are_from_bounds_of_all():
     assert found["harmonic_mean"][1] < stats.hmean(highs)
 
 
+def test_lowest_recalls_are_compared_by_bounds():
+    """Those of each alone, at a level at which both hold as often as asked."""
+    labels = np.repeat(np.arange(3), 40)
+    given = [
+        Predictions(
+            np.where(np.arange(120) % 40 < right, labels, (labels + 1) % 3),
+            labels,
+            [9] * 3,
+        )
+        for right in (30, 12)
+    ]
+    found = evaluation.compare(*given, draws=10, level=0.9)
+    one, other = (
+        evaluation.bootstrap(each, draws=10, level=0.95)["lowest_recall"]
+        for each in given
+    )
+    assert found["differences"]["lowest_recall"] == pytest.approx(
+        [(30 - 12) / 40, one[0] - other[1], one[1] - other[0]]
+    )
+    assert found["verdict"][2].startswith("By lowest recall the first is")
+
+
 def test_intervals_hold_as_often_as_the_tool_for_it_says(monkeypatch):
     """Where all recalls are equal a bootstrap holds the lowest at 60 %."""
     monkeypatch.syspath_prepend(TOOL.parent)

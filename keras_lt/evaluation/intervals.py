@@ -186,7 +186,8 @@ def all_intervals(
         for name, values in drawn.items()
         if values is not None
     }
-    return found | _from_bounds(predictions, estimates, level)
+    needed = ruled_by_few(predictions)
+    return found | from_bounds(predictions, estimates, level, needed)
 
 
 def few_right(predictions: Predictions) -> np.ndarray:
@@ -201,26 +202,41 @@ def _hits(predictions: Predictions) -> np.ndarray:
     )
 
 
-def _from_bounds(
-    predictions: Predictions, estimates: dict[str, float | None], level: float
+def ruled_by_few(*predictions: Predictions) -> dict[str, int]:
+    """Scores that few recalls rule, by name, and how many: see `bootstrap`."""
+    size = np.count_nonzero(predictions[0].totals)
+    classes = {"lowest_recall": 1, f"lowest_{LOWEST}_recall": LOWEST}
+    if any(few_right(each).any() for each in predictions):
+        classes |= {"geometric_mean": size, "harmonic_mean": size}
+    return classes
+
+
+def from_bounds(
+    predictions: Predictions,
+    estimates: dict[str, float | None],
+    level: float,
+    needed: dict[str, int],
 ) -> dict[str, list[float]]:
-    """Intervals of scores that the lowest recalls rule, from bounds of all.
+    """Intervals of scores that few recalls rule, from bounds of all recalls.
 
     A score that grows with each recall is at most that of upper bounds. It is
     at least that of lower bounds, which need to hold for the classes alone
-    that are lowest in truth: 1 or 5 of them, or all.
+    that are lowest in truth.
+
+    Args:
+        predictions: The answers.
+        estimates: Their scores.
+        level: Share of the intervals that hold the true score, at least.
+        needed: What `ruled_by_few` gives.
     """
     totals = predictions.totals
     hits, totals = _hits(predictions)[totals > 0], totals[totals > 0]
     size = len(totals)
-    classes = {"lowest_recall": 1, f"lowest_{LOWEST}_recall": LOWEST}
-    if few_right(predictions).any():
-        classes |= {"geometric_mean": size, "harmonic_mean": size}
     tail = (1 - level) / 2
     highest = _bound(totals - hits, totals, tail, size)
     found = {}
-    for name, needed in classes.items():
-        lowest = _bound(hits, totals, tail, min(needed, size))
+    for name, count in needed.items():
+        lowest = _bound(hits, totals, tail, min(count, size))
         ends = np.stack([lowest, 1 - highest])
         tally = Tally(ends * totals, None, totals, predictions.groups)
         low, high = SCORES[name].of(tally)
