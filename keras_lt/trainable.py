@@ -25,17 +25,18 @@ def build_optimizer(model: keras.Model) -> None:
 
     A step that makes variables is traced twice by TensorFlow, which takes
     seconds for small networks and a minute for deep ones. Numbers stay the
-    same.
+    same. A model with layers that are not built is left as it is.
 
     Args:
-        model: A built and compiled model whose frozen layers stay frozen.
+        model: A compiled model whose frozen layers stay frozen.
 
     Example:
         >>> keras_lt.trainable.build_optimizer(model)
         >>> model.optimizer.built
         True
     """
-    if not model.optimizer.built:
+    is_built = all(layer.built for layer in all_layers(model))
+    if is_built and not model.optimizer.built:
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
 
