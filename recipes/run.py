@@ -40,6 +40,7 @@ RESULTS = (
     "saved_model/saved_model.pb",
     "saved_model/fingerprint.pb",
     "saved_model/labels.txt",
+    "saved_model/images.json",
     "saved_model/MODEL_CARD.md",
     "saved_model/README.md",
     "model.tflite",
