@@ -788,7 +788,7 @@ def test_bad_text(name, text, message, tmp_path, monkeypatch):
         ("--coverage=0", "Expected coverage between 0 and 1"),
         ("--draws=0", "Expected draws to be an integer, at least 1"),
         ("--many_shot=5", "Expected 0 <= few <= many"),
-        ("--compare=lacking.npz", "No such file"),
+        ("--compare=lacking.npz", "lacking.npz, which does not exist"),
     ],
 )
 def test_bad_flags(flag, message, tmp_path, monkeypatch):

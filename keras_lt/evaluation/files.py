@@ -124,6 +124,11 @@ def read(
         raise ValueError(
             f"Expected a file that ends in .npz or .csv. Received: {path}"
         )
+    if not path.exists():
+        raise FileNotFoundError(
+            "Expected a file of logits or predictions. "
+            f"Received: {path}, which does not exist"
+        )
     try:
         arrays = readers[path.suffix.lower()](path)
         if class_counts is not None:
