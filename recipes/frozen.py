@@ -16,7 +16,6 @@ from keras_lt import datasets, features, files, metrics, streams, structure
 from keras_lt.models import feature_model
 
 FOLDER = "features"
-ROWS = "rows"  # the last layer of what `backbones.split_frozen` gives first
 _BATCH = 1_024  # rows at a time
 _COMPARED = 8  # images whose features are computed again before others' count
 
@@ -51,9 +50,10 @@ def kept(
         seed: Seed of the views.
         others: Folders of other runs to look in.
     """
+    to_features = feature_model(model, layer)
     key = {
         "images": runs.digest_of_images(dataset),
-        "model": runs.digest_of_model(feature_model(model, layer)),
+        "model": runs.digest_of_model(to_features),
         "precision": keras.config.dtype_policy().name,
     }
     seen = {}
@@ -73,7 +73,7 @@ def kept(
         if not path.exists():
             _share(path, name, [*others, *sorted(run.path.parent.glob("*"))])
         if path.exists() and not views:
-            _compare(path, feature_model(model, layer), dataset)
+            _compare(path, to_features, dataset)
     return features.extract_to(
         path, model, dataset, layer, views=views, on_part=run.check, **seen
     )
@@ -120,10 +120,11 @@ def of_data(
         data: The images.
         **views: Those of the training images, as `kept` takes them.
     """
+    rows = model.layers[-1].name
     found = {
-        "train": kept(run, model, data.train, ROWS, **views),
-        "held_out": data.held_out and kept(run, model, data.held_out, ROWS),
-        "test": kept(run, model, data.test, ROWS),
+        "train": kept(run, model, data.train, rows, **views),
+        "held_out": data.held_out and kept(run, model, data.held_out, rows),
+        "test": kept(run, model, data.test, rows),
     }
     return inputs.Data(
         *(
