@@ -200,9 +200,9 @@ def _data(define: Definer) -> None:
     define.size(
         "image_size",
         None,
-        "Height and width of images that are decoded from files; 224 by "
-        "default. whole(224) squeezes images of another shape into the square "
-        "where 224 cuts out its center.",
+        "Height and width of images; by default 224 of those that are decoded "
+        "from files, and that of others. whole(224) squeezes images of another "
+        "size into the square where 224 cuts out its center.",
     )
     define.enum(
         "on_bad_image",

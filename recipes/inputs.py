@@ -141,9 +141,11 @@ def at_size(data: Data, size: Size) -> Data:
 
 
 def framed(dataset: datasets.Dataset, size: Size) -> datasets.Dataset:
-    """Returns the same images; those in files are decoded to a size."""
+    """Returns the same images at a size, where one is asked for."""
     if not isinstance(dataset, datasets.FileDataset):
-        return dataset
+        if size.side is None or dataset.image_shape[:2] == (size.side,) * 2:
+            return dataset
+        dataset = datasets.as_files(dataset)
     return dataset.at_size(size.side or dataset.image_size, size.framing)
 
 

@@ -800,3 +800,38 @@ def test_refused_lists(images):
     file.write_bytes(b"caf\xe9.png 0\n")
     with pytest.raises(ValueError, match="UTF-8"):
         load_list(file, image_root=str(root))
+
+
+# Images in memory, as files.
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_memory_are_resized_as_files_are(channels):
+    pixels = np.asarray(photograph(12, 12))[None, ..., :channels]
+    found = datasets.as_files(datasets.Dataset(pixels, [0], ["one"]))
+    # At their own size nothing is done to them; gray ones become RGB.
+    np.testing.assert_array_equal(
+        found.images[[0]], np.broadcast_to(pixels, (1, 12, 12, 3))
+    )
+    content = encode(Image.fromarray(found.images[[0]][0]), "png")
+    for framing in ("center", "whole"):
+        np.testing.assert_array_equal(
+            found.at_size(40, framing).images[[0]][0],
+            datasets.decode(content, 40, framing=framing),
+        )
+
+
+def test_names_of_images_in_memory_tell_other_images():
+    def name(level):
+        pixels = np.full((2, 4, 4, 3), level, np.uint8)
+        return datasets.as_files(
+            datasets.Dataset(pixels, [0, 0], ["one"])
+        ).name(1)
+
+    assert name(3) == name(3) != name(4)
+
+
+def test_images_in_memory_of_no_picture_are_not_resized():
+    levels = np.zeros((1, 4, 4, 3), np.float32)
+    with pytest.raises(ValueError, match="uint8.*float32"):
+        datasets.as_files(datasets.Dataset(levels, [0], ["one"]))

@@ -18,6 +18,7 @@ from keras_lt.datasets.files import (
     FileDataset,
     ImageSource,
     Paths,
+    as_files,
 )
 from keras_lt.datasets.loading import left_out, load, splits
 from keras_lt.datasets.sources import IMAGE_SUFFIXES, LeftOut
@@ -32,6 +33,7 @@ __all__ = [
     "ImageSource",
     "LeftOut",
     "Paths",
+    "as_files",
     "decode",
     "from_arrays",
     "holdout",

@@ -1,6 +1,8 @@
 """Labeled images that stay in their files until they are asked for."""
 
 import functools
+import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from keras_lt import files, seeding
 from keras_lt.arguments import framing as checked_framing
@@ -308,6 +311,62 @@ class FileDataset(Dataset):
         members = np.flatnonzero(self.labels == self.labels[index])
         place = np.searchsorted(members, index)
         return np.concatenate([members[place + 1 :], members[:place]])
+
+
+def as_files(dataset: Dataset) -> FileDataset:
+    """Returns images in memory as if they were files: `at_size` resizes them.
+
+    So small images can be enlarged for a network that knows larger ones,
+    without memory for more than a batch of these.
+
+    Args:
+        dataset: RGB or gray images, uint8; gray ones become RGB.
+
+    Raises:
+        ValueError: If its images are others.
+
+    Example:
+        >>> photos = keras_lt.datasets.as_files(data)
+        >>> photos.at_size(64, framing="whole").image_shape
+        (64, 64, 3)
+    """
+    images = dataset.images
+    if images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            "Expected images uint8 of 1 or 3 channels, to resize them. "
+            f"Received: {images.dtype} of shape {images.shape[1:]}"
+        )
+    return FileDataset(
+        _InMemory(images),
+        dataset.labels,
+        dataset.class_names,
+        image_size=min(images.shape[1:3]),
+    )
+
+
+class _InMemory:
+    """An `ImageSource` of an array, whose content its names tell."""
+
+    def __init__(self, images: np.ndarray):
+        self._images = images
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        content = np.ascontiguousarray(self._images)
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def name(self, index: int) -> str:
+        return f"image {index} of {self._digest}"
+
+    def read(self, index: int) -> bytes:
+        image = self._images[index]
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "BMP")
+        return content.getvalue()
 
 
 def _check_image_size(image_size: int) -> None:
