@@ -337,6 +337,33 @@ def test_contrast_and_momentum_reach_the_flow(monkeypatch):
     assert made == [(contrast, 0.5)]
 
 
+def test_the_purest_epoch_is_kept():
+    """Its weights are those of a training that ends there."""
+    features, labels = clusters()
+
+    def pure_after(epochs, keep="last"):
+        model = make(depth=1)
+        model.fit_features(
+            features,
+            labels,
+            flow=replace(FLOW, epochs=epochs, learning_rate=1.0, keep=keep),
+            classifier=replace(CLASSIFIER, epochs=1),
+            verbose=0,
+        )
+        level = model.levels[0]
+        found = level.inspect(features)["clusters"]
+        frequencies, sizes = dlsa_lib.class_frequencies(found, labels, 6, 4)
+        is_pure = (frequencies.max(1) > 0.7) & (sizes > 10)
+        return is_pure.sum(), level.mixture.get_weights()
+
+    most, best = pure_after(4)
+    last, _ = pure_after(5)
+    assert most > last  # else the last epoch would do
+    _, kept = pure_after(5, "purest")
+    for ours, theirs in zip(kept, best, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 # Training that is cut, and data that can't be divided.
 
 
@@ -605,6 +632,7 @@ def test_levels_of_other_features(tmp_path):
         (lambda x, y: ClassifierSettings(batch_size=0), "batch_size=0"),
         (lambda x, y: FlowSettings(learning_rate=-1.0), "learning_rate=-1.0"),
         (lambda x, y: FlowSettings(posterior_momentum=1.0), "momentum=1.0"),
+        (lambda x, y: FlowSettings(keep="best"), "keep='best'"),
         (lambda x, y: Contrast("kl"), "kind='kl'"),
         (lambda x, y: Contrast("ce", margin=0.1), "margin=0.1"),
     ],

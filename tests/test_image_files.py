@@ -833,5 +833,5 @@ def test_names_of_images_in_memory_tell_other_images():
 
 def test_images_in_memory_of_no_picture_are_not_resized():
     levels = np.zeros((1, 4, 4, 3), np.float32)
-    with pytest.raises(ValueError, match="uint8.*float32"):
+    with pytest.raises(ValueError, match=r"uint8.*float32"):
         datasets.as_files(datasets.Dataset(levels, [0], ["one"]))

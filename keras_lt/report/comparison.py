@@ -206,8 +206,8 @@ def _refuse_incomparable(
     ):
         reason = " (the same names in another order)"
     raise ValueError(
-        "Expected records of the same data set, classes, training images a "
-        "class, shot thresholds, test images and augmentation. Received: "
+        "Expected records of the same data set, classes, training images "
+        "per class, shot thresholds, test images and augmentation. Received: "
         f"{_who(record)} with {key}={brief(found[key])} where {_who(first)} "
         f"has {brief(expected[key])}{reason}"
     )

@@ -13,6 +13,7 @@ from keras_lt.models.dlsa.routing import (
     Level,
     class_frequencies,
     describe,
+    pure_clusters,
     route,
     threshold,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "cluster_balance",
     "cluster_contrast",
     "describe",
+    "pure_clusters",
     "reversed_weights",
     "route",
     "running_posterior",

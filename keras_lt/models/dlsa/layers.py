@@ -64,6 +64,32 @@ class _ClusterAidedClassifier(keras.layers.Layer):
         return self.of_features(features) + self.of_others(others)
 
 
+class _Purest(keras.callbacks.Callback):
+    """Remembers the mixture of the epoch after which most clusters are pure."""
+
+    def __init__(self, level: "_Level", part: Samples, num_classes: int):
+        super().__init__()
+        self._level = level
+        self._part = part
+        self._num_classes = num_classes
+        self._most = -1
+        self._weights = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        mixture = self._level.mixture
+        found = routing.pure_clusters(
+            self._level.inspect(self._part.features)["clusters"],
+            self._part.labels,
+            mixture.num_components,
+            self._num_classes,
+        )
+        if found > self._most:
+            self._most, self._weights = found, mixture.get_weights()
+
+    def restore(self) -> None:
+        self._level.mixture.set_weights(self._weights)
+
+
 class _Level(keras.layers.Layer):
     """One level: which samples stay here, and what their logits are."""
 
@@ -158,13 +184,19 @@ class _Level(keras.layers.Layer):
             jit_compile=False,
         )
         size = min(settings.batch_size, len(part.labels))
+        purest, watchers = None, [*watch.get("callbacks", ())]
+        if settings.keep == "purest":
+            purest = _Purest(self, part, num_classes)
+            watchers.append(purest)
         trainer.fit(
             pairs(part, num_classes, size, seed, self.name),
             epochs=settings.epochs,
             steps_per_epoch=max(1, round(len(part.labels) / size)),
             shuffle=False,
-            **watch,
+            **{**watch, "callbacks": watchers},
         )
+        if purest is not None:
+            purest.restore()
 
     def divide(
         self, part: Samples, num_classes: int, llh_proportion: float

@@ -7,6 +7,7 @@ from keras_lt.arguments import integer, real
 from keras_lt.models.dlsa.terms import check_contrast
 
 LOSSES = ("balanced_softmax", "crossentropy")
+KEEPS = ("last", "purest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,11 @@ class FlowSettings:
         posterior_momentum: Momentum of the mean posterior that the balance is
             computed from; see `keras_lt.models.dlsa.running_posterior`.
         contrast: Form of the contrast.
+        keep: Whose weights the flow keeps: "last" is those of the last epoch,
+            "purest", as the authors' code has it, those of the epoch after
+            which most clusters are pure; see
+            `keras_lt.models.dlsa.pure_clusters`. Of equal epochs it is the
+            first.
 
     Raises:
         TypeError: If an argument has another type.
@@ -80,6 +86,7 @@ class FlowSettings:
     balance_factor: float = 1.0
     posterior_momentum: float | None = 0.7
     contrast: Contrast = Contrast()
+    keep: str = "last"
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
@@ -105,6 +112,11 @@ class FlowSettings:
             raise TypeError(
                 "Expected contrast to be a keras_lt.models.dlsa.Contrast. "
                 f"Received: contrast={self.contrast!r}"
+            )
+        if self.keep not in KEEPS:
+            raise ValueError(
+                f"Expected keep to be one of {KEEPS}. "
+                f"Received: keep={self.keep!r}"
             )
 
     @property
