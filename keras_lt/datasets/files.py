@@ -326,7 +326,8 @@ def as_files(dataset: Dataset) -> FileDataset:
         ValueError: If its images are others.
 
     Example:
-        >>> photos = keras_lt.datasets.as_files(data)
+        >>> digits = keras_lt.datasets.load("digits", split="train")
+        >>> photos = keras_lt.datasets.as_files(digits)
         >>> photos.at_size(64, framing="whole").image_shape
         (64, 64, 3)
     """
