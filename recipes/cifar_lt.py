@@ -118,7 +118,8 @@ class Method(NamedTuple):
                 f"computed. Received: --mix={self.mix} "
                 f"--auxiliary={self.auxiliary} --tune={tune}"
             )
-        if settings.augment is not None and not views:
+        augments = settings.augment not in (None, inputs.AS_THEY_ARE)
+        if augments and not views:
             raise ValueError(
                 "Expected --tune=head(views=4) or the like with --augment, of "
                 "features that are computed once. Received: "

@@ -158,7 +158,9 @@ def train_and_report(
     levels = make_levels(model, train, seed)
     found = divide(run, levels, extracted, flow, classifier)
     seconds = time.perf_counter() - begin
-    test = features.extract(model, data.test)
+    known = first.features_of_all(run, model, data)
+    test = known.test if known else features.extract(model, data.test)
+    test = features.Features(test.features, test.labels)
     by_images = {"training": extracted, "test": test}
     write_pages(run, levels, classes, by_images, first.path.name)
 
@@ -177,6 +179,7 @@ def train_and_report(
         },
         method=FLAGS.dlsa,
         logit_counts=prior,
+        scored=known and (levels, known),
         settings=settings,
         classes=classes,
         litert=FLAGS.export_litert,

@@ -138,6 +138,24 @@ class Finished:
         """
         return frozen.kept(run, model, train, others=[self.path])
 
+    def features_of_all(
+        self, run: runs.Run, model: keras.Model, data: inputs.Data
+    ) -> inputs.Data | None:
+        """The features of all images, where this run has computed them.
+
+        Args:
+            run: The run of the stage.
+            model: The trained model.
+            data: The images.
+        """
+        return frozen.known(run, model, data, [self.path])
+
+    def compute_features(
+        self, run: runs.Run, model: keras.Model, data: inputs.Data
+    ) -> inputs.Data:
+        """The features of all images, of this run where it has them."""
+        return frozen.of_all(run, model, data, others=[self.path])
+
     @property
     def facts(self) -> dict[str, Any]:
         """What a stage's record says of the training before it.
@@ -165,6 +183,7 @@ class Finished:
         *,
         method: str,
         logit_counts: np.ndarray | None,
+        scored: tuple[keras.Model, inputs.Data] | None = None,
         **arguments: Any,
     ) -> None:
         """Leaves what a finished run has, of a stage on features of this one.
@@ -176,6 +195,8 @@ class Finished:
             facts: What its record's `train` says of the stage.
             method: Spec of the stage.
             logit_counts: As in `outcome.Stage`.
+            scored: The part of the model behind the features, and what
+                `features_of_all` gave; None scores the model on images.
             **arguments: Those of `outcome.finish` that are not of this run.
         """
         facts = {
@@ -183,8 +204,11 @@ class Finished:
             "num_parameters": model.count_params(),
             **facts,
         }
+        fitted, on_features = scored or (None, None)
         stage = outcome.Stage(
             model,
+            fitted=fitted,
+            scored=on_features,
             method=f"{self.record.method}, {method}",
             epochs=facts["epochs"],
             history=self.record.history,

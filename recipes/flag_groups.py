@@ -303,7 +303,7 @@ def _augmentation(define: Definer) -> None:
         "augment",
         None,
         "Augmentation of training images: pad_crop_flip, rand_augment, "
-        "auto_augment, cutout or package.module:name, joined by |; "
+        "auto_augment, cutout or package.module:name, joined by |, or none; "
         "random_resized_crop(min_area) as the first cuts images from files. By "
         "default pad_crop_flip(4); chosen for folder: and list:.",
     )

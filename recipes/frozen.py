@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import inputs
 import keras
@@ -51,27 +52,18 @@ def kept(
         others: Folders of other runs to look in.
     """
     to_features = feature_model(model, layer)
-    key = {
-        "images": runs.digest_of_images(dataset),
-        "model": runs.digest_of_model(to_features),
-        "precision": keras.config.dtype_policy().name,
-    }
-    seen = {}
+    key, seen = {}, {}
     if views:
-        key |= {"views": views, "augment": spec, "seed": seed}
+        key = {"views": views, "augment": spec, "seed": seed}
         seen = {
             "transform": augmentation.transform,
             "random_resized_crop": augmentation.crops,
             "seed": seed,
         }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
-    name = f"{FOLDER}/{digest.hexdigest()[:16]}.npy"
-    path = run.path / name
+    path = run.path / _name(to_features, dataset, **key)
     if run.is_chief:
         run.check()
-        path.parent.mkdir(exist_ok=True)
-        if not path.exists():
-            _share(path, name, [*others, *sorted(run.path.parent.glob("*"))])
+        _find(path, others)
         if path.exists() and not views:
             _compare(path, to_features, dataset)
     return features.extract_to(
@@ -79,8 +71,58 @@ def kept(
     )
 
 
-def _share(path: Path, name: str, folders: Iterable[Path]) -> None:
+def known(
+    run: runs.Run,
+    model: keras.Model,
+    data: inputs.Data,
+    others: Iterable[Path] = (),
+) -> inputs.Data | None:
+    """The features of all images of a run, where earlier ones have them all.
+
+    Args:
+        run: The run.
+        model: The model, whose features these are.
+        data: The images.
+        others: Folders of other runs to look in.
+
+    Returns:
+        Data to score the part behind the features on; None where features of
+        some images would have to be computed first.
+    """
+    to_features = feature_model(model)
+    for each in filter(None, data):
+        path = run.path / _name(to_features, each)
+        _find(path, others)
+        if not path.exists():
+            return None
+    return inputs.Data(
+        *(
+            each and features.Examples(kept(run, model, each), each.num_classes)
+            for each in data
+        )
+    )
+
+
+def _name(
+    to_features: keras.Model, dataset: datasets.Dataset, **key: Any
+) -> str:
+    """Where features are in the folder of a run."""
+    key |= {
+        "images": runs.digest_of_images(dataset),
+        "model": runs.digest_of_model(to_features),
+        "precision": keras.config.dtype_policy().name,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
+    return f"{FOLDER}/{digest.hexdigest()[:16]}.npy"
+
+
+def _find(path: Path, others: Iterable[Path]) -> None:
     """Takes what another run has, without a copy where the disk can."""
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        return
+    run, name = path.parent.parent, path.relative_to(path.parent.parent)
+    folders = [*others, *sorted(run.parent.glob("*"))]
     for found in (folder / name for folder in folders):
         if not found.is_file() or found.is_symlink():
             continue

@@ -232,6 +232,7 @@ class Augmentation(NamedTuple):
 
 
 RANDOM_RESIZED_CROP = "random_resized_crop"
+AS_THEY_ARE = "none"  # of --augment
 
 
 def _random_resized_crop(min_area: float | None = None) -> bool | float:
@@ -260,6 +261,8 @@ def augmentation(
     A random resized crop is made when a file is decoded, which costs less than
     to decode it whole, so it is no transform of batches.
     """
+    if spec == AS_THEY_ARE:
+        return Augmentation(False, None)
     is_of_files = isinstance(train, datasets.FileDataset)
     if spec is None:
         spec = "pad_crop_flip(4)"

@@ -98,6 +98,11 @@ class Settings(NamedTuple):
     jit_compile: bool
     export_litert: bool
 
+    @property
+    def on_features(self) -> bool:
+        """Whether features of images as they are are all that is trained on."""
+        return self.freeze_features and self.augment == inputs.AS_THEY_ARE
+
 
 def make_rounds(
     run: runs.Run, settings: Settings, train: datasets.Dataset
@@ -152,8 +157,11 @@ def make_model(
     train: datasets.Dataset,
     rounds: subsets.Rounds,
     steps: training.Steps,
-) -> TwoStage:
-    """Returns a compiled model with the network of the first one."""
+) -> tuple[TwoStage, keras.Model]:
+    """Returns a model with the network of the first one, and what is compiled.
+
+    That is its classifier, where features are computed once, else all of it.
+    """
     model = TwoStage.crt(
         first,
         train.num_classes,
@@ -161,15 +169,17 @@ def make_model(
         l2=settings.l2,
     )
     counts = rounds.subsets.class_counts(train.class_counts)
-    model.compile(
+    fitted = model.head if settings.on_features else model
+    backbone = model.head if settings.on_features else model.features
+    fitted.compile(
         training.make_optimizer(
-            model, model.features, steps, **settings.optimization
+            fitted, backbone, steps, **settings.optimization
         ),
         losses.get(settings.loss, class_counts=counts),
         metrics=training.accuracies(train.num_classes),
         jit_compile=settings.jit_compile,
     )
-    return model
+    return model, fitted
 
 
 def logit_counts(
@@ -225,6 +235,7 @@ def make_stage(
     facts: dict[str, Any],
     logit_counts: np.ndarray | None,
     watchers: training.Watchers,
+    **on_features: Any,
 ) -> outcome.Stage:
     """Returns the trained stage, with the curves of both stages."""
     curves = watchers.checkpointing.history
@@ -246,6 +257,7 @@ def make_stage(
         logit_counts=logit_counts,
         watchers=watchers,
         from_run=first.name,
+        **on_features,
     )
 
 
@@ -268,15 +280,19 @@ def train_and_report(
         run.made_from("draws", {"model": runs.digest_of_model(before)})
         # Weights do not hang on what came before.
         keras.utils.set_random_seed(settings.seed)
-        model = make_model(settings, before, train, rounds, steps)
+        model, fitted = make_model(settings, before, train, rounds, steps)
     prior = logit_counts(settings, train.class_counts, steps)
     outcome.rehearse_export(run, model, train, prior, settings.export_litert)
 
     # Training
+    used = data
+    if settings.on_features:
+        used = first.compute_features(run, before, data)
     watchers = training.make_watchers(
         run,
         data,
-        model,
+        fitted,
+        scored=used,
         classes=classes,
         batch_size=finished.BATCH_SIZE,
         fitting=settings.fitting,
@@ -284,8 +300,8 @@ def train_and_report(
         test_curve=settings.scores["test_curve"],
     )
     rounds.fit(
-        model,
-        train,
+        fitted,
+        used.train,
         watchers.checkpointing,
         epochs=length["epochs"],
         last_step=steps.last,
@@ -296,10 +312,15 @@ def train_and_report(
     # Score, export, report
     draws = facts_of_draws(run, settings, train, rounds)
     facts = {**first.facts, "stage2_steps": steps.last, "draws": draws}
+    on_features = {}
+    if settings.on_features:
+        on_features = {"fitted": fitted, "scored": used}
     outcome.finish(
         run,
         data,
-        make_stage(first, settings, model, facts, prior, watchers),
+        make_stage(
+            first, settings, model, facts, prior, watchers, **on_features
+        ),
         settings=settings.data,
         classes=classes,
         batch_size=finished.BATCH_SIZE,

@@ -184,7 +184,7 @@ def finish(
         random_resized_crop: Whether training cut images from files at random.
         environment: `report.environment()` as the run began.
     """
-    warnings = _warnings(run, stage, data.train, classes, batch_size)
+    warnings = _warnings(run, stage, data, classes, batch_size)
     results = _results(stage, data, classes, batch_size, run, litert)
     if not run.is_chief:
         return
@@ -228,13 +228,16 @@ def finish(
 def _warnings(
     run: runs.Run,
     stage: Stage,
-    train: datasets.Dataset,
+    data: inputs.Data,
     classes: counts.Classes,
     batch_size: int,
 ) -> list[str]:
     """What is wrong with a training, by what it makes of its own images."""
-    images = train.subset(learning.sample(train.labels))
-    found = answers(stage.model, images, classes, batch_size)
+    model, given = stage.model, data
+    if stage.scored:  # whose features are there
+        model, given = stage.fitted, stage.scored
+    some = given.train.subset(learning.sample(given.train.labels))
+    found = answers(model, some, classes, batch_size)
     warning = learning.warning(
         found.labels,
         found.logits.argmax(-1),

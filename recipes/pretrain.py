@@ -61,7 +61,11 @@ import run as runs
 import training
 
 from keras_lt import datasets, features, losses, preprocessing, report, specs
-from keras_lt.models import ContrastivePretrainer, nearest_class_mean
+from keras_lt.models import (
+    ContrastivePretrainer,
+    nearest_class_mean,
+    tuning,
+)
 
 
 class Settings(NamedTuple):
@@ -233,8 +237,19 @@ def read_settings() -> Settings:
     )
 
 
+def refuse_features(tune: str) -> None:
+    """Refuses a tuning that sees features which are computed once."""
+    if getattr(tuning.get(tune), "views", None) is not None:
+        raise ValueError(
+            "Expected a --tune that trains a part of the backbone on new views "
+            "of images, such as all or after('STAGE'). Received: "
+            f"--tune={tune}"
+        )
+
+
 def main() -> None:
     settings = read_settings()
+    refuse_features(settings.network["tune"])
     strategy = training.set_up(FLAGS)
     runs.complete(
         FLAGS,

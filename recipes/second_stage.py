@@ -182,14 +182,18 @@ def train_and_report(
     else:  # classifiers in closed form take all classes as equally likely
         prior = (train.class_counts > 0).astype("float64")
 
+    seconds = time.perf_counter() - begin
+
     # Score, export, report
+    known = first.features_of_all(run, model, data) if learns else None
     first.finish(
         run,
         data,
         second,
-        {"stage2_seconds": time.perf_counter() - begin},
+        {"stage2_seconds": seconds},
         method=stage,
         logit_counts=prior,
+        scored=known and (second.head, known),
         settings=settings,
         classes=classes,
         litert=FLAGS.export_litert,

@@ -135,6 +135,7 @@ def test_augmentation_of_the_recipe(photos):
     least = inputs.augmentation("random_resized_crop(0.2)|cutout(4)", files)
     assert least.crops == 0.2 and least.transform is not None
     assert inputs.augmentation("random_resized_crop()", files).crops is True
+    assert inputs.augmentation("none", files) == (False, None)
     with pytest.raises(ValueError, match=r"Expected min_area in \(0, 1\]"):
         inputs.augmentation("random_resized_crop(0)|cutout(4)", files)
 

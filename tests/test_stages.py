@@ -1,5 +1,6 @@
 """Stages: each takes a finished run, and leaves a finished run."""
 
+import os
 import re
 import shutil
 
@@ -278,6 +279,34 @@ def test_all_images_with_frozen_features(ce, data, tmp_path, monkeypatch):
         for path in (folder, ce)
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_stages_on_features_of_all_images(ce, data, tmp_path, monkeypatch):
+    """A classifier sees features alone, and the next stage takes them over."""
+    recipe.leave_out_pages(monkeypatch)
+    folders = tmp_path / "subsets", tmp_path / "crt"
+    assert not second(
+        monkeypatch,
+        "ip_dpp",
+        ce,
+        folders[0],
+        "--subsets=ip_dpp(30)",
+        "--freeze_features",
+        "--augment=none",
+        "--epochs=2",
+        "--epochs_per_round=1",
+    )
+    assert not second(
+        monkeypatch, "second_stage", folders[0], folders[1], "--epochs=2"
+    )
+    assert record_of(folders[0]).train["draws"][1]["mean_p"] > 0
+    kept = [sorted((each / "features").glob("*.npy")) for each in folders]
+    assert len(kept[0]) == 2  # of training images and of test images
+    assert [os.path.samefile(*pair) for pair in zip(*kept, strict=True)]
+    for folder in folders:
+        top1 = load(folder).predict(data.test.images, verbose=0).argmax(-1)
+        wanted = record_of(folder).test["last"]["top1"]
+        assert (top1 == data.test.labels).mean() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ NAMES = (
     "files",
     "checkpoint",
     "evaluation",
+    "frozen",
     "guards",
     "scaling",
 )

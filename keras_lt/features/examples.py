@@ -159,5 +159,12 @@ class Examples:
         rows.set_shape([*indices.shape, self.features.shape[1]])
         return rows
 
+    def subset(self, indices: Any) -> "Examples":
+        """Returns the features at `indices`, in memory, all classes kept."""
+        return Examples(
+            Features(np.asarray(self.features[indices]), self.labels[indices]),
+            self.num_classes,
+        )
+
     def __len__(self) -> int:
         return len(self.labels)
