@@ -95,12 +95,26 @@ def known(
         _find(path, others)
         if not path.exists():
             return None
-    return inputs.Data(
-        *(
-            each and features.Examples(kept(run, model, each), each.num_classes)
-            for each in data
-        )
-    )
+    return of_all(run, model, data)
+
+
+def of_all(
+    run: runs.Run, model: keras.Model, data: inputs.Data, **arguments: Any
+) -> inputs.Data:
+    """The features of all images of a run.
+
+    Args:
+        run: The run.
+        model: The model, whose features these are.
+        data: The images.
+        **arguments: Those of `kept`.
+    """
+
+    def examples(dataset: datasets.Dataset) -> features.Examples:
+        rows = kept(run, model, dataset, **arguments)
+        return features.Examples(rows, dataset.num_classes)
+
+    return inputs.Data(*(each and examples(each) for each in data))
 
 
 def _name(

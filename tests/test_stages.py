@@ -299,7 +299,7 @@ def test_stages_on_features_of_all_images(ce, data, tmp_path, monkeypatch):
     assert not second(
         monkeypatch, "second_stage", folders[0], folders[1], "--epochs=2"
     )
-    assert record_of(folders[0]).train["draws"][1]["mean_p"] > 0
+    assert record_of(folders[0]).train["draws"][1]["mean_p_drawn"] > 0
     kept = [sorted((each / "features").glob("*.npy")) for each in folders]
     assert len(kept[0]) == 2  # of training images and of test images
     assert [os.path.samefile(*pair) for pair in zip(*kept, strict=True)]
