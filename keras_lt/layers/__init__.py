@@ -8,6 +8,7 @@ from keras_lt.layers.logit_adjustment import LogitAdjustment
 from keras_lt.layers.masked_dense import MaskedDense
 from keras_lt.layers.nearest_class_mean import NearestClassMean
 from keras_lt.layers.padded_shortcut import PaddedShortcut
+from keras_lt.layers.patch_whitening import PatchWhitening
 
 __all__ = [
     "CosineClassifier",
@@ -18,4 +19,5 @@ __all__ = [
     "MaskedDense",
     "NearestClassMean",
     "PaddedShortcut",
+    "PatchWhitening",
 ]

@@ -14,6 +14,7 @@ from keras_lt.models.backbones.applications import (
     application,
     application_names,
 )
+from keras_lt.models.backbones.cnn import cifar_cnn
 from keras_lt.models.backbones.hub import kerashub
 from keras_lt.models.backbones.images import image_shape
 from keras_lt.models.backbones.resnet import PRESETS, cifar_resnet, resnet
@@ -30,6 +31,7 @@ __all__ = [
     "PRESETS",
     "application",
     "application_names",
+    "cifar_cnn",
     "cifar_resnet",
     "freeze",
     "get",
@@ -44,6 +46,7 @@ __all__ = [
 BACKBONES = Registry(
     "backbone",
     {
+        "cifar_cnn": cifar_cnn,
         "cifar_resnet": cifar_resnet,
         **{
             name: functools.partial(resnet, name=name, **preset)

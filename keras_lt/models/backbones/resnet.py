@@ -8,10 +8,9 @@ import keras
 from keras_lt.arguments import integer, real
 from keras_lt.layers import (
     FusedBatchNormalization,
-    ImageNormalization,
     PaddedShortcut,
 )
-from keras_lt.models.backbones.images import image_shape
+from keras_lt.models.backbones.images import normalized_images
 
 STEMS = ("small", "large")
 # Statistics of ImageNet's training images per channel, as in torchvision.
@@ -170,28 +169,18 @@ def resnet(
         >>> keras_lt.models.backbones.get("resnext50").output_shape
         (None, 2048)
     """
-    input_shape = image_shape(input_shape)
     if stem not in STEMS:
         raise ValueError(
             f"Expected stem to be one of {STEMS}. Received: stem={stem!r}"
         )
-    if (mean is None) != (variance is None):
-        raise ValueError(
-            "Expected both of mean and variance, or neither. "
-            f"Received: mean={mean}, variance={variance}"
-        )
-    if mean is None:
-        mean = [127.5] * input_shape[-1]
-        variance = [127.5**2] * input_shape[-1]
-    build = _Builder(
+    images, x = normalized_images(input_shape, mean, variance)
+    build = Builder(
         real("l2", l2),
         "fan_out" if stem == "large" else "fan_in",
         batch_normalization,
         groups,
         padded_shortcuts,
     )
-    images = keras.Input(input_shape, dtype="uint8", name="images")
-    x = ImageNormalization(mean, variance, name="image_normalization")(images)
     x = build.stem(x, stem, stages[0][0])
     for stage, (filters, blocks) in enumerate(stages, 1):
         for block in range(1, blocks + 1):
@@ -201,7 +190,7 @@ def resnet(
     return keras.Model(images, features, name=name)
 
 
-class _Builder:
+class Builder:
     """Makes the parts of one network. Layers are named after their places."""
 
     def __init__(
@@ -209,8 +198,8 @@ class _Builder:
         l2: float,
         fan: str,
         batch_normalization: type[keras.layers.Layer],
-        groups: int | None,
-        padded_shortcuts: bool,
+        groups: int | None = None,
+        padded_shortcuts: bool = False,
     ):
         self.regularizer = keras.regularizers.L2(l2) if l2 else None
         self.fan = fan
