@@ -323,9 +323,10 @@ def _model(define: Definer) -> None:
     define.spec(
         "backbone",
         "cifar_resnet(32)",
-        "Network: cifar_resnet(depth,width), cifar_resnet18, resnet10, "
-        "resnext50, the name of a model in keras.applications such as "
-        "ResNet50, kerashub('FOLDER') or package.module:name.",
+        "Network: cifar_resnet(depth,width), cifar_cnn(widths), "
+        "cifar_resnet18, resnet10, resnext50, the name of a model in "
+        "keras.applications such as ResNet50, kerashub('FOLDER') or "
+        "package.module:name.",
     )
     define.string(
         "weights",

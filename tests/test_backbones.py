@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import math
+import re
 import sys
 import urllib.error
 
@@ -11,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from keras_lt import export
-from keras_lt.layers import PaddedShortcut
+from keras_lt.layers import PaddedShortcut, PatchWhitening
 from keras_lt.models import ContrastivePretrainer, DualBranch, backbones
 from keras_lt.models.backbones import cifar_resnet
 from keras_lt.models.classifier import classifier
@@ -70,6 +72,99 @@ def test_resnet18():
     x = np.random.default_rng(0).normal(size=(1, 5, 6, 64)).astype("float32")
     want = x[:, ::2, ::2] @ shortcut.kernel.numpy()[0, 0]
     np.testing.assert_allclose(shortcut(x), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("widths", "channels"), [((32, 128, 256), 3), ((4, 8), 1)]
+)
+def test_cifar_cnn(widths, channels):
+    model = backbones.cifar_cnn(widths, input_shape=(32, 32, channels))
+    total, before = 0, 8 * channels
+    for filters in widths:
+        total += 9 * before * filters + 9 * filters**2 + 4 * filters
+        before = filters
+    assert size_of(model.trainable_variables) == total
+    assert model.get_layer("stem_whitening").weights == []
+    sizes = [
+        model.get_layer(f"stage{stage}_2_relu").output.shape[1]
+        for stage in range(1, len(widths) + 1)
+    ]
+    assert sizes == [15, 7, 3][: len(widths)]
+    assert model.output_shape == (None, widths[-1])
+
+
+def test_parameters_of_cifar_cnn_are_those_in_its_docstring():
+    (trained,) = re.findall(
+        "has ([0-9,]+) trainable", backbones.cifar_cnn.__doc__
+    )
+    model = backbones.cifar_cnn()
+    assert size_of(model.trainable_variables) == int(trained.replace(",", ""))
+
+
+def test_cifar_cnn_computes_its_patches_in_float32():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = backbones.cifar_cnn((4,), input_shape=(4, 4, 3))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert model.get_layer("stem_whitening").output.dtype == "float32"
+    assert model.output.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"widths": ()},
+        {"widths": (0,)},
+        {"input_shape": (8, 8, 3)},
+        {"input_shape": (1, 32, 3), "widths": (4,)},
+        {"mean": [0.0]},
+    ],
+)
+def test_cifar_cnn_refuses(arguments):
+    with pytest.raises(ValueError, match=r"Expected .* Received: "):
+        backbones.cifar_cnn(**arguments)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_whitening_by_the_correlations_that_it_assumes(channels):
+    layer = PatchWhitening()
+    impulses = np.eye(4 * channels).reshape(-1, 2, 2, channels)
+    kernel = layer(impulses.astype("float32")).numpy()[:, 0, 0]
+    half = kernel.shape[1] // 2
+    np.testing.assert_array_equal(kernel[:, half:], -kernel[:, :half])
+    places = [
+        (row, column, c)
+        for row in (0, 1)
+        for column in (0, 1)
+        for c in range(channels)
+    ]
+    correlation = np.array(
+        [
+            [
+                0.95 ** math.dist(a[:2], b[:2]) * 0.94 ** abs(a[2] - b[2])
+                for b in places
+            ]
+            for a in places
+        ]
+    )
+    white = kernel[:, :half].T @ correlation @ kernel[:, :half]
+    # All variances are 1 up to the 0.0005 that keeps small ones apart from 0.
+    plain = kernel[:, :half] / np.linalg.norm(kernel[:, :half], axis=0)
+    variances = np.diag(plain.T @ correlation @ plain)
+    want = variances / (variances + 5e-4)
+    np.testing.assert_allclose(np.diag(white), want, rtol=1e-4)
+    # Brightness is the first one, and all else has no answer to it.
+    answers = kernel[:, :half].sum(axis=0)
+    assert answers[0] > 1
+    np.testing.assert_allclose(answers[1:], 0, atol=1e-4)
+
+
+def test_whitening_refuses():
+    for shape in [(2, 1, 4, 3), (2, 4, 3)]:
+        with pytest.raises(ValueError, match=r"Expected .* Received: shape="):
+            PatchWhitening()(np.zeros(shape, "float32"))
 
 
 def test_width_and_channels():

@@ -103,6 +103,9 @@ TABLE = {
         (MAPS,),
         lambda: layers.PaddedShortcut(2, 2)(MAPS),
     ),
+    layers.PatchWhitening: Case(
+        {}, (MAPS,), lambda: layers.PatchWhitening()(FEATURES)
+    ),
     schedules.WarmupStepDecay: Case(
         {
             "learning_rate": 0.1,

@@ -102,6 +102,7 @@ ORDER = (
     "keras_lt.sharpness",
     "keras_lt.optimizers",
     "keras_lt.models.base",
+    "keras_lt.models.backbones.blocks",
     "keras_lt.models.backbones.images",
     "keras_lt.models.backbones.weights",
     "keras_lt.models.backbones.*",

@@ -27,6 +27,7 @@ NAMES = (
     "files",
     "checkpoint",
     "evaluation",
+    "fast",
     "frozen",
     "guards",
     "scaling",

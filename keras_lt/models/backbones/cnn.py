@@ -6,8 +6,9 @@ import keras
 
 from keras_lt.arguments import integer, real
 from keras_lt.layers import FusedBatchNormalization, PatchWhitening
+from keras_lt.models.backbones.blocks import Builder
 from keras_lt.models.backbones.images import normalized_images
-from keras_lt.models.backbones.resnet import Builder
+
 
 def cifar_cnn(
     widths: Sequence[int] = (32, 128, 256),
