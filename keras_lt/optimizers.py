@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_lt import schedules
-from keras_lt.arguments import real
+from keras_lt.arguments import integer, real
 from keras_lt.messages import brief
 from keras_lt.sharpness import sharpness_aware
 from keras_lt.specs import Registry, Spec, parse_chain
@@ -20,6 +20,7 @@ __all__ = [
     "SGD",
     "FineTuningAdamW",
     "FineTuningSGD",
+    "Muon",
     "Pipeline",
     "get",
     "pipeline",
@@ -120,6 +121,119 @@ class SGD(keras.optimizers.SGD):
             momentum=tf.cast(self.momentum, dtype),
             use_nesterov=self.nesterov,
         )
+
+
+@keras.saving.register_keras_serializable(package="keras_lt")
+class Muon(SGD):
+    """Steps of orthogonal matrices for convolutions, and SGD for all else.
+
+    The kernel of a convolution is a matrix W with a column per filter, m
+    columns in all. Its step is
+
+        v = muon_momentum v + g
+        W = W sqrt(m) / ||W||
+        W = W - rate O(g + muon_momentum v),
+
+    where O replaces all singular values of a matrix by about 1, so that each
+    direction is learned at the same pace, those with small gradients too
+    (Jordan et al., "Muon", 2024, https://kellerjordan.github.io/posts/muon;
+    norm and steps of matrices are those of its CIFAR-10 speed record). O is
+    X := a X + (b A + c A A) X with A = X X^T, from X = G / ||G||, `ns_steps`
+    times. Since the norm of W is fixed, these kernels have no weight decay.
+    Biases, normalizations, dense layers and kernels with a single output
+    (depthwise ones) take the steps of `keras_lt.optimizers.SGD`.
+
+    `keras.optimizers.Muon` leaves convolutions to AdamW.
+
+    Args:
+        learning_rate: A number, a schedule, or a function without arguments.
+        momentum: Momentum of SGD, above 0 and at most 1.
+        nesterov: Whether steps of SGD look ahead along the velocity.
+        weight_decay: Of variables that SGD steps, as there.
+        muon_momentum: Momentum of kernels, from 0 to 1 (excluded).
+        ns_steps: Iterations of Newton and Schulz, at least 1.
+        **kwargs: As in the parent class.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If one is out of its range.
+
+    Example:
+        >>> model.compile(
+        ...     keras_lt.optimizers.Muon(0.1, weight_decay=5e-4),
+        ...     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ... )
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.1,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float | None = None,
+        muon_momentum: float = 0.6,
+        ns_steps: int = 3,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            learning_rate, momentum, nesterov, weight_decay, **kwargs
+        )
+        self.muon_momentum = float(real("muon_momentum", muon_momentum))
+        self.ns_steps = integer("ns_steps", ns_steps, 1)
+        if not (self.momentum > 0 and 0 <= self.muon_momentum < 1):
+            raise ValueError(
+                "Expected momentum above 0 and muon_momentum from 0 to 1 "
+                f"(excluded). Received: momentum={momentum}, "
+                f"muon_momentum={muon_momentum}"
+            )
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        if len(variable.shape) != 4 or variable.shape[-1] == 1:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        dtype = variable.dtype
+        gradient = tf.convert_to_tensor(tf.cast(gradient, dtype))
+        velocity = self.momentums[self._get_variable_index(variable)]
+        factor = tf.cast(self.muon_momentum, dtype)
+        new_velocity = factor * tf.convert_to_tensor(velocity) + gradient
+        self.assign(velocity, new_velocity)
+        filters = variable.shape[-1]
+        step = _orthogonal(
+            tf.reshape(gradient + factor * new_velocity, (-1, filters)),
+            self.ns_steps,
+        )
+        kernel = tf.convert_to_tensor(variable)
+        kernel *= tf.math.divide_no_nan(
+            tf.cast(math.sqrt(filters), dtype), tf.norm(kernel)
+        )
+        step = tf.cast(learning_rate, dtype) * tf.reshape(step, kernel.shape)
+        self.assign(variable, kernel - step)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {
+            **config,
+            "muon_momentum": self.muon_momentum,
+            "ns_steps": self.ns_steps,
+        }
+
+
+def _orthogonal(matrix: tf.Tensor, steps: int) -> tf.Tensor:
+    """Returns U V^T of a matrix U S V^T, to within some 30 percent.
+
+    The coefficients are those of Jordan et al. (2024), which bring small
+    singular values near 1 in the fewest steps and not exactly to 1.
+    """
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix / (tf.norm(matrix) + 1e-7)
+    x = tf.transpose(x) if is_tall else x
+    for _ in range(steps):
+        square = tf.matmul(x, x, transpose_b=True)
+        square = -4.7750 * square + 2.0315 * tf.matmul(square, square)
+        x = 3.4445 * x + tf.matmul(square, x)
+    return tf.transpose(x) if is_tall else x
 
 
 def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
@@ -295,7 +409,13 @@ def _keras_optimizers() -> dict[str, type[keras.optimizers.Optimizer]]:
 OPTIMIZERS = Registry(
     "optimizer",
     # Keras' SGD is not the published one, but some records are of it.
-    {"keras_sgd": keras.optimizers.SGD, **_keras_optimizers(), "sgd": SGD},
+    {
+        "keras_sgd": keras.optimizers.SGD,
+        "keras_muon": keras.optimizers.Muon,
+        **_keras_optimizers(),
+        "sgd": SGD,
+        "muon": Muon,
+    },
     makes=keras.optimizers.Optimizer,
     nested={"learning_rate": schedules.get},
 )
@@ -318,10 +438,10 @@ def get(
 
     Args:
         identifier: A spec (see `keras_lt.specs`): "sgd(momentum=0.9)" of `SGD`
-            above, "keras_sgd(momentum=0.9)" of `keras.optimizers.SGD`, another
-            name of an optimizer of Keras, or one of yours
-            ("package.module:Name(alpha=2)"); else what `keras.optimizers.get`
-            takes: an optimizer or its configuration.
+            and "muon" of `Muon` above, "keras_sgd(momentum=0.9)" of
+            `keras.optimizers.SGD`, another name of an optimizer of Keras, or
+            one of yours ("package.module:Name(alpha=2)"); else what
+            `keras.optimizers.get` takes: an optimizer or its configuration.
         learning_rate: The learning rate of a spec that has none: what
             `keras_lt.schedules.get` takes.
         rate_factors: What `rate_factors` gives, for a spec of "sgd" or "adamw".

@@ -422,8 +422,9 @@ def _optimization(define: Definer) -> None:
     define.spec(
         "optimizer",
         "sgd(momentum=0.9,weight_decay=2e-4)",
-        "Optimizer: sgd (PyTorch's form), adamw, keras_sgd (Keras' own), "
-        "another one of Keras, or package.module:Name; then, if wanted, "
+        "Optimizer: sgd (PyTorch's form), muon (orthogonal steps of "
+        "convolutions), adamw, keras_sgd and keras_muon (Keras' own), another "
+        "one of Keras, or package.module:Name; then, if wanted, "
         "|sharpness_aware(rho), with two passes per step, and "
         "|averaged(momentum) over the steps: the averaged weights are scored "
         "and saved.",

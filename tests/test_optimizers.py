@@ -251,6 +251,90 @@ def test_sgd_averages_weights():
     assert_close(found[:1], [average])
 
 
+def orthogonalized(matrix, steps):
+    """By singular values, on which the iteration acts one by one."""
+    u, values, vt = np.linalg.svd(matrix, full_matrices=False)
+    values /= np.linalg.norm(values)
+    for _ in range(steps):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return u * values @ vt, values
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3, 5), (1, 1, 3, 8)])
+@pytest.mark.parametrize("graph", [False, True])
+def test_muon_by_singular_values(shape, graph):
+    rng = np.random.default_rng(0)
+    start, *steps = rng.normal(size=(4, *shape))
+    with keras.device("cpu"):
+        kernel = keras.Variable(start, dtype="float64")
+    optimizer = optimizers.Muon(0.2, muon_momentum=0.6, ns_steps=5)
+    optimizer.build([kernel])
+    apply = tf.function(optimizer.apply) if graph else optimizer.apply
+    want, velocity = start.reshape(-1, shape[-1]), 0.0
+    for gradient in steps:
+        apply([tf.constant(gradient)])
+        gradient = gradient.reshape(want.shape)
+        velocity = 0.6 * velocity + gradient
+        step, values = orthogonalized(gradient + 0.6 * velocity, 5)
+        assert 0.6 < values.min() and values.max() < 1.3
+        want = want * np.sqrt(shape[-1]) / np.linalg.norm(want) - 0.2 * step
+    np.testing.assert_allclose(
+        kernel.numpy().reshape(want.shape), want, rtol=1e-6, atol=1e-8
+    )
+
+
+def test_muon_steps_all_else_by_sgd():
+    rng = np.random.default_rng(0)
+    shapes = [(3, 2), (4,), (3, 3, 6, 1)]  # dense, bias, depthwise
+    results = []
+    for make in (optimizers.Muon, optimizers.SGD):
+        rng = np.random.default_rng(0)
+        trained = [
+            keras.Variable(rng.normal(size=shape), dtype="float32")
+            for shape in shapes
+        ]
+        optimizer = make(
+            schedule(), momentum=0.8, nesterov=True, weight_decay=0.3
+        )
+        for _ in range(3):
+            optimizer.apply(
+                [tf.constant(rng.normal(size=s), "float32") for s in shapes],
+                trained,
+            )
+        results.append(trained)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_muon_starts_from_zeros():
+    kernel = keras.Variable(np.zeros((1, 1, 2, 2)), dtype="float32")
+    optimizers.Muon(0.1).apply([tf.zeros((1, 1, 2, 2))], [kernel])
+    np.testing.assert_array_equal(kernel, 0)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, received",
+    [
+        ({"momentum": 0}, ValueError, "momentum=0, "),
+        ({"muon_momentum": 1}, ValueError, "muon_momentum=1"),
+        ({"muon_momentum": "a"}, TypeError, "muon_momentum='a'"),
+        ({"ns_steps": 0}, ValueError, "ns_steps=0"),
+        ({"ns_steps": 1.5}, ValueError, "ns_steps=1.5"),
+    ],
+    ids=str,
+)
+def test_muon_refuses(arguments, error, received):
+    with pytest.raises(error, match=f"Expected .* Received: .*{received}"):
+        optimizers.Muon(**arguments)
+
+
+def test_muon_by_name():
+    made = optimizers.get("muon(weight_decay=5e-4)", learning_rate=0.1)
+    assert type(made) is optimizers.Muon and made.weight_decay == 5e-4
+    theirs = optimizers.get("keras_muon", learning_rate=0.1)
+    assert type(theirs) is keras.optimizers.Muon
+
+
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("excluded", [False, True])
 def test_equals_optimizers_of_each_rate(name, excluded):
@@ -303,6 +387,7 @@ def compiled(kind, backbone, model):
         ("FineTuningAdamW", "mixed_float16"),
         ("FineTuningSGD", "float32"),
         ("SGD", "mixed_float16"),
+        ("Muon", "mixed_float16"),
     ],
 )
 def test_saves_and_goes_on(kind, policy, set_policy, tmp_path):
@@ -313,7 +398,7 @@ def test_saves_and_goes_on(kind, policy, set_policy, tmp_path):
         make = functools.partial(
             make, momentum=0.9, nesterov=True, weight_decay=0.01
         )
-    if kind == "SGD":
+    if kind in ("SGD", "Muon"):
         make = without_factors(make)
     compiled(make, backbone, model)
     fit = {"batch_size": 32, "shuffle": False, "verbose": 0}
@@ -338,12 +423,13 @@ def without_factors(kind):
     "kind",
     [
         without_factors(optimizers.SGD),
+        without_factors(optimizers.Muon),
         functools.partial(
             optimizers.FineTuningSGD, momentum=0.9, nesterov=True
         ),
         optimizers.FineTuningAdamW,
     ],
-    ids=["SGD", "FineTuningSGD", "FineTuningAdamW"],
+    ids=["SGD", "Muon", "FineTuningSGD", "FineTuningAdamW"],
 )
 def test_two_replicas_equal_one_device(kind, set_policy, two_replicas):
     set_policy("float64")
@@ -351,9 +437,14 @@ def test_two_replicas_equal_one_device(kind, set_policy, two_replicas):
     def fit():
         keras.utils.set_random_seed(0)
         # Without batch statistics, which each replica has of its own.
-        part = keras.layers.Dense(5, activation="tanh")
+        part = keras.layers.Conv2D(5, 2, activation="tanh")
         model = keras.Sequential(
-            [keras.Input((4,)), part, keras.layers.Dense(3)]
+            [
+                keras.Input((2, 2, 1)),
+                part,
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
         )
         model.compile(
             kind(
@@ -364,7 +455,7 @@ def test_two_replicas_equal_one_device(kind, set_policy, two_replicas):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         rng = np.random.default_rng(0)
-        inputs, labels = rng.normal(size=(32, 4)), np.arange(32) % 3
+        inputs, labels = rng.normal(size=(32, 2, 2, 1)), np.arange(32) % 3
         model.fit(
             inputs, labels, batch_size=16, epochs=3, shuffle=False, verbose=0
         )
