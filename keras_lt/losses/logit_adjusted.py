@@ -28,6 +28,10 @@ class LogitAdjusted(ClassWeightedLoss):
             sums of sample weights, 0 or more.
         label_smoothing: e in [0, 1): a label becomes 1 - e at its class and
             e / (C - 1) elsewhere, as in the code of DLSA.
+        prior_smoothing: e in [0, 1): y becomes (1 - e) y + e p with the prior p
+            (to the power tau, as in the adjustment), so that x is drawn
+            towards the same value for all classes. Uniform smoothing would
+            draw it towards the rarest ones.
         name: name of the loss.
         **kwargs: arguments of `ClassWeightedLoss`, such as `beta`.
 
@@ -47,19 +51,25 @@ class LogitAdjusted(ClassWeightedLoss):
         tau: float = 1.0,
         prior=None,
         label_smoothing: float = 0.0,
+        prior_smoothing: float = 0.0,
         name: str | None = "logit_adjusted",
         **kwargs,
     ):
         super().__init__(class_counts, name=name, **kwargs)
         tau = real("tau", tau)
         label_smoothing = real("label_smoothing", label_smoothing)
-        if not (0 <= tau < np.inf and 0 <= label_smoothing < 1):
+        prior_smoothing = real("prior_smoothing", prior_smoothing)
+        smoothings = (label_smoothing, prior_smoothing)
+        if not (0 <= tau < np.inf and all(0 <= e < 1 for e in smoothings)):
             raise ValueError(
-                "Expected tau >= 0 and label_smoothing in [0, 1). Received: "
-                f"tau={tau}, label_smoothing={label_smoothing}"
+                "Expected tau >= 0, and label_smoothing and prior_smoothing in "
+                f"[0, 1). Received: tau={tau}, "
+                f"label_smoothing={label_smoothing}, "
+                f"prior_smoothing={prior_smoothing}"
             )
         self.tau = tau
         self.label_smoothing = label_smoothing
+        self.prior_smoothing = prior_smoothing
         self.prior = prior
         if prior is None:
             prior = self.class_counts
@@ -77,6 +87,9 @@ class LogitAdjusted(ClassWeightedLoss):
         adjustment = ops.convert_to_tensor(self._adjustment, dtype=self.dtype)
         others = self.label_smoothing / (len(self.class_counts) - 1)
         labels = labels * (1.0 - self.label_smoothing - others) + others
+        if self.prior_smoothing:
+            toward = self.prior_smoothing * ops.softmax(adjustment)
+            labels = (1.0 - self.prior_smoothing) * labels + toward
         return ops.categorical_crossentropy(
             labels, logits + adjustment, from_logits=True
         )
@@ -106,6 +119,7 @@ class LogitAdjusted(ClassWeightedLoss):
             "tau": self.tau,
             "prior": self.prior,
             "label_smoothing": self.label_smoothing,
+            "prior_smoothing": self.prior_smoothing,
         }
 
 
@@ -120,8 +134,9 @@ class BalancedSoftmax(LogitAdjusted):
     Args:
         class_counts: `(C,)` training images per class.
         name: name of the loss.
-        **kwargs: `prior` and `label_smoothing` of `LogitAdjusted`, and
-            arguments of `ClassWeightedLoss`, such as `beta`.
+        **kwargs: `prior`, `label_smoothing` and `prior_smoothing` of
+            `LogitAdjusted`, and arguments of `ClassWeightedLoss`, such as
+            `beta`.
 
     Raises:
         ValueError: as in `LogitAdjusted` and `ClassWeightedLoss`, which
