@@ -199,8 +199,13 @@ def test_config_round_trip(loss_class):
             "tau": 2.0,
             "prior": [0.5, 0.3, 0.2, 0.0],
             "label_smoothing": 0.1,
+            "prior_smoothing": 0.2,
         },
-        BalancedSoftmax: {"prior": None, "label_smoothing": 0.1},
+        BalancedSoftmax: {
+            "prior": None,
+            "label_smoothing": 0.1,
+            "prior_smoothing": 0.2,
+        },
         LabelAwareSmoothing: {"head": 0.4, "tail": 0.1},
     }.get(loss_class, {})
     loss = loss_class(

@@ -144,6 +144,7 @@ TABLE = {
         losses.LogitAdjusted,
         tau=2.0,
         label_smoothing=0.1,
+        prior_smoothing=0.2,
         prior=[0.5, 0.5, 1.0, 0.0],
     ),
     losses.LabelAwareSmoothing: loss_case(

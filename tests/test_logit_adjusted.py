@@ -39,6 +39,35 @@ def test_logit_adjusted_by_hand():
     np.testing.assert_allclose(got, np.log([10 / 9, 10]), rtol=1e-5)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
+def test_smoothing_towards_the_prior(label_smoothing):
+    """At x = 0 the softmax is the prior p; the loss is that of hand."""
+    p = np.array([0.6, 0.3, 0.1])
+    loss = BalancedSoftmax(
+        [6_000_000, 3_000_000, 1_000_000],
+        label_smoothing=label_smoothing,
+        prior_smoothing=0.2,
+        reduction=None,
+    )
+    got = loss(np.arange(3), np.zeros((3, 3)))
+    labels = np.full((3, 3), label_smoothing / 2)
+    np.fill_diagonal(labels, 1 - label_smoothing)
+    want = -(0.8 * labels + 0.2 * p) @ np.log(p)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_smoothing_towards_the_prior_draws_to_equal_logits():
+    # If nothing is known of an image, labels are drawn by the prior; smoothed
+    # towards it they are least surprising where all x are the same.
+    counts = [6_000_000, 3_000_000, 1_000_000]
+    loss = BalancedSoftmax(counts, prior_smoothing=0.9)
+    labels = np.repeat(np.arange(3), [6, 3, 1])
+    even = float(loss(labels, np.zeros((10, 3))))
+    for change in np.eye(3):
+        for step in (-0.1, 0.1):
+            assert float(loss(labels, np.tile(step * change, (10, 1)))) > even
+
+
 def test_absent_class_is_all_but_impossible():
     # Its prior is log(1e-6) beside log(1).
     loss = BalancedSoftmax([1, 0])
