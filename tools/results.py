@@ -48,6 +48,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 
 import flag_files
 
@@ -72,6 +73,27 @@ GLANCE = {
     "cifar10_lt100_dlsa_on_ce_c30": "DLSA on cross-entropy",
     "cifar10_lt100_dual_branch_rotation_c30": "dual branch, rotation",
     "cifar10_lt100_dual_branch_c30": "dual branch, second classifier",
+    "cifar10_lt100_lite0_cosine_means": "balanced softmax on frozen features "
+    "of a network pretrained on ImageNet",
+}
+# The rows of the table of recipes/README.md on real long-tailed images.
+SYSTEMS = {
+    "fashion_lite0_linear": "balanced softmax",
+    "fashion_lite0_cosine_means": "balanced softmax, cosine from class means",
+    "fashion_lite0_ce": "cross-entropy",
+    "fashion_lite0_cb": "class-balanced loss",
+    "fashion_lite0_ce_drw": "deferred re-weighting",
+    "fashion_lite0_class_balanced_sampling": "class-balanced sampling, which a "
+    "dual branch is here",
+    "fashion_lite0_ldam_drw": "LDAM-DRW",
+    "fashion_lite0_crt": "cRT",
+    "fashion_lite0_ipdpp": "IP-DPP, 20 images per class",
+    "fashion_lite0_random_balanced": "random subsets of as many",
+    "fashion_lite0_all_balanced": "all images, class-balanced, as many steps",
+    "fashion_lite0_dlsa": "DLSA",
+    "fashion_lite0_dlsa_purest": "DLSA, epoch of the most pure clusters",
+    "fashion_lite0_dlsa_published": "DLSA, published settings",
+    "fashion_lite0_dlsa_3_levels": "DLSA, three levels",
 }
 
 
@@ -177,24 +199,8 @@ def interval(runs: list[report.Record], score: str) -> str:
 
 def glance(records: dict[str, list[report.Record]]) -> str:
     """README's short table, with what * means if a row has it."""
-    rows = [
-        "| method | seeds | top-1 | many | medium | few | images per step "
-        "| minutes |",
-        "| --- " * 8 + "|",
-    ]
-    for name, label in GLANCE.items():
-        runs = records[name]
-        train = runs[0].train
-        of_old = "\\*" if optimizer_of(runs[0]) == "keras_sgd" else ""
-        cells = [
-            link(label, name, "recipes/flags") + of_old,
-            str(len(runs)),
-            *(spread(runs, key) for key in ("top1", "many", "medium", "few")),
-            f"{train['images'] / train['steps']:.6g}",
-            minutes(runs),
-        ]
-        row = f"| {' | '.join(cells)} |"
-        rows.append(row.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
+    scores = ("top1", "many", "medium", "few")
+    rows = short_table(records, GLANCE, scores, "recipes/flags")
     if any("*" in row for row in rows):
         rows += [
             "",
@@ -202,6 +208,39 @@ def glance(records: dict[str, list[report.Record]]) -> str:
             "[the published one](recipes/README.md#results).",
         ]
     return "\n".join(rows)
+
+
+def systems(records: dict[str, list[report.Record]]) -> str:
+    """The table of the systems that there are records of, on real images."""
+    known = {name: of for name, of in SYSTEMS.items() if name in records}
+    scores = ("balanced", "top1", "many", "medium", "few", "ece")
+    return "\n".join(short_table(records, known, scores, "flags"))
+
+
+def short_table(
+    records: dict[str, list[report.Record]],
+    labels: dict[str, str],
+    scores: Sequence[str],
+    folder: str,
+) -> list[str]:
+    """Lines of a table with a row for each flag file of `labels`."""
+    header = ["method", "seeds", *(metrics.SCORES[key].label for key in scores)]
+    header += ["images per step", "minutes"]
+    rows = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
+    for name, label in labels.items():
+        runs = records[name]
+        train = runs[0].train
+        of_old = "\\*" if optimizer_of(runs[0]) == "keras_sgd" else ""
+        cells = [
+            link(label, name, folder) + of_old,
+            str(len(runs)),
+            *(spread(runs, key) for key in scores),
+            f"{train['images'] / train['steps']:.6g}",
+            minutes(runs),
+        ]
+        row = f"| {' | '.join(cells)} |"
+        rows.append(row.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
+    return rows
 
 
 def result_lines(path: Path, records: dict[str, list[report.Record]]) -> str:
@@ -272,12 +311,13 @@ def quoted(records: dict[str, list[report.Record]]) -> dict[Path, str]:
     places = (
         (REPO / "README.md", "glance", glance(records)),
         (RECORDS.parent / "README.md", "results", tables(records)),
+        (RECORDS.parent / "README.md", "systems", systems(records)),
         (RECORDS / "README.md", "benchmarks", benchmark_table()),
     )
-    texts = {
-        path: between(path.read_text(), name, content)
-        for path, name, content in places
-    }
+    texts = {}
+    for path, name, content in places:
+        text = texts.get(path) or path.read_text()
+        texts[path] = between(text, name, content)
     for path in sorted(FLAGS.glob("*.cfg")):
         lines = result_lines(path, records)
         texts[path] = re.sub(
