@@ -174,6 +174,44 @@ def check(
     _Served(model, class_names, class_counts, None, None)
 
 
+def carried_prior(loaded: Any) -> np.ndarray | None:
+    """The class frequencies that the logits of a SavedModel carry.
+
+    The adjustment of `serve_prior` takes them out: what it changes tells them.
+
+    Args:
+        loaded: What `tf.saved_model.load` gives of a folder that `save` wrote.
+
+    Returns:
+        Its `class_counts`, or the shares of its `prior`, but for rounding,
+        float64 (C,); None of a model that was saved without.
+
+    Example:
+        >>> keras_lt.export.save(
+        ...     model, "saved_model", class_counts=[9, 3, 1] + [1] * 7
+        ... )
+        >>> loaded = tf.saved_model.load("saved_model")
+        >>> keras_lt.export.carried_prior(loaded)[:3].round(3)
+        array([9., 3., 1.])
+    """
+    if "serve_prior" not in loaded.signatures:
+        return None
+    serve, adjust = (
+        loaded.signatures[name] for name in ("serve_float", "serve_prior")
+    )
+    floats = serve.structured_input_signature[1]["images"]
+    _, classes = serve.structured_outputs["logits"].shape
+    image = np.zeros((1, *floats.shape[1:]))
+    plain = serve(images=tf.constant(image, tf.float32))["logits"]
+    uniform = adjust(
+        images=tf.constant(image, tf.uint8), prior=tf.ones(classes)
+    )["logits"]
+    log_shares = (plain - uniform).numpy()[0].astype(np.float64)
+    counts = np.exp(log_shares - np.log(classes))
+    # Those of classes without images stand for 1e-6.
+    return np.where(counts < 1e-5, 0.0, counts)
+
+
 def save_litert(
     model: keras.Model, path: str | os.PathLike, images: Any = None
 ) -> None:

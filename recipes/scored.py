@@ -9,11 +9,13 @@ from typing import Any
 import inputs
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_lt import (
     counts,
     datasets,
     evaluation,
+    export,
     features,
     files,
     metrics,
@@ -118,7 +120,8 @@ class ScoredRun:
         """Its answers for test images, in their order, and its hold-out.
 
         They are those that the run has kept; of a run that has none they are
-        computed, and kept.
+        computed, and kept. Where the prior of the logits was not kept, as it
+        was not at first, it is the one that the run's SavedModel takes out.
 
         Raises:
             OSError: If the images are not there.
@@ -127,15 +130,25 @@ class ScoredRun:
         kept = self.path / KEPT
         if kept.is_file():
             many, few = self.classes.many, self.classes.few
-            return evaluation.read(kept, many=many, few=few)
+            found = evaluation.read(kept, many=many, few=few)
+            if found.logit_counts is None:
+                found = found._replace(logit_counts=self._prior())
+            return found
         data = self.data
         made = evaluation.Scored(
             self.answers(data.test),
             self.answers(data.held_out) if data.held_out else None,
+            self._prior(),
         )
         with files.replacing(kept) as part:
             evaluation.write(part, made)
         return made
+
+    def _prior(self) -> np.ndarray | None:
+        path = self.path / "saved_model"
+        if not (path / "saved_model.pb").is_file():
+            return None
+        return export.carried_prior(tf.saved_model.load(path))
 
     def answers(self, dataset: datasets.Dataset) -> evaluation.Predictions:
         """The answers of its model for images of its classes, or some of them.

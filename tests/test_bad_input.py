@@ -39,6 +39,8 @@ def write_logits(root):
         ),
         ("unknown", {"labels": labels + 1}),
         ("narrow", {"logits": logits[:, :1]}),
+        ("huge", {"logits": 1e300 * logits}),
+        ("pair", {}),
         ("torn", {}),
     ):
         np.savez(root / f"{name}.npz", **{**arrays, **wrong})
@@ -117,7 +119,10 @@ def folders(tmp_path_factory):
         "LAMBDA": root / "lambda.keras",
         **{
             name.upper(): root / f"{name}.npz"
-            for name in ("nans", "unknown", "lacking", "narrow", "torn")
+            for name in (
+                *("nans", "unknown", "lacking", "narrow", "torn"),
+                *("huge", "pair"),
+            )
         },
         "TEXT": root / "text.csv",
         "NEW": root / "new",

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import runpy
 import shutil
@@ -91,11 +92,12 @@ def run(photos, tmp_path_factory):
     return workdir
 
 
-def run_tool(monkeypatch, *arguments):
+def run_tool(monkeypatch, *arguments, name="mistakes"):
     """Exit code of the tool, or its message."""
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
+    path = str(TOOL.with_stem(name))
+    monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
     try:
-        runpy.run_path(str(TOOL), run_name="__main__")
+        runpy.run_path(path, run_name="__main__")
     except SystemExit as end:
         return end.code
     return 0
@@ -197,3 +199,70 @@ def test_a_run_without_its_images_is_said_so(
     assert not (copy / "mistakes.html").exists()
     message = run_tool(monkeypatch, tmp_path / "none")
     assert "Expected the workdir of a finished run" in message
+
+
+@pytest.fixture
+def evaluated(run, monkeypatch, capsys):
+    """What tools/evaluate.py tells of the run, or of another, with flags."""
+
+    def start(*flags, of=run):
+        flags = (of, "--draws=5", "--json", *flags)
+        message = run_tool(monkeypatch, *flags, name="evaluate")
+        output = capsys.readouterr().out
+        return message if isinstance(message, str) else json.loads(output)
+
+    return start
+
+
+def test_a_run_is_scored_on_other_images(run, photos, evaluated, tmp_path):
+    """Classes go by their names: their ids are others in the other folder."""
+    names = report.Record.read(run / "result.json").classes.names
+    trained = evaluated("--split=train")["per_class"]
+    assert trained["images"] == trained["class_counts"]
+    copied = ("nine", "<b>one $x$")
+    for name in copied:
+        shutil.copytree(photos / "train" / name, tmp_path / "new" / name)
+    found = evaluated(f"--dataset=folder:{tmp_path / 'new'}")
+    for name, size, *recalls in zip(
+        names,
+        found["per_class"]["images"],
+        found["per_class"]["recall"],
+        trained["recall"],
+        strict=True,
+    ):
+        if name in copied:
+            assert size == CLASSES[name][1]
+            assert recalls[0] == recalls[1]
+        else:
+            assert size == 0 and recalls[0] is None
+    message = evaluated(f"--dataset=folder:{photos / 'train' / 'nine'}")
+    assert "evaluate.py: error: Expected" in message
+
+
+def test_two_runs_are_compared(run, evaluated, tmp_path):
+    """Also one of before runs kept the prior of their logits."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    with np.load(run / "logits.npz") as arrays:
+        kept = dict(arrays)
+    prior = kept.pop("logit_counts")
+    assert np.ptp(prior) == 0  # of balanced softmax
+    np.savez(old / "logits.npz", **kept)
+    found, other = evaluated(f"--compare={old}"), evaluated(of=old)
+    first, *verdict = found["comparison"]["verdict"]
+    assert first == "The first is run, the second old."
+    assert all("cannot be told apart" in each for each in verdict)
+    assert found["comparison"]["mcnemar"]["p_value"] == 1
+    for name, shares in found["shifted"].items():
+        assert other["shifted"][name] == pytest.approx(shares, abs=1e-6)
+    # Wrong is what is said where nobody knows the prior.
+    shutil.rmtree(old / "saved_model")
+    guessed = evaluated(of=old)
+    assert guessed["shifted"] != found["shifted"]
+    said = "taken to carry the class frequencies of the training images"
+    assert [said in " ".join(each["notes"]) for each in (guessed, found)] == [
+        True,
+        False,
+    ]
+    (old / "logits.npz").write_bytes(b"PK")
+    assert "Expected an .npz file" in evaluated(of=old)

@@ -23,8 +23,9 @@ holdout_logits and holdout_labels of images that the model was not trained on.
 FILE.csv has a header, the column label, and either prediction or one column of
 logits per class, in the order of the label ids.
 
-Without --json it prints tables. What can't be computed from predictions alone
-is null in JSON, n/a in tables. Notes about the data go to standard error.
+Without --json it prints tables, and what can be done about what they show. What
+can't be computed from predictions alone is null in JSON, n/a in tables. Notes
+about the data go to standard error.
 """
 
 import argparse
@@ -218,7 +219,11 @@ def of_file(path: str, arguments: argparse.Namespace) -> Subject:
         many=arguments.many_shot,
         few=arguments.few_shot,
     )
-    facts = [f"{len(found.test):,} images of {len(classes):,} classes"]
+    most, least = max(classes.counts), min(classes.counts)
+    facts = [
+        f"{len(found.test):,} images of {len(classes):,} classes",
+        f"{most:,} to {least:,} training images per class",
+    ]
     return Subject(found, classes, Path(path).name, facts)
 
 
@@ -284,7 +289,8 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     print()
 
 
-def print_tables(found: dict) -> None:
+def print_tables(found: dict, about: Subject) -> None:
+    print(f"{about.title}: {', '.join(about.facts)}\n")
     level = f"{100 * found['level']:g} % interval"
     rows = []
     for name, ends in found["intervals"].items():
@@ -293,23 +299,17 @@ def print_tables(found: dict) -> None:
             [score.label, shown(found[name], name), score.between(ends)]
         )
     table(["score in percent", "value", level], rows)
-    rows = [
-        [name.replace("_", " "), shown(one["plain"]), shown(one["adjusted"])]
-        for name, one in found["shifted"].items()
-    ]
-    table(["class frequencies", "top-1 as it is", "adjusted to them"], rows)
+    (first, *others), rows = report.table_of_shifts(found["shifted"])
+    table([f"top-1 under {first}", *others], rows)
     if found["holdout"]:
         print_fitted(found)
     if "unknown" in found:
-        print_unknown(found["unknown"])
+        table(*report.table_of_unknown(found["unknown"]))
     if "calibrated" in found:
         print(*report.about_fitted(found["calibrated"]), "", sep="\n")
     if "comparison" in found:
-        print("\n".join(found["comparison"]["verdict"]))
-
-
-def print_unknown(found: dict) -> None:
-    table(*report.table_of_unknown(found))
+        table(*report.table_of_differences(found["comparison"]))
+        print(*found["comparison"]["verdict"], "", sep="\n")
 
 
 def print_fitted(found: dict) -> None:
@@ -417,13 +417,50 @@ def calibrate(
 def compare(first: Subject, arguments: argparse.Namespace) -> dict:
     """The first of two runs compared with the second one."""
     second = subject(Path(arguments.compare), arguments)
-    return evaluation.compare(
+    found = evaluation.compare(
         first.scored.test,
         second.scored.test,
         arguments.draws,
         arguments.level,
         arguments.seed,
     )
+    names = arguments.run or arguments.logits, arguments.compare
+    one, other = (files.printable(Path(name).name) for name in names)
+    found["verdict"].insert(0, f"The first is {one}, the second {other}.")
+    return found
+
+
+def what_next(found: dict, about: Subject) -> list[str]:
+    """What can be done about what was found, in sentences."""
+    said = []
+    if found["holdout"] is None:
+        how = "give holdout_logits and holdout_labels"
+        if about.run is not None:
+            how = "train with --holdout=0.1, or give --fit_on=DATASET"
+        said.append(
+            "Nothing is fitted on images held out, such as a temperature or "
+            f"sets of classes: {how}."
+        )
+    elif about.run is not None and "calibrated" not in found:
+        said.append(
+            "A model with this temperature, sets of classes and 'none of "
+            "these' is written by --calibrate."
+        )
+    gains = {
+        name: one["adjusted"] - one["plain"]
+        for name, one in found["shifted"].items()
+        if one["adjusted"] is not None and name != "dirichlet"
+    }
+    best = max(gains, key=gains.get, default=None)
+    if best and gains[best] >= 0.01:
+        said.append(
+            "Where class frequencies are known, or can be estimated from "
+            "images without labels, adjust to them: "
+            f"{100 * gains[best]:+.1f} points of top-1 at "
+            f"{best.replace('_', ' ')} (tools/predict.py --prior=FILE or "
+            "estimate)."
+        )
+    return said
 
 
 def write(
@@ -474,8 +511,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found, allow_nan=False))
     else:
-        print_tables(found)
-        print(*filter(None, paths), sep="\n")
+        print_tables(found, about)
+        print(*what_next(found, about), *filter(None, paths), sep="\n")
 
 
 if __name__ == "__main__":

@@ -103,9 +103,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from keras_lt import counts, datasets, evaluation, files, preprocessing
+from keras_lt import (
+    counts,
+    datasets,
+    evaluation,
+    export,
+    files,
+    preprocessing,
+    progress,
+)
 from keras_lt.arguments import framing
 from keras_lt.messages import one_line
 
@@ -309,15 +316,7 @@ def need(model: Model, signature: str, option: str, how: str) -> Callable:
 def estimate_prior(model: Model, logits: np.ndarray) -> np.ndarray:
     """Shares of the classes among unlabeled images, printed."""
     images, classes = logits.shape
-    # The prior that logits have: what serve_prior takes out of them.
-    shape = 1, *model.size, model.channels
-    image = tf.zeros(shape, tf.uint8)
-    uniform = model.signatures["serve_prior"](
-        images=image, prior=tf.ones(classes)
-    )
-    plain = model.signatures["serving_default"](images=image)
-    log_source = (plain["logits"] - uniform["logits"]).numpy()[0]
-    source = np.exp(log_source.astype(np.float64) - log_source.max())
+    source = export.carried_prior(model.loaded)
     source /= source.sum()
     draws = min(100, _WORK // (100 * images * classes))
     prior = evaluation.estimate_prior_em(logits, source, draws=draws)
@@ -511,18 +510,17 @@ def main() -> None:
     model = load(arguments.model)
 
     def passed(answers: Callable) -> Iterator[tuple[Path, Any]]:
-        return tqdm(
-            predictions(
+        # Rows may go to standard output.
+        with progress.bar("", len(paths), "images", file=sys.stderr) as bar:
+            for found in predictions(
                 paths,
                 model,
                 answers,
                 arguments.batch_size,
                 arguments.max_pixels,
-            ),
-            total=len(paths),
-            unit=" images",
-            file=sys.stderr,
-        )
+            ):
+                yield found
+                bar.update()
 
     prior = None
     if arguments.prior is not None:

@@ -21,6 +21,7 @@ BINS = 15
 TEMPERATURES = 1e-2, 1e2
 # Of more logits some say where to look for the temperature of all.
 _START_LOGITS = 20_000_000
+_STEP = 0.01  # of log(1 / T), for a difference
 
 
 def adjustment(target: Sequence[float], source: Sequence[float]) -> np.ndarray:
@@ -87,11 +88,14 @@ class Scaling(NamedTuple):
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """The scaled logits, float64 (N, C)."""
-        return np.asarray(logits).astype(np.float64) * self.scale + self.bias
+        scaled = np.multiply(logits, self.scale, dtype=np.float64)
+        if np.any(self.bias):
+            scaled += self.bias
+        return scaled
 
 
 class ImageScores(NamedTuple):
-    """The terms of calibration errors, by image.
+    """The terms of calibration errors and scores of sets, by image.
 
     Args:
         confidence: Probability of the predicted class (N,).
@@ -101,12 +105,16 @@ class ImageScores(NamedTuple):
         excess: Sparse (N, C * bins): probabilities above 1 / bins in the bin
             of their class, with those of the true class 1 less.
         low: Weighted sums (D, C) of the probabilities up to 1 / bins.
+        held: Whether sets hold the true class, one row per threshold (T, N).
+        sizes: Classes in the sets (T, N).
     """
 
     confidence: np.ndarray
     hits: np.ndarray
     nll: np.ndarray
     brier: np.ndarray
+    held: np.ndarray
+    sizes: np.ndarray
     excess: scipy.sparse.csr_matrix | None = None
     low: np.ndarray | float = 0.0
 
@@ -116,14 +124,16 @@ def image_scores(
     scaling: Scaling = Scaling(),  # noqa: B008  (a tuple)
     weights: np.ndarray | None = None,
     bins: int = BINS,
+    thresholds: Sequence[np.ndarray] = (),
 ) -> ImageScores:
-    """Computes the softmax once, and the terms of calibration errors.
+    """Computes the softmax once, and all that scores need of it.
 
     Args:
         predictions: Answers with logits.
         scaling: Scaling to apply to the logits first.
         weights: (D, N), of images, for class-wise errors; None is without.
         bins: Bins of class-wise errors.
+        thresholds: Of sets of classes, (C,) each.
     """
     logits = need_logits(predictions, "calibration")
 
@@ -138,7 +148,11 @@ def image_scores(
         z /= sums[:, None]
         own = z[rows, labels]
         brier = np.einsum("nc,nc->n", z, z) - 2 * own + 1
-        part = [z.max(1), hits, np.log(sums) - true, brier]
+        held, sizes = np.empty((2, len(thresholds), len(z)), np.int64)
+        for place, each in enumerate(thresholds):
+            reached = reaches(z, each)
+            held[place], sizes[place] = reached[rows, labels], reached.sum(1)
+        part = [z.max(1), hits, np.log(sums) - true, brier, held, sizes]
         if weights is None:
             return part
         # Nearly all of many classes' probabilities are in the first bin.
@@ -159,20 +173,27 @@ def image_scores(
         )
         return [*part, excess, weights.T @ z]
 
-    others = [predictions.labels]
+    others, rows = [predictions.labels], 1
     if weights is not None:
         others.append(weights.T)
         low = np.zeros((len(weights), logits.shape[1]))
+        rows = 2 * len(weights)  # so that to add up takes less than the rest
     parts = []
-    for part in over_chunks(work, logits, *others):
+    for part in over_chunks(work, logits, *others, rows=rows):
         if weights is not None:
             low += part.pop()
         parts.append(part)
     columns = [*zip(*parts, strict=True)]
-    found = [np.concatenate(column) for column in columns[:4]]
+    found = [np.concatenate(column, axis=-1) for column in columns[:6]]
     if weights is None:
         return ImageScores(*found)
-    return ImageScores(*found, scipy.sparse.vstack(columns[4], "csr"), low)
+    return ImageScores(*found, scipy.sparse.vstack(columns[6], "csr"), low)
+
+
+def reaches(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Which classes are in a set, booleans (N, C)."""
+    # The last bits of a probability depend on the order of its sums.
+    return probabilities >= np.asarray(thresholds) * (1 - 1e-12)
 
 
 def calibration(
@@ -221,12 +242,9 @@ def calibration(
     return {name: float(value[0]) for name, value in found.items()}
 
 
-def image_errors(
-    predictions: Predictions, scaling: Scaling
-) -> dict[str, float]:
+def mean_errors(images: ImageScores) -> dict[str, float]:
     """The errors of `calibration` without the class-wise one, which is slow."""
-    images = image_scores(predictions, scaling)
-    found = errors(images, np.ones((1, len(predictions))))
+    found = errors(images, np.ones((1, len(images.nll))))
     return {name: float(value[0]) for name, value in found.items()}
 
 
@@ -314,7 +332,15 @@ def fit_temperature(
     slope = slope_of(1)
     every = -(-logits.size // _START_LOGITS)
     if every > 1:
-        ends = _around(_root(slope_of(every), *ends), slope, *ends)
+        some = slope_of(every)
+        start = _root(some, *ends)
+        if least < start < most:
+            rise = some(start + _STEP) - some(start - _STEP)
+            step = slope(start) * 2 * _STEP / (every * rise)
+            found = _by_secants(slope, start, start - step)
+            if least < found < most:
+                return float(np.exp(-found))
+        ends = _around(start, slope, *ends)
     found = _root(slope, *ends)
     return {least: high, most: low}.get(found, float(np.exp(-found)))
 
@@ -329,8 +355,8 @@ def _slope(
     scale = np.exp(log_scale)
 
     def work(logits, labels):
-        z = logits.astype(np.float64)
-        z -= z.max(1, keepdims=True)
+        top = logits.max(1, keepdims=True)
+        z = np.subtract(logits, top, dtype=np.float64)
         true = z[np.arange(len(z)), labels].sum()
         shares = scale * z
         if offset is not None:
@@ -350,6 +376,22 @@ def _root(slope: Callable, least: float, most: float) -> float:
     if slope(most) <= 0:
         return most
     return scipy.optimize.brentq(slope, least, most, xtol=1e-7)
+
+
+def _by_secants(slope: Callable, first: float, second: float) -> float:
+    """Where a slope is 0, from two points near by; NaN if it is not found."""
+    if second == first:
+        return first
+    found, ended = scipy.optimize.newton(
+        slope,
+        first,
+        x1=second,
+        tol=1e-5,  # the point after the last one is far nearer than that
+        maxiter=6,
+        full_output=True,
+        disp=False,
+    )
+    return found if ended.converged else np.nan
 
 
 def _around(

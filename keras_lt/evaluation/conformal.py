@@ -4,15 +4,17 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import scipy.special
 
 from keras_lt.counts import log_prior
-from keras_lt.evaluation.calibration import Scaling, image_scores
-from keras_lt.evaluation.intervals import check_level
-from keras_lt.evaluation.predictions import (
-    Predictions,
-    need_logits,
-    over_chunks,
+from keras_lt.evaluation.calibration import (
+    ImageScores,
+    Scaling,
+    image_scores,
+    reaches,
 )
+from keras_lt.evaluation.intervals import check_level
+from keras_lt.evaluation.predictions import Predictions, need_logits
 from keras_lt.metrics import GROUPS
 
 METHODS = ("marginal", "class_conditional", "pooled_tail", "prior_adjusted")
@@ -163,19 +165,7 @@ def conformal_sets(
         array([[ True,  True],
                [ True, False]])
     """
-    return _reached(_softmax(scaling(logits)), thresholds)
-
-
-def _softmax(z: np.ndarray) -> np.ndarray:
-    z -= z.max(1, keepdims=True)
-    np.exp(z, out=z)
-    z /= z.sum(1, keepdims=True)
-    return z
-
-
-def _reached(p: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    # The last bits of a probability depend on the order of its sums.
-    return p >= np.asarray(thresholds) * (1 - 1e-12)
+    return reaches(scipy.special.softmax(scaling(logits), axis=1), thresholds)
 
 
 def score_sets(
@@ -208,27 +198,16 @@ def score_sets(
         >>> found["coverage"], found["size"]
         (1.0, 1.5)
     """
-    (found,) = score_many(predictions, [thresholds], scaling)
+    need_logits(predictions, "sets")
+    images = image_scores(predictions, scaling, thresholds=[thresholds])
+    (found,) = of_sets(predictions, images)
     return found
 
 
-def score_many(
-    predictions: Predictions,
-    thresholds: Iterable[np.ndarray],
-    scaling: Scaling,
-) -> list[dict]:
-    """What `score_sets` gives for each of several thresholds (C,)."""
-    logits = need_logits(predictions, "sets")
-    thresholds = [*thresholds]
-
-    def work(logits, labels):
-        p = _softmax(scaling(logits))
-        rows = np.arange(len(p))
-        sets = (_reached(p, each) for each in thresholds)
-        return [np.stack([each[rows, labels], each.sum(1)]) for each in sets]
-
-    parts = zip(*over_chunks(work, logits, predictions.labels), strict=True)
-    return [_of_sets(predictions, *np.concatenate(part, 1)) for part in parts]
+def of_sets(predictions: Predictions, images: ImageScores) -> list[dict]:
+    """What `score_sets` gives, for each of the thresholds of image scores."""
+    parts = zip(images.held, images.sizes, strict=True)
+    return [_of_sets(predictions, *part) for part in parts]
 
 
 def _of_sets(

@@ -86,7 +86,7 @@ def need_logits(predictions: Predictions, what: str) -> np.ndarray:
 
 
 def over_chunks(
-    function: Callable, logits: np.ndarray, *arrays: np.ndarray
+    function: Callable, logits: np.ndarray, *arrays: np.ndarray, rows: int = 1
 ) -> Iterator[Any]:
     """Gives what `function` makes of each chunk of rows, in their order.
 
@@ -98,8 +98,9 @@ def over_chunks(
         function: Takes some rows of `logits` and of each of `arrays`.
         logits: (N, C).
         *arrays: Others of N rows.
+        rows: Rows of a chunk at least, where what is made of one is large.
     """
-    size = max(1, _ELEMENTS // logits.shape[1])
+    size = max(rows, _ELEMENTS // logits.shape[1])
     parts = [slice(i, i + size) for i in range(0, len(logits), size)]
 
     def work(part):

@@ -18,6 +18,9 @@ _DRAWS = 1000
 _LEAST_DRAWS = 20
 # Logits compared for adjusted draws, at most: seconds on two cores.
 _WORK = 10**10
+# Logits that are adjusted at once: what is made of them stays in the cache of
+# one processor, from which all frequencies read them.
+_BLOCK = 1 << 16
 
 
 def tail_frequencies(
@@ -78,16 +81,20 @@ def recalls(
         logits = need_logits(predictions, "adjustment")
         kind = np.result_type(logits.dtype, np.float32)
         added = adjustments.astype(kind)
+        rows = max(1, _BLOCK // size)
 
         def count(logits, labels):
-            logits = logits.astype(kind, copy=False)
-            adjusted = np.empty_like(logits)
-            hits = np.empty(added.shape, np.int64)
-            for row, one in zip(hits, added, strict=True):
-                np.add(logits, one, out=adjusted)
-                right = adjusted.argmax(1) == labels
-                row[:] = np.bincount(labels[right], minlength=size)
-            return hits
+            right = np.empty((len(added), len(labels)), bool)
+            for start in range(0, len(labels), rows):
+                part = slice(start, start + rows)
+                own = logits[part].astype(kind, copy=False)
+                adjusted = np.empty_like(own)
+                for found, one in zip(right, added, strict=True):
+                    np.add(own, one, out=adjusted)
+                    found[part] = adjusted.argmax(1) == labels[part]
+            return np.stack(
+                [np.bincount(labels[row], minlength=size) for row in right]
+            )
 
         hits = sum(over_chunks(count, logits, predictions.labels))
     with np.errstate(invalid="ignore"):  # of classes without images

@@ -9,15 +9,16 @@ from keras_lt.evaluation.calibration import (
     Scaling,
     fit_temperature,
     fit_vector_scaling,
-    image_errors,
+    image_scores,
     kind_of_holdout,
+    mean_errors,
     reliability,
 )
 from keras_lt.evaluation.conformal import (
     METHODS,
     few_images,
     many_thresholds,
-    score_many,
+    of_sets,
 )
 from keras_lt.evaluation.intervals import (
     DRAWS,
@@ -28,7 +29,7 @@ from keras_lt.evaluation.intervals import (
     per_class,
     resample,
 )
-from keras_lt.evaluation.predictions import Predictions
+from keras_lt.evaluation.predictions import Predictions, over_chunks
 from keras_lt.evaluation.shifts import shifts
 from keras_lt.messages import brief
 
@@ -37,6 +38,9 @@ CALIBRATION = ("ece", "ece_equal_mass", "classwise_ece", "brier", "nll")
 _VECTOR_LOGITS = 20_000_000
 # Logits of a test set that are counted for a reliability diagram.
 _RELIABILITY_LOGITS = 100_000_000
+# Logits of one image that differ by more are no logits of a network, or are
+# too large to be scored.
+_WIDEST, _WIDEST_SCORED = 1e4, 1e100
 
 
 def evaluate(
@@ -76,8 +80,9 @@ def evaluate(
         sentences about what should be known.
 
     Raises:
-        ValueError: If the hold-out has other classes or no logits, or an
-            argument is out of its range.
+        ValueError: If the hold-out has other classes or no logits, logits of
+            an image differ by more than 1e100, or an argument is out of its
+            range.
 
     Example:
         >>> predictions = keras_lt.evaluation.Predictions(
@@ -89,6 +94,7 @@ def evaluate(
     """
     check_level(level)
     check_level(coverage, "coverage")
+    notes = _notes(test)
     estimates, drawn = resample(test, draws, seed)
     found = {
         "images": len(test),
@@ -105,7 +111,13 @@ def evaluate(
     }
     if test.logits is not None and test.logits.size <= _RELIABILITY_LOGITS:
         found["reliability"] = reliability(test)
-    notes = _notes(test)
+    if source is None and test.logits is not None:
+        notes.append(
+            "Where logits are adjusted, they are taken to carry the class "
+            "frequencies of the training images, as with cross-entropy; if a "
+            "loss or a sampler balanced the classes, say so (source, "
+            "--balanced_training)."
+        )
     if holdout is not None and test.logits is not None:
         fitted, more = _fitted(test, holdout, coverage)
         found |= fitted
@@ -136,9 +148,10 @@ def _fitted(
         )
     temperature = fit_temperature(holdout)
     scaled = Scaling(1 / temperature)
-    errors = image_errors(test, scaled)
     choices = [(method, coverage) for method in METHODS]
-    sets = score_many(test, many_thresholds(holdout, choices, scaled), scaled)
+    thresholds = many_thresholds(holdout, choices, scaled)
+    images = image_scores(test, scaled, thresholds=thresholds)
+    errors, sets = mean_errors(images), of_sets(test, images)
     kind = kind_of_holdout(holdout.totals)
     found = {
         "holdout": {"images": len(holdout), "kind": kind},
@@ -150,7 +163,7 @@ def _fitted(
     notes = []
     if holdout.logits.size <= _VECTOR_LOGITS:
         vector = fit_vector_scaling(holdout)
-        errors = image_errors(test, vector)
+        errors = mean_errors(image_scores(test, vector))
         found["vector_scaling"] = {
             name: errors[name] for name in ("ece", "nll")
         }
@@ -184,6 +197,8 @@ def _fitted(
 
 def _notes(test: Predictions) -> list[str]:
     notes = []
+    if test.logits is not None:
+        notes += _about_logits(test.logits)
     empty = np.flatnonzero(test.totals == 0)
     if len(empty):
         notes.append(
@@ -214,6 +229,38 @@ def _notes(test: Predictions) -> list[str]:
     if refused:
         notes.append(f"Refused images, which count as wrong: {refused:,}.")
     return notes
+
+
+def _about_logits(logits: np.ndarray) -> list[str]:
+    """Whether they look like something else."""
+
+    def ends(logits):
+        with np.errstate(over="ignore", invalid="ignore"):
+            off = np.abs(logits.sum(1, dtype=np.float64) - 1).max()
+        low, high = logits.min(1), logits.max(1)
+        with np.errstate(over="ignore"):
+            return off, low.min(), (high - low.astype(np.float64)).max()
+
+    off, low, width = map(
+        np.array, zip(*over_chunks(ends, logits), strict=True)
+    )
+    if off.max() < 1e-2 and low.min() >= 0 and logits.shape[1] > 1:
+        return [
+            "The logits are at least 0 and sum to 1, as probabilities do: of a "
+            "softmax give the logits, or the logarithm of its probabilities."
+        ]
+    if width.max() > _WIDEST_SCORED:
+        raise ValueError(
+            f"Expected logits of an image that differ by {_WIDEST_SCORED:g} at "
+            f"most. Received: a difference of {width.max():.3g}"
+        )
+    if width.max() > _WIDEST:
+        return [
+            f"Logits of an image differ by up to {width.max():.3g}: the "
+            "softmax gives 1 to a class and 0 to the others, and negative "
+            "log-likelihoods say little."
+        ]
+    return []
 
 
 def _classes(labels: np.ndarray) -> str:

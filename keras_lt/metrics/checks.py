@@ -46,10 +46,11 @@ def _check_logits(logits: np.ndarray, num_classes: int) -> None:
             f"Received: logits.shape={logits.shape}"
         )
     size = max(1, _ELEMENTS // num_classes)
+    # The ends of a row tell of NaN and infinity, and take less time than all.
     finite = np.concatenate(
         [
-            np.isfinite(logits[start : start + size]).all(axis=1)
-            for start in range(0, len(logits), size)
+            np.isfinite(part.min(axis=1)) & np.isfinite(part.max(axis=1))
+            for part in np.split(logits, range(size, len(logits), size))
         ]
     )
     if not finite.all():

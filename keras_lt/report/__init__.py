@@ -7,6 +7,8 @@ from keras_lt.report.division import write_division
 from keras_lt.report.environment import environment
 from keras_lt.report.evaluation import (
     Part,
+    table_of_differences,
+    table_of_shifts,
     table_of_unknown,
     write_evaluation,
 )
@@ -30,6 +32,8 @@ __all__ = [
     "class_names_of",
     "environment",
     "pairs",
+    "table_of_differences",
+    "table_of_shifts",
     "table_of_unknown",
     "write_comparison",
     "write_division",

@@ -217,6 +217,41 @@ def _shifts(found: dict, classes: Classes) -> list[Part]:
     }
     if None in lines["adjusted"]:
         del lines["adjusted"]
+    return [
+        Part(
+            "Accuracy under other class frequencies",
+            "What share of answers is right where the head is 50 times as "
+            "frequent as the tail (left) or the tail as the head (right): with "
+            "the model as it is, and adjusted to frequencies that are known.",
+            figure=plots.shifted_accuracy(
+                lines, [name.replace("_", " ") for name in _WAYS]
+            ),
+        ),
+        Part(
+            "The same in numbers",
+            "Expected accuracy, exact for the recalls above; drawn frequencies "
+            "are uniform over all that are possible.",
+            table=table_of_shifts(shifted),
+            folded=True,
+        ),
+    ]
+
+
+def table_of_shifts(shifted: dict) -> tuple[list[str], list[list[str]]]:
+    """Header and rows about accuracy under other class frequencies.
+
+    Args:
+        shifted: What `keras_lt.evaluation.shifts` gave.
+
+    Example:
+        >>> predictions = keras_lt.evaluation.Predictions(
+        ...     [[2.0, 0.0], [1.0, 0.0]], [0, 1], [500, 5]
+        ... )
+        >>> shifted = keras_lt.evaluation.shifts(predictions)
+        >>> header, rows = keras_lt.report.table_of_shifts(shifted)
+        >>> rows[2][:2]
+        ['forward 10', '90.9%']
+    """
     rows = [
         [
             name.replace("_", " "),
@@ -234,24 +269,7 @@ def _shifts(found: dict, classes: Classes) -> list[Part]:
             percent(drawn["adjusted_p5"]),
         ]
     )
-    return [
-        Part(
-            "Accuracy under other class frequencies",
-            "What share of answers is right where the head is 50 times as "
-            "frequent as the tail (left) or the tail as the head (right): with "
-            "the model as it is, and adjusted to frequencies that are known.",
-            figure=plots.shifted_accuracy(
-                lines, [name.replace("_", " ") for name in _WAYS]
-            ),
-        ),
-        Part(
-            "The same in numbers",
-            "Expected accuracy, exact for the recalls above; drawn frequencies "
-            "are uniform over all that are possible.",
-            table=(["class frequencies", "as it is", "adjusted"], rows),
-            folded=True,
-        ),
-    ]
+    return ["class frequencies", "as it is", "adjusted"], rows
 
 
 def _calibration(found: dict, classes: Classes) -> list[Part]:
@@ -374,26 +392,42 @@ def _comparison(found: dict, classes: Classes) -> list[Part]:
     compared = found.get("comparison")
     if compared is None:
         return []
-    rows = [
-        [
-            SCORES[name].label,
-            *(f"{100 * value:+.1f}" for value in ends),
-            "no" if ends[1] <= 0 <= ends[2] else "yes",
-        ]
-        for name, ends in compared["differences"].items()
-    ]
     test = compared["mcnemar"]
     return [
         Part(
-            "Compared with the second run",
+            "Compared with a second model",
             "Differences in points, first less second, on the same images "
             f"(paired bootstrap); {test['only_first']:,} images have only the "
             f"first right, {test['only_second']:,} only the second (McNemar's "
             f"test: p = {test['p_value']:.2g}).",
-            table=(["score", "difference", "low", "high", "told apart"], rows),
+            table=table_of_differences(compared),
             said=compared["verdict"],
         )
     ]
+
+
+def table_of_differences(compared: dict) -> tuple[list[str], list[list[str]]]:
+    """Header and rows about how scores of two models differ.
+
+    Args:
+        compared: What `keras_lt.evaluation.compare` gave.
+
+    Example:
+        >>> found = {"differences": {"top1": [0.021, 0.012, 0.03]}}
+        >>> header, rows = keras_lt.report.table_of_differences(found)
+        >>> rows
+        [['top-1', '+2.1', '+1.2 to +3.0', 'yes']]
+    """
+    rows = [
+        [
+            SCORES[name].label,
+            f"{100 * value:+.1f}",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            "no" if low <= 0 <= high else "yes",
+        ]
+        for name, (value, low, high) in compared["differences"].items()
+    ]
+    return ["score", "difference", "interval", "told apart"], rows
 
 
 def _interval(found: dict) -> str:
