@@ -776,6 +776,21 @@ def test_what_is_no_logits_is_said(logits, message, tmp_path, capsys):
     assert (error == 0) == ("1e+100" not in said)
 
 
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_arrays_of_any_layout_are_read(write, tmp_path):
+    for logits in (np.asfortranarray(LOGITS), LOGITS.astype(">f4"), LOGITS):
+        arrays = {"labels": LABELS.astype("uint8"), "class_counts": COUNTS}
+        write(tmp_path / "a.npz", logits=logits, **arrays)
+        test_set = evaluation.read(tmp_path / "a.npz").test
+        np.testing.assert_array_equal(test_set.logits, logits)
+        np.testing.assert_array_equal(test_set.labels, LABELS)
+    damaged = bytearray((tmp_path / "a.npz").read_bytes())
+    damaged[2000] ^= 1  # in the logits
+    (tmp_path / "a.npz").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"a.npz: Expected an \.npz file"):
+        evaluation.read(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize(
     "name, text, message",
     [

@@ -20,7 +20,7 @@ from keras_lt.metrics import GROUPS
 BINS = 15
 TEMPERATURES = 1e-2, 1e2
 # Of more logits some say where to look for the temperature of all.
-_START_LOGITS = 20_000_000
+_START_LOGITS = 10_000_000
 _STEP = 0.01  # of log(1 / T), for a difference
 
 
@@ -333,7 +333,7 @@ def fit_temperature(
     every = -(-logits.size // _START_LOGITS)
     if every > 1:
         some = slope_of(every)
-        start = _root(some, *ends)
+        start = _root(some, *ends, xtol=1e-4)
         if least < start < most:
             rise = some(start + _STEP) - some(start - _STEP)
             step = slope(start) * 2 * _STEP / (every * rise)
@@ -369,13 +369,15 @@ def _slope(
     return sum(over_chunks(work, logits, labels))
 
 
-def _root(slope: Callable, least: float, most: float) -> float:
+def _root(
+    slope: Callable, least: float, most: float, xtol: float = 1e-7
+) -> float:
     """Where a growing slope is 0, or the end nearest to it."""
     if slope(least) >= 0:
         return least
     if slope(most) <= 0:
         return most
-    return scipy.optimize.brentq(slope, least, most, xtol=1e-7)
+    return scipy.optimize.brentq(slope, least, most, xtol=xtol)
 
 
 def _by_secants(slope: Callable, first: float, second: float) -> float:
@@ -386,7 +388,7 @@ def _by_secants(slope: Callable, first: float, second: float) -> float:
         slope,
         first,
         x1=second,
-        tol=1e-5,  # the point after the last one is far nearer than that
+        tol=3e-5,  # the point after the last one is far nearer than that
         maxiter=6,
         full_output=True,
         disp=False,
