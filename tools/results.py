@@ -92,10 +92,6 @@ SYSTEMS = {
     "fashion_lite0_ipdpp": "IP-DPP, 20 images per class",
     "fashion_lite0_random_balanced": "random subsets of as many",
     "fashion_lite0_all_balanced": "all images, class-balanced, as many steps",
-    "fashion_lite0_dlsa": "DLSA",
-    "fashion_lite0_dlsa_purest": "DLSA, epoch of the most pure clusters",
-    "fashion_lite0_dlsa_published": "DLSA, published settings",
-    "fashion_lite0_dlsa_3_levels": "DLSA, three levels",
 }
 
 
