@@ -60,11 +60,11 @@ def test_kept_record_is_of_its_flag_file(path):
     assert path.stem == f"seed{record.seed}"
     assert record.environment["git_commit"]
     assert not record.environment["git_dirty"]
-    assert record.train["epochs"] == record.flags["epochs"]
     name, flags = path.parent.name, record.flags
     if "method" not in flags:  # of a recipe as it is now
-        compare_given(name, flags)
+        compare_given(name, record)
         return
+    assert record.train["epochs"] == flags["epochs"]
     if old_flags.is_of_cifar_lt(flags):
         compare(name, old_flags.translated(flags))
         return
@@ -84,9 +84,18 @@ def test_kept_record_is_of_its_flag_file(path):
         compare(name, old_flags.second_stage(flags))
 
 
-def compare_given(name: str, flags: dict) -> None:
+def compare_given(name: str, record: report.Record) -> None:
     """What the flag files of a run give is what the record says."""
-    found = effective(name)
+    found, flags = effective(name), record.flags
+    first = flag_files.needs(flag_files.find(name))
+    if first is None:
+        assert record.from_run is None
+        assert record.train["epochs"] == flags["epochs"]
+    else:  # whose epochs those of `train` are
+        assert record.from_run == f"{first}, seed {record.seed}"
+        flags = {**flags, "from": f"@{first}"}
+        if "stage2_epochs" in record.train:
+            assert record.train["stage2_epochs"] == flags["epochs"]
     arguments = (f"--flagfile={path}" for path in flag_files.find(name))
     given = {
         each.removeprefix("--").partition("=")[0]
