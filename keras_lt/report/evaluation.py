@@ -199,7 +199,8 @@ def _collecting(found: dict, classes: Classes) -> list[Part]:
             f"Points that {_MORE} more training images of one class are "
             "expected to give its recall and the balanced accuracy, if a "
             "class moves along the curve as classes differ along it, which "
-            "was not tried out on these images.",
+            "was not tried out on these images. A recall of few test images, "
+            "such as 100% of one, counts less than the curve.",
             table=(header, rows),
             said=[
                 "Ten times as many images multiply the odds of a right answer "
