@@ -303,7 +303,10 @@ def write(arguments: argparse.Namespace) -> Path:
             mistakes.duplicates(train, test),
         ],
         title=f"Mistakes of {run.record.title}",
-        facts=[run.record.dataset, f"{errors:,} of {images:,} test images"],
+        facts=[
+            run.record.dataset,
+            f"{errors:,} of {images:,} test images are mistaken",
+        ],
         parts=[listed] if listed.table[1] else [],
     )
     return path
