@@ -235,9 +235,11 @@ def make_stage(
     facts: dict[str, Any],
     logit_counts: np.ndarray | None,
     watchers: training.Watchers,
-    **on_features: Any,
+    fitted: keras.Model,
+    used: inputs.Data,
 ) -> outcome.Stage:
     """Returns the trained stage, with the curves of both stages."""
+    part = {"fitted": fitted, "scored": used} if settings.on_features else {}
     curves = watchers.checkpointing.history
     epochs = len(curves["seconds"])
     return outcome.Stage(
@@ -257,7 +259,7 @@ def make_stage(
         logit_counts=logit_counts,
         watchers=watchers,
         from_run=first.name,
-        **on_features,
+        **part,
     )
 
 
@@ -285,9 +287,8 @@ def train_and_report(
     outcome.rehearse_export(run, model, train, prior, settings.export_litert)
 
     # Training
-    used = data
-    if settings.on_features:
-        used = first.compute_features(run, before, data)
+    on_features = settings.on_features
+    used = first.compute_features(run, before, data) if on_features else data
     watchers = training.make_watchers(
         run,
         data,
@@ -312,14 +313,11 @@ def train_and_report(
     # Score, export, report
     draws = facts_of_draws(run, settings, train, rounds)
     facts = {**first.facts, "stage2_steps": steps.last, "draws": draws}
-    on_features = {}
-    if settings.on_features:
-        on_features = {"fitted": fitted, "scored": used}
     outcome.finish(
         run,
         data,
         make_stage(
-            first, settings, model, facts, prior, watchers, **on_features
+            first, settings, model, facts, prior, watchers, fitted, used
         ),
         settings=settings.data,
         classes=classes,
