@@ -182,6 +182,18 @@ def make_model(
     return model, fitted
 
 
+def load_first(
+    run: runs.Run, first: finished.Finished, seed: int
+) -> keras.Model:
+    """Loads the model of the run before, and starts random numbers anew."""
+    with run.strategy.scope():
+        model = first.model()
+    run.made_from("draws", {"model": runs.digest_of_model(model)})
+    # Weights do not hang on what came before.
+    keras.utils.set_random_seed(seed)
+    return model
+
+
 def logit_counts(
     settings: Settings, class_counts: np.ndarray, steps: training.Steps
 ) -> np.ndarray | None:
@@ -267,7 +279,6 @@ def train_and_report(
     run: runs.Run, first: finished.Finished, settings: Settings
 ) -> None:
     environment = report.environment()
-
     # Data, subsets
     data, classes = first.load_data(settings.data, settings.scores)
     train = data.train
@@ -277,11 +288,8 @@ def train_and_report(
     steps = training.count_steps(len(train), **length)
 
     # Model
+    before = load_first(run, first, settings.seed)
     with run.strategy.scope():
-        before = first.model()
-        run.made_from("draws", {"model": runs.digest_of_model(before)})
-        # Weights do not hang on what came before.
-        keras.utils.set_random_seed(settings.seed)
         model, fitted = make_model(settings, before, train, rounds, steps)
     prior = logit_counts(settings, train.class_counts, steps)
     outcome.rehearse_export(run, model, train, prior, settings.export_litert)
