@@ -68,13 +68,11 @@ GLANCE = {
     "cifar10_lt100_ce_drw_c30": "deferred re-weighting",
     "cifar10_lt100_ldam_drw_c30": "LDAM-DRW",
     "cifar10_lt100_balanced_softmax_c30": "balanced softmax",
-    "cifar10_lt100_balanced_softmax_cosine30": "balanced softmax, cosine",
     "cifar10_lt100_crt_c30": "cRT on cross-entropy",
     "cifar10_lt100_dlsa_on_ce_c30": "DLSA on cross-entropy",
     "cifar10_lt100_dual_branch_rotation_c30": "dual branch, rotation",
     "cifar10_lt100_dual_branch_c30": "dual branch, second classifier",
     "cifar10_lt100_fast": "balanced softmax on a small wide network, 10 epochs",
-    "cifar10_lt100_fast_c30": "the same, 30 epochs",
     "cifar10_lt100_lite0_cosine_means": "balanced softmax on frozen features "
     "of a network pretrained on ImageNet",
 }
