@@ -1,6 +1,7 @@
 """Numbers that arguments hold: NumPy's scalars are taken as Python's."""
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,39 @@ def integer(
             f"Received: {name}={value}"
         )
     return number
+
+
+def integers(
+    name: str, values: Any, least: int | None = None, count: int | None = None
+) -> list[int]:
+    """Returns a list of integers, or says what was received instead.
+
+    Args:
+        name: Name of the argument.
+        values: Integers, in a list or the like.
+        least: Smallest value that each may have.
+        count: How many there are; None is one or more.
+
+    Raises:
+        TypeError: If it is no list of integers.
+        ValueError: If it has another length, or one of them is out of range.
+
+    Example:
+        >>> keras_lt.arguments.integers("widths", (32, np.int64(128)), 1)
+        [32, 128]
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"Expected {name} to be a list of integers. "
+            f"Received: {name}={values!r}"
+        )
+    found = [integer(name, value, least) for value in values]
+    if not found or count not in (None, len(found)):
+        raise ValueError(
+            f"Expected {count or 'one or more'} integers as {name}. "
+            f"Received: {name}={values!r}"
+        )
+    return found
 
 
 def real(name: str, value: Any) -> int | float:

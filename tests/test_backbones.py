@@ -127,6 +127,26 @@ def test_cifar_cnn_refuses(arguments):
         backbones.cifar_cnn(**arguments)
 
 
+@pytest.mark.parametrize(
+    "make, name, value",
+    [
+        ("cifar_cnn", "widths", 16),
+        ("cifar_cnn", "widths", "16"),
+        ("resnet", "stages", 5),
+        ("resnet", "stages", "5"),
+        ("resnet", "stages", [16, 32]),
+        ("resnet", "stages", [(16, 1, 2)]),
+        ("resnet", "stages", [(16, 0)]),
+        ("resnet", "stages", []),
+    ],
+)
+def test_stages_are_lists_of_integers(make, name, value):
+    with pytest.raises(
+        (TypeError, ValueError), match=f"Expected .* Received: {name}="
+    ):
+        getattr(backbones, make)(value)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_whitening_by_the_correlations_that_it_assumes(channels):
     layer = PatchWhitening()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_lt.arguments import integer, real
+from keras_lt.arguments import integers, real
 from keras_lt.layers import FusedBatchNormalization, PatchWhitening
 from keras_lt.models.backbones.blocks import Builder
 from keras_lt.models.backbones.images import normalized_images
@@ -52,6 +52,7 @@ def cifar_cnn(
         features (B, widths[-1]).
 
     Raises:
+        TypeError: If widths are no list of integers.
         ValueError: If there is no width or one is not positive, images are too
             small to be halved so often, or only one of mean and variance is
             given.
@@ -61,14 +62,14 @@ def cifar_cnn(
         >>> backbone(np.zeros((2, 32, 32, 3), "uint8")).shape
         TensorShape([2, 32])
     """
-    widths = [integer("widths", width, 1) for width in widths]
+    widths = integers("widths", widths, 1)
     # Whitening enlarges what rounding to 16 bits would leave.
     images, x = normalized_images(input_shape, mean, variance, "float32")
     smallest = min((n - 1 for n in x.shape[1:3] if n), default=None)
-    if not widths or (smallest is not None and not smallest >> len(widths)):
+    if smallest is not None and not smallest >> len(widths):
         raise ValueError(
-            "Expected a width per stage, and images that are large enough to "
-            "be halved in each after a row and a column are lost. Received: "
+            "Expected images that are large enough to be halved once per "
+            "width, after a row and a column are lost. Received: "
             f"widths={widths}, input_shape={images.shape[1:]}"
         )
     x = PatchWhitening(dtype="float32", name="stem_whitening")(x)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_lt.arguments import integer, real
+from keras_lt.arguments import integer, integers, real
 from keras_lt.layers import FusedBatchNormalization
 from keras_lt.models.backbones.blocks import Builder
 from keras_lt.models.backbones.images import normalized_images
@@ -157,6 +157,7 @@ def resnet(
         features (B, D).
 
     Raises:
+        TypeError: If stages are no pairs of integers.
         ValueError: If an argument is out of its range, or only one of mean and
             variance is given.
 
@@ -171,6 +172,14 @@ def resnet(
         raise ValueError(
             f"Expected stem to be one of {STEMS}. Received: stem={stem!r}"
         )
+    if isinstance(stages, str) or not isinstance(stages, Sequence):
+        raise TypeError(
+            "Expected stages to be a list of pairs (filters, blocks). "
+            f"Received: stages={stages!r}"
+        )
+    stages = [integers("stages", stage, 1, count=2) for stage in stages]
+    if not stages:
+        raise ValueError("Expected a stage or more. Received: stages=[]")
     images, x = normalized_images(input_shape, mean, variance)
     build = Builder(
         real("l2", l2),
