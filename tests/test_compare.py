@@ -339,11 +339,14 @@ def test_the_tool_refuses(tmp_path, monkeypatch):
 
 
 def test_the_tool_on_the_kept_records(tmp_path, monkeypatch):
-    folders = RESULTS.glob("cifar10_lt100_*")  # of one data set
+    comparable = ("cifar10", "standard")  # data set and augmentation
+    read = report.Record.read
     folders = sorted(
-        path
-        for path in folders  # and of images that are augmented alike
-        if path.is_dir() and "_lite0_" not in path.name
+        {
+            path.parent
+            for path in RESULTS.glob("*/seed*.json")
+            if (read(path).dataset, read(path).augmentation) == comparable
+        }
     )
     folders = folders[::3]  # drawing all of them takes long
     path = tmp_path / "compare.html"
