@@ -343,7 +343,8 @@ def make_features(
             "seed": settings.data.split_seed,
         }
     if network.parts:
-        data = frozen.of_data(run, network.parts[0], data, **views)
+        part = network.parts[0]
+        data = frozen.of_all(run, part, data, part.layers[-1].name, **views)
     start = getattr(network.head, "start", "random")
     if start == "class_means" and not network.continued:
         found = data.train

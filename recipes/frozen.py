@@ -90,31 +90,54 @@ def known(
         some images would have to be computed first.
     """
     to_features = feature_model(model)
-    for each in filter(None, data):
-        path = run.path / _name(to_features, each)
+
+    def examples(dataset: datasets.Dataset) -> features.Examples | None:
+        path = run.path / _name(to_features, dataset)
         _find(path, others)
+        if path.exists():
+            _compare(path, to_features, dataset)
         if not path.exists():
             return None
-    return of_all(run, model, data)
+        rows = features.open_features(path, dataset.labels)
+        return features.Examples(rows, dataset.num_classes)
+
+    found = []
+    for each in data:
+        found.append(each and examples(each))
+        if each and found[-1] is None:
+            return None
+    return inputs.Data(*found)
 
 
 def of_all(
-    run: runs.Run, model: keras.Model, data: inputs.Data, **arguments: Any
+    run: runs.Run,
+    model: keras.Model,
+    data: inputs.Data,
+    layer: str | None = None,
+    *,
+    others: Iterable[Path] = (),
+    **views: Any,
 ) -> inputs.Data:
-    """The features of all images of a run.
+    """The features of all images of a run, as data to train and score on.
 
     Args:
         run: The run.
         model: The model, whose features these are.
         data: The images.
-        **arguments: Those of `kept`.
+        layer: As in `kept`.
+        others: As in `kept`.
+        **views: Those of the training images, as `kept` takes them.
     """
 
-    def examples(dataset: datasets.Dataset) -> features.Examples:
-        rows = kept(run, model, dataset, **arguments)
+    def examples(dataset: datasets.Dataset, **seen: Any) -> features.Examples:
+        rows = kept(run, model, dataset, layer, others=others, **seen)
         return features.Examples(rows, dataset.num_classes)
 
-    return inputs.Data(*(each and examples(each) for each in data))
+    return inputs.Data(
+        examples(data.train, **views),
+        data.held_out and examples(data.held_out),
+        examples(data.test),
+    )
 
 
 def _name(
@@ -162,32 +185,6 @@ def _compare(path: Path, model: keras.Model, dataset: datasets.Dataset) -> None:
     close = np.linalg.norm(first - again) <= 0.02 * np.linalg.norm(again)
     if first.shape != again.shape or not close:
         path.unlink()
-
-
-def of_data(
-    run: runs.Run, model: keras.Model, data: inputs.Data, **views
-) -> inputs.Data:
-    """The rows of all images of a run, as data to train and score on.
-
-    Args:
-        run: The run.
-        model: The frozen part, as `keras_lt.models.backbones.split_frozen`
-            gives it.
-        data: The images.
-        **views: Those of the training images, as `kept` takes them.
-    """
-    rows = model.layers[-1].name
-    found = {
-        "train": kept(run, model, data.train, rows, **views),
-        "held_out": data.held_out and kept(run, model, data.held_out, rows),
-        "test": kept(run, model, data.test, rows),
-    }
-    return inputs.Data(
-        *(
-            each and features.Examples(each, data.train.num_classes)
-            for each in found.values()
-        )
-    )
 
 
 def through(
