@@ -221,10 +221,10 @@ class Muon(SGD):
 
 
 def _orthogonal(matrix: tf.Tensor, steps: int) -> tf.Tensor:
-    """Returns U V^T of a matrix U S V^T, to within some 30 percent.
+    """Brings the singular values of a matrix towards 1.
 
-    The coefficients are those of Jordan et al. (2024), which bring small
-    singular values near 1 in the fewest steps and not exactly to 1.
+    The coefficients are those of Jordan et al. (2024), by which the small ones
+    come near 1 in the fewest steps, and none is exactly 1.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix / (tf.norm(matrix) + 1e-7)

@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.turns import BATCH, Variant, ratio, take_turns
 
-COUNTS = [5_000, 2_997, 1_796, 1_077, 645, 387, 232, 139, 83, 50]
 # Name: backbone, loss, optimizer, images per step, steps of the training.
 TRAININGS = {
     "ldam_drw": (
@@ -35,6 +34,7 @@ def training(
     backbone: str, loss: str, optimizer: str, batch_size: int
 ) -> Callable[[int], None]:
     from keras_lt import (
+        counts,
         datasets,
         losses,
         models,
@@ -44,13 +44,14 @@ def training(
     )
 
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (sum(COUNTS), 32, 32, 3), np.uint8)
-    labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    per_class = counts.long_tail_counts(10, 5_000, 100)
+    labels = np.repeat(np.arange(len(per_class)), per_class)
+    images = generator.integers(0, 256, (len(labels), 32, 32, 3), np.uint8)
     network = models.backbones.get(backbone, input_shape=images.shape[1:])
-    model = models.classifier(network, len(COUNTS))
+    model = models.classifier(network, len(per_class))
     model.compile(
         optimizers.get(optimizer, learning_rate=0.01),
-        losses.get(loss, class_counts=COUNTS),
+        losses.get(loss, class_counts=per_class),
         jit_compile=False,
     )
     batches = streams.stream(
