@@ -302,7 +302,7 @@ def write(arguments: argparse.Namespace) -> Path:
             wrong,
             mistakes.duplicates(train, test),
         ],
-        title=f"Mistakes of {run.name}",
+        title=f"Mistakes of {run.path.resolve().name}",
         facts=[
             run.record.dataset,
             f"{errors:,} of {images:,} test images are mistaken",
