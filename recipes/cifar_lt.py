@@ -75,6 +75,10 @@ from keras_lt.models import (
 # --- What the flags ask for --------------------------------------------------
 
 
+# Flags of the auxiliary branch.
+AUXILIARY = ("auxiliary_sampling", "auxiliary_augment", "joint_forward")
+
+
 class Method(NamedTuple):
     """A way to train; each attribute is the flag of its name."""
 
@@ -85,6 +89,7 @@ class Method(NamedTuple):
     mix: str | None
     auxiliary: str | None
     auxiliary_sampling: str | None
+    auxiliary_augment: str | None
     joint_forward: bool
 
     @property
@@ -93,7 +98,7 @@ class Method(NamedTuple):
 
     def check(self) -> None:
         """Refuses flags that nothing would use, before anything is loaded."""
-        for name in ("auxiliary_sampling", "joint_forward"):
+        for name in AUXILIARY:
             if self.auxiliary is None and getattr(self, name):
                 raise ValueError(
                     f"Expected --auxiliary with --{name}. "
@@ -117,6 +122,12 @@ class Method(NamedTuple):
                 "classifier: the images are gone once their features are "
                 f"computed. Received: --mix={self.mix} "
                 f"--auxiliary={self.auxiliary} --tune={tune}"
+            )
+        if self.auxiliary_augment is not None:
+            raise ValueError(
+                "Expected no --auxiliary_augment: both branches take the same "
+                "features, which are computed once. Received: "
+                f"--auxiliary_augment={self.auxiliary_augment} --tune={tune}"
             )
         augments = settings.augment not in (None, inputs.AS_THEY_ARE)
         if augments and not views:
@@ -277,20 +288,24 @@ def make_stream(
     steps: training.Steps,
 ) -> inputs.Stream:
     """Returns what training batches are drawn from, images or features."""
+    method = settings.method
     context = {
         "num_classes": train.num_classes,
         "class_counts": train.class_counts,
     }
+    augment, auxiliary_augment = settings.augment, method.auxiliary_augment
+    if isinstance(train, features.Examples):
+        augment = inputs.AS_THEY_ARE
     return inputs.Stream(
         train,
-        inputs.Augmentation(False, None)
-        if isinstance(train, features.Examples)
-        else inputs.augmentation(settings.augment, train, **context),
+        inputs.augmentation(augment, train, **context),
         batch_size=settings.length["batch_size"],
         seed=settings.seed,
         steps_per_epoch=steps.per_epoch,
         total_steps=steps.total,
-        mix=preprocessing.get_mix(settings.method.mix, **context),
+        mix=preprocessing.get_mix(method.mix, **context),
+        auxiliary_augmentation=auxiliary_augment
+        and inputs.augmentation(auxiliary_augment, train, **context),
     )
 
 
@@ -303,15 +318,15 @@ def make_batches(
     """Returns slices of the training batches, from a step on."""
     if method.auxiliary is None:
         return stream.batches(method.sampling, start_step, shard)
-    samplings = {
-        "balanced": method.sampling,
-        "random": method.auxiliary_sampling or "random",
+    branches = {
+        "balanced": (stream, method.sampling),
+        "random": (stream.auxiliary, method.auxiliary_sampling or "random"),
     }
     return streams.zipped(
         {
             # By its name each branch has random numbers of its own.
-            name: stream.batches(sampling, start_step, shard, name)
-            for name, sampling in samplings.items()
+            name: branch.batches(sampling, start_step, shard, name)
+            for name, (branch, sampling) in branches.items()
         }
     )
 

@@ -411,6 +411,12 @@ def _auxiliary(define: Definer) -> None:
         "How images of the auxiliary branch are drawn, as --sampling; random "
         "by default.",
     )
+    define.spec(
+        "auxiliary_augment",
+        None,
+        "Augmentation of the images of the auxiliary branch, as --augment; "
+        "that of --augment by default.",
+    )
     define.boolean(
         "joint_forward",
         False,

@@ -294,6 +294,8 @@ class Stream(NamedTuple):
         steps_per_epoch: Steps of an epoch, for samplers that change.
         total_steps: Steps of the training.
         mix: How each image is mixed with another one, or None.
+        auxiliary_augmentation: How those of an auxiliary branch are augmented;
+            as the others by default.
     """
 
     dataset: datasets.Dataset
@@ -303,6 +305,13 @@ class Stream(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     mix: Callable | None = None
+    auxiliary_augmentation: Augmentation | None = None
+
+    @property
+    def auxiliary(self) -> "Stream":
+        """What the batches of an auxiliary branch are drawn from."""
+        found = self.auxiliary_augmentation or self.augmentation
+        return self._replace(augmentation=found)
 
     def sampler(self, spec: str) -> sampling.Sampler:
         return sampling.get(

@@ -517,6 +517,32 @@ def test_labels_of_mixed_images(mix):
     assert np.isfinite(loss(mixed, tf.zeros_like(mixed)))
 
 
+def test_augmentation_of_the_auxiliary_branch():
+    """Random images are as they are, balanced ones as without the flag."""
+    given = "--auxiliary=classifier", "--augment=pad_crop_flip(2)"
+    labels = np.repeat(np.arange(4), [80, 20, 1, 0])
+    images = np.random.default_rng(0).integers(0, 256, (101, 8, 8, 1), "uint8")
+    train = datasets.from_arrays(images, labels, [*"abcd"])
+    steps = training.count_steps(len(train), **settings_of(*given).length)
+
+    def first(*flags):
+        settings = settings_of(*given, *flags)
+        stream = cifar_lt.make_stream(settings, train, steps)
+        return next(iter(cifar_lt.make_batches(stream, settings.method, 0)))
+
+    usual, found = first(), first("--auxiliary_augment=none")
+    known = {image.tobytes() for image in images}
+
+    def number_known(images):
+        return sum(each.tobytes() in known for each in images.numpy())
+
+    np.testing.assert_array_equal(found["balanced"][0], usual["balanced"][0])
+    np.testing.assert_array_equal(found["random"][1], usual["random"][1])
+    assert number_known(found["random"][0]) == len(found["random"][0])
+    assert number_known(usual["random"][0]) < len(usual["random"][0]) / 2
+    assert number_known(found["balanced"][0]) < len(usual["balanced"][0]) / 2
+
+
 def test_real_cifar_smoke(tmp_path, monkeypatch):
     recipe.leave_out_pages(monkeypatch)
     assert not recipe.run(
@@ -589,6 +615,10 @@ def test_sigint_of_a_training(tmp_path):
         (
             ["--auxiliary_sampling=random"],
             "--auxiliary with --auxiliary_sampling. Received: --auxiliary_sam",
+        ),
+        (
+            ["--auxiliary_augment=none"],
+            "--auxiliary with --auxiliary_augment. Received: --auxiliary_aug",
         ),
         (["--joint_forward"], "--auxiliary with --joint_forward. Received: "),
         (
