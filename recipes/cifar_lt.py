@@ -235,6 +235,9 @@ def make_model(
         parts = backbones.split_frozen(backbone)
         model = classifier(backbone, train.num_classes, head=head)
         fitted = join(settings, parts[1], head, train, steps)
+    if getattr(chosen, "start", "random") == "text" and not continued:
+        spec = settings.network["backbone"]
+        training.begin_at_texts(chosen, head, spec, train.class_names)
     fitted.compile(
         training.make_optimizer(
             fitted, backbone, steps, **settings.optimization

@@ -375,10 +375,11 @@ def _loss(define: Definer) -> None:
     define.spec(
         "head",
         "auto",
-        "Classifier: auto suits the loss, linear(start), "
-        "cosine(scale,learnable,start,centered) or package.module:Name. "
+        "Classifier: auto suits the loss, linear(start,prompt), "
+        "cosine(scale,learnable,start,centered,prompt) or package.module:Name. "
         "start='class_means' begins at the mean features of each class, "
-        "'random' does not.",
+        "'text' at those of prompt='a photo of a {}.' where the backbone takes "
+        "texts (CLIP), 'random' at neither.",
     )
     define.spec(
         "sampling",

@@ -34,7 +34,7 @@ from keras_lt import (
     trainable,
 )
 from keras_lt.classes import difference
-from keras_lt.models import backbones, tuning
+from keras_lt.models import backbones, heads, tuning
 
 
 class Steps(NamedTuple):
@@ -183,6 +183,35 @@ def make_backbone(
     if weights is not None and not is_application:
         backbones.load_weights(made, weights)
     return tuning.get(tune, num_classes=train.num_classes)(made)
+
+
+def begin_at_texts(
+    head: heads.Linear | heads.Cosine,
+    layer: keras.layers.Layer,
+    backbone: str,
+    class_names: Sequence[str],
+) -> None:
+    """Gives a head's layer the text features of the classes' names.
+
+    Args:
+        head: What made the layer.
+        layer: It, built.
+        backbone: What --backbone says.
+        class_names: The classes.
+
+    Raises:
+        ValueError: If the backbone takes no texts.
+    """
+    spec = specs.parse(backbone)
+    if spec.name != "kerashub":
+        raise ValueError(
+            "Expected --backbone=kerashub('FOLDER') of a model for images and "
+            "texts, such as CLIP, with --head=...(start='text'). Received: "
+            f"--backbone={backbone}"
+        )
+    (path,) = (*spec.arguments, *spec.keywords.values())
+    prompts = head.prompts(class_names)
+    head.begin_at(layer, backbones.text_features(path, prompts))
 
 
 def continue_head(

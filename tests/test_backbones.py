@@ -9,12 +9,13 @@ import urllib.error
 
 import keras
 import numpy as np
+import presets
 import pytest
 import tensorflow as tf
 
-from keras_lt import export
+from keras_lt import export, losses
 from keras_lt.layers import PaddedShortcut, PatchWhitening
-from keras_lt.models import ContrastivePretrainer, DualBranch, backbones
+from keras_lt.models import ContrastivePretrainer, DualBranch, backbones, heads
 from keras_lt.models.backbones import cifar_resnet
 from keras_lt.models.classifier import classifier
 
@@ -646,6 +647,38 @@ def test_preset_without_image_converter(vit_preset, tmp_path):
         backbones.kerashub(path, (8, 8, 3))
     with pytest.raises(ValueError, match=r"none, without config\.json"):
         backbones.kerashub(tmp_path / "none", (8, 8, 3))
+
+
+def test_images_and_texts(tmp_path):
+    """Cosines of features and prompts are the logits of CLIP itself."""
+    path = presets.clip_preset(tmp_path / "clip")
+    import keras_hub
+
+    names = ["sea_lion", "cat"]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 12, 10, 3), "uint8")
+    preprocessor = keras_hub.models.CLIPPreprocessor.from_preset(str(path))
+    clip = keras_hub.models.CLIPBackbone.from_preset(str(path))
+    prompts = ["a photo of a sea lion.", "a photo of a cat."]
+    tokens = preprocessor({"images": None, "prompts": prompts})["token_ids"]
+    clip_images = preprocessor.image_converter(images.astype("float32"))
+    want = clip({"images": clip_images, "token_ids": tokens})["vision_logits"]
+    want /= np.exp(clip.clip_head.logit_scale)
+
+    model = backbones.kerashub(path, (12, 10, 3))
+    head = heads.get("cosine(scale=1,start='text')")
+    layer, _ = head(losses.BalancedSoftmax([2, 1]), 2)
+    layer.build(model.output_shape)
+    found = backbones.text_features(path, head.prompts(names))
+    head.begin_at(layer, found)
+    np.testing.assert_allclose(layer(model(images)), want, atol=1e-5)
+    assert not any("text" in weight.path for weight in model.weights)
+
+
+def test_preset_without_texts(vit_preset):
+    path, _ = vit_preset
+    with pytest.raises(ValueError, match=r"such as CLIP\..* of ViTBackbone"):
+        backbones.text_features(path, ["a cat"])
 
 
 def test_no_application():

@@ -12,6 +12,7 @@ import inputs
 import keras
 import numpy as np
 import outcome
+import presets
 import pytest
 import recipe
 import run as runs
@@ -30,7 +31,7 @@ from keras_lt import (
     hardware,
     report,
 )
-from keras_lt.models import load_model
+from keras_lt.models import backbones, load_model
 
 FLAG_FILES = recipe.REPO / "recipes" / "flags"
 QUICKSTART = (
@@ -459,6 +460,25 @@ def test_backbone_of_keras_applications(tmp_path):
     assert np.isfinite(model(images)).all()
 
 
+def test_head_from_texts(tmp_path, monkeypatch):
+    folder = presets.clip_preset(tmp_path / "clip")
+    arguments = (
+        *TINY,
+        f"--backbone=kerashub('{folder}')",
+        "--head=cosine(start='text',prompt='the digit {}.')",
+        "--tune=head",
+        "--learning_rate=1e-6",
+        "--optimizer=sgd(momentum=0.0)",
+    )
+    run = tmp_path / "run"
+    assert not recipe.run(monkeypatch, *arguments, f"--workdir={run}")
+    texts = [f"the digit {i}." for i in range(10)]
+    want = backbones.text_features(folder, texts)
+    want /= np.linalg.norm(want, axis=1, keepdims=True)
+    head = keras.saving.load_model(run / "model.keras").layers[-1]
+    np.testing.assert_allclose(head.kernel, want.T, atol=1e-4)
+
+
 def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
     keras_hub = pytest.importorskip("keras_hub")
     folder = tmp_path / "vit"
@@ -479,9 +499,9 @@ def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
         "--optimizer=adamw(weight_decay=0.05)",
         f"--workdir={tmp_path / 'run'}",
     )
-    assert recipe.run(monkeypatch, *arguments)
+    assert recipe.run(monkeypatch, *arguments, "--l2=1e-4")
     assert "Expected --l2=0 with a KerasHub" in capsys.readouterr().err
-    assert not recipe.run(monkeypatch, *arguments, "--l2=0", "--overwrite")
+    assert not recipe.run(monkeypatch, *arguments, "--overwrite")
 
 
 def test_mixed_training(tmp_path, monkeypatch):
@@ -621,6 +641,10 @@ def test_sigint_of_a_training(tmp_path):
             "--auxiliary with --auxiliary_augment. Received: --auxiliary_aug",
         ),
         (["--joint_forward"], "--auxiliary with --joint_forward. Received: "),
+        (
+            ["--head=linear(start='text')"],
+            "such as CLIP, with --head=...(start='text'). Received: --backbone",
+        ),
         (
             ["--auxiliary=rotation", "--mix=mixup(1.0)"],
             "--mix without --auxiliary, whose tasks take images as they are. "

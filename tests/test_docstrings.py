@@ -21,6 +21,7 @@ import keras_lt
 # Examples that can't be run here, and why.
 SKIPPED = {
     "keras_lt.models.backbones.hub.kerashub": "needs a download",
+    "keras_lt.models.backbones.hub.text_features": "needs a download",
     "keras_lt.models.adapters.WithAdapters": "needs a preset of KerasHub",
     "keras_lt.models.adapters.adapters": "needs a preset of KerasHub",
 }

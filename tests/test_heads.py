@@ -58,6 +58,18 @@ def test_linear_starts_from_mean_directions():
     )
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_starts_from_texts(name):
+    head = heads.get(f"{name}(start='text',prompt='one {{}}, or two {{}}s')")
+    assert head.prompts(["sea_lion"]) == ["one sea lion, or two sea lions"]
+    layer, _ = head(LOSS, 3)
+    layer.build((None, 2))
+    head.begin_at(layer, np.array([[3.0, 4.0], [0.0, 2.0], [0.0, 0.0]]))
+    scale = 25 / np.linalg.norm(FEATURES, axis=1) if name == "cosine" else 1
+    want = FEATURES @ [[0.6, 0, 0], [0.8, 1, 0]] * np.reshape(scale, (-1, 1))
+    np.testing.assert_allclose(layer(FEATURES), want, rtol=1e-5)
+
+
 def test_scale_can_be_learned(tmp_path):
     layer, loss = begun("cosine(scale=2,learnable=True)")
     model = keras.Sequential([keras.Input((2,)), layer])
@@ -82,7 +94,9 @@ def test_users_layer():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ("cosine(start='text')", "one of .*'text'"),
+        ("cosine(start='texts')", "one of .*'text'.*'texts'"),
+        ("linear(start='text',prompt='a photo')", "{} for the name of a class"),
+        ("cosine(start='text',centered=True)", "start='class_means'.*'text'"),
         ("cosine(scale=0)", "scale > 0"),
         ("cosine(start='random',centered=True)", "start='class_means'"),
         ("cosin", "Did you mean cosine"),

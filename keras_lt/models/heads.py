@@ -8,11 +8,12 @@ A head is a function of
     name: name of the layer,
 
 that returns a layer from features (B, D) to logits (B, C) and the loss to train
-it with. One that starts from features has `start`, "class_means", and
-`begin(layer, features, labels)`, which gives the built layer its weights.
+it with. One that does not start at random has `start`: with "class_means" also
+`begin(layer, features, labels)`, with "text" also `prompts(class_names)` and
+`begin_at(layer, vectors)`, which give the built layer its weights.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -24,7 +25,8 @@ from keras_lt.arguments import real
 from keras_lt.models.classifier import head_for, of_cosines
 from keras_lt.specs import Registry
 
-STARTS = ("random", "class_means")
+STARTS = ("random", "class_means", "text")
+PROMPT = "a photo of a {}."
 _CHUNK = 4_096  # rows at a time of features that may be on disk
 
 
@@ -53,20 +55,51 @@ class Auto:
         return head_for(loss, num_classes, l2=l2, name=name)
 
 
-class Linear:
+class _Started:
+    """What a head starts from.
+
+    Attributes:
+        start: One of STARTS.
+        prompt: Text with {} for the name of a class.
+    """
+
+    def __init__(self, start: str, prompt: str):
+        if start not in STARTS:
+            raise ValueError(
+                f"Expected start to be one of {STARTS}. "
+                f"Received: start={start!r}"
+            )
+        if not isinstance(prompt, str) or "{}" not in prompt:
+            raise ValueError(
+                "Expected prompt to be a text with {} for the name of a class. "
+                f"Received: prompt={prompt!r}"
+            )
+        self.start, self.prompt = start, prompt
+
+    def prompts(self, class_names: Sequence[str]) -> list[str]:
+        """The text of each class, underscores of its name as spaces."""
+        return [
+            self.prompt.replace("{}", name.replace("_", " "))
+            for name in class_names
+        ]
+
+
+class Linear(_Started):
     """A linear classifier: spec "linear(start='class_means')".
 
     From class means, the weight u_c of a class is the mean direction of its
     features from the mean m of all, scaled to length 1, and its bias -u_c m:
     its logit is how far features lie from m in the direction of the class
     (LIFT, Shi et al., ICML 2024, section 4.3, which does not center: features
-    behind a ReLU all have about one direction).
+    behind a ReLU all have about one direction). From texts, the weight of a
+    class is the feature of its prompt, scaled to length 1, and its bias 0.
 
     Args:
-        start: "random" or "class_means".
+        start: "random", "class_means" or "text".
+        prompt: Text with {} for the name of a class.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If an argument is something else.
 
     Example:
         >>> head = keras_lt.models.heads.Linear("class_means")
@@ -75,8 +108,8 @@ class Linear:
         >>> head.begin(layer, *features)
     """
 
-    def __init__(self, start: str = "random"):
-        self.start = _checked_start(start)
+    def __init__(self, start: str = "random", prompt: str = PROMPT):
+        super().__init__(start, prompt)
 
     def __call__(
         self,
@@ -109,19 +142,26 @@ class Linear:
         layer.kernel.assign(weights.T)
         layer.bias.assign(-weights @ center)
 
+    def begin_at(self, layer: keras.layers.Dense, vectors: np.ndarray) -> None:
+        """Gives the layer the directions (C, D) of classes as weights."""
+        layer.kernel.assign(_directions(vectors).T)
+        layer.bias.assign(np.zeros(layer.units))
 
-class Cosine:
+
+class Cosine(_Started):
     """A cosine classifier: spec "cosine(scale=25, start='class_means')".
 
     From class means, the weight of a class is the mean of its features, scaled
     to length 1 each: LIFT's start and scale (Shi et al., ICML 2024, section
-    4.3). `centered` takes the mean of all features from each first.
+    4.3). `centered` takes the mean of all features from each first. From texts,
+    the weight of a class is the feature of its prompt.
 
     Args:
         scale: Factor of the cosines, greater than 0.
         learnable: Whether the scale is trained too.
-        start: "random" or "class_means".
+        start: "random", "class_means" or "text".
         centered: Whether features are centered.
+        prompt: Text with {} for the name of a class.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -141,17 +181,18 @@ class Cosine:
         learnable: bool = False,
         start: str = "class_means",
         centered: bool = False,
+        prompt: str = PROMPT,
     ):
+        super().__init__(start, prompt)
         self.scale = real("scale", scale)
         if not 0 < self.scale < np.inf:
             raise ValueError(f"Expected scale > 0. Received: scale={scale}")
         self.learnable = learnable
-        self.start = _checked_start(start)
         self.centered = centered
-        if centered and start == "random":
+        if centered and start != "class_means":
             raise ValueError(
                 "Expected start='class_means' with centered=True, for which "
-                "features are read before. Received: start='random'"
+                f"features are read before. Received: start={start!r}"
             )
 
     def __call__(
@@ -187,7 +228,13 @@ class Cosine:
             center = _mean(features)
             layer.center.assign(center)
         means = _class_means(features, labels, layer.num_classes, center)
-        layer.kernel.assign(_directions(means).T)
+        self.begin_at(layer, means)
+
+    def begin_at(
+        self, layer: layers.CosineClassifier, vectors: np.ndarray
+    ) -> None:
+        """Gives the layer the directions (C, D) of classes as weights."""
+        layer.kernel.assign(_directions(vectors).T)
 
 
 HEADS = Registry("head", {"auto": Auto, "linear": Linear, "cosine": Cosine})
@@ -197,8 +244,8 @@ def get(identifier: Any, **context: Any) -> Callable:
     """Returns a head.
 
     Args:
-        identifier: A spec (see `keras_lt.specs`): auto, linear(start),
-            cosine(scale, learnable, start, centered), or one of yours
+        identifier: A spec (see `keras_lt.specs`): auto, linear(start, prompt),
+            cosine(scale, learnable, start, centered, prompt), or one of yours
             ("package.module:Name(alpha=2)"), which may be a Keras layer to
             logits too; or a head.
         **context: Values to fill in, by the names of `keras_lt.specs.CONTEXT`.
@@ -216,14 +263,6 @@ def get(identifier: Any, **context: Any) -> Callable:
     if isinstance(made, keras.layers.Layer):
         return lambda loss, num_classes, **arguments: (made, loss)
     return made
-
-
-def _checked_start(start: str) -> str:
-    if start not in STARTS:
-        raise ValueError(
-            f"Expected start to be one of {STARTS}. Received: start={start!r}"
-        )
-    return start
 
 
 def _chunks(features: Any) -> Iterator[tuple[slice, np.ndarray]]:

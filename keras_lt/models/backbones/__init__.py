@@ -15,7 +15,7 @@ from keras_lt.models.backbones.applications import (
     application_names,
 )
 from keras_lt.models.backbones.cnn import cifar_cnn
-from keras_lt.models.backbones.hub import kerashub
+from keras_lt.models.backbones.hub import kerashub, text_features
 from keras_lt.models.backbones.images import image_shape
 from keras_lt.models.backbones.resnet import PRESETS, cifar_resnet, resnet
 from keras_lt.models.backbones.weights import (
@@ -41,6 +41,7 @@ __all__ = [
     "load_weights",
     "resnet",
     "split_frozen",
+    "text_features",
 ]
 
 BACKBONES = Registry(
