@@ -3,7 +3,27 @@
 import string
 from pathlib import Path
 
+import keras
 import pytest
+
+
+def vit(**given: int) -> keras.Model:
+    """A tiny vision transformer for images of 8x8 pixels."""
+    hub = pytest.importorskip("keras_hub")
+    shape = {"num_layers": 2, "num_heads": 2, "hidden_dim": 8, "mlp_dim": 16}
+    return hub.models.ViTBackbone(
+        image_shape=(8, 8, 3), patch_size=4, **{**shape, **given}
+    )
+
+
+def vit_preset(folder: Path, **given: int) -> Path:
+    """Such a transformer, with its image converter."""
+    vit(**given).save_to_preset(str(folder))
+    hub = pytest.importorskip("keras_hub")
+    hub.layers.ViTImageConverter(
+        image_size=(8, 8), scale=1 / 8, offset=-1.0
+    ).save_to_preset(str(folder))
+    return folder
 
 
 def clip_preset(folder: Path) -> Path:

@@ -593,14 +593,7 @@ def test_frozen_stages_of_an_application():
 def vit_preset(tmp_path):
     """A folder with a tiny vision transformer, and what it should give."""
     keras_hub = pytest.importorskip("keras_hub")
-    transformer = keras_hub.models.ViTBackbone(
-        image_shape=(8, 8, 3),
-        patch_size=4,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=16,
-        mlp_dim=32,
-    )
+    transformer = presets.vit(hidden_dim=16, mlp_dim=32)
     converter = keras_hub.layers.ViTImageConverter(
         image_size=(8, 8), scale=1 / 64, offset=-1.5
     )

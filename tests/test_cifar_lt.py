@@ -480,19 +480,7 @@ def test_head_from_texts(tmp_path, monkeypatch):
 
 
 def test_backbone_of_kerashub(tmp_path, monkeypatch, capsys):
-    keras_hub = pytest.importorskip("keras_hub")
-    folder = tmp_path / "vit"
-    keras_hub.models.ViTBackbone(
-        image_shape=(8, 8, 3),
-        patch_size=4,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        mlp_dim=8,
-    ).save_to_preset(str(folder))
-    keras_hub.layers.ViTImageConverter(
-        image_size=(8, 8), scale=1 / 8, offset=-1.0
-    ).save_to_preset(str(folder))
+    folder = presets.vit_preset(tmp_path / "vit", num_layers=1)
     arguments = (
         *TINY,
         f"--backbone=kerashub('{folder}')",

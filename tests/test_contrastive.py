@@ -5,6 +5,7 @@ import json
 import keras
 import networks
 import numpy as np
+import presets
 import pytest
 
 from keras_lt import (
@@ -160,15 +161,7 @@ def test_two_replicas_equal_one_device(digits, set_policy, two_replicas):
 
 
 def test_both_stages_of_a_vision_transformer(digits, tmp_path):
-    keras_hub = pytest.importorskip("keras_hub")
-    transformer = keras_hub.models.ViTBackbone(
-        image_shape=(8, 8, 3),
-        patch_size=4,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=16,
-        mlp_dim=32,
-    )
+    transformer = presets.vit(hidden_dim=16, mlp_dim=32)
     images = keras.Input((8, 8, 1), dtype="uint8")
     x = keras.layers.Rescaling(1 / 128, offset=-1)(images)
     x = transformer(keras.layers.Concatenate()([x, x, x]))[:, 0]

@@ -4,7 +4,7 @@ import signal
 
 import keras
 import numpy as np
-import pytest
+import presets
 import recipe
 import tensorflow as tf
 
@@ -61,19 +61,7 @@ def test_a_run_goes_on_with_its_classifier(tmp_path, monkeypatch, capsys):
 
 def test_adapters_in_a_killed_run(tmp_path, monkeypatch):
     """A preset at random weights: killed, resumed, and exported."""
-    hub = pytest.importorskip("keras_hub")
-    folder = tmp_path / "vit"
-    hub.models.ViTBackbone(
-        image_shape=(8, 8, 3),
-        patch_size=4,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=8,
-        mlp_dim=16,
-    ).save_to_preset(str(folder))
-    hub.layers.ViTImageConverter(
-        image_size=(8, 8), scale=1 / 8, offset=-1.0
-    ).save_to_preset(str(folder))
+    folder = presets.vit_preset(tmp_path / "vit")
     arguments = (
         "--dataset=digits",
         f"--backbone=kerashub('{folder}')",
