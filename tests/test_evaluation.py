@@ -17,6 +17,7 @@ from scipy import optimize, stats
 from sklearn import metrics as sklearn_metrics
 
 from keras_lt import evaluation, metrics
+from keras_lt.counts import Classes
 from keras_lt.evaluation import Predictions, Scaling
 from keras_lt.evaluation import predictions as predictions_module
 from keras_lt.evaluation.conformal import METHODS
@@ -373,12 +374,13 @@ def test_intervals_hold_their_scores(test_set):
 
 
 def test_one_image_per_class():
+    classes = Classes([500, 50, 5], ["cat", "dog", "owl"])
     found = evaluation.evaluate(
-        Predictions(np.array([0, 1, 0]), [0, 1, 2], [500, 50, 5])
+        Predictions(np.array([0, 1, 0]), [0, 1, 2], classes)
     )
     assert found["intervals"]["top1"] == [found["top1"]] * 2
     assert found["per_class"]["low"][0] > 0
-    assert "one image of 3 classes" in found["notes"][0]
+    assert "image of 3 classes, ['cat', 'dog', 'owl']:" in found["notes"][0]
 
 
 def test_tail_frequencies():
@@ -509,7 +511,7 @@ def test_class_without_enough_held_out_images_is_in_every_set():
     assert (thresholds[:4] > 0).all()
     assert thresholds[4:].tolist() == [0, 0]
     notes = evaluation.evaluate(predictions(), held_out)["notes"]
-    assert any("no image of 1 class, labels [5]" in note for note in notes)
+    assert any("no image of 1 class, ['5']" in note for note in notes)
 
 
 def test_compare_tells_apart_what_differs():
@@ -857,10 +859,10 @@ def test_what_is_odd_is_said_and_scored(tmp_path, monkeypatch, capsys):
     assert found["temperature"] > 0
     assert "evaluate.py: note: Where logits are adjusted, they are taken" in err
     for line in (
-        "test set has no image of 1 class, labels [5]:",
-        "test set has one image of 1 class, labels [2]:",
-        "training set has no image of 1 class, labels [4]:",
-        "hold-out has no image of 1 class, labels [4]:",
+        "test set has no image of 1 class, ['5']:",
+        "test set has one image of 1 class, ['2']:",
+        "training set has no image of 1 class, ['4']:",
+        "hold-out has no image of 1 class, ['4']:",
     ):
         assert f"evaluate.py: note: The {line}" in err
 

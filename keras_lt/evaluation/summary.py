@@ -180,7 +180,7 @@ def _fitted(
     few = np.flatnonzero(few_images(holdout.totals, coverage))
     if len(few):
         notes.append(
-            f"The hold-out has too few images of {_classes(few)}, for a "
+            f"The hold-out has too few images of {_named(test, few)}, for a "
             f"threshold at {100 * coverage:g} %: class-conditional sets always "
             "hold them, and sets with a pooled tail have one threshold for all "
             "of them."
@@ -188,8 +188,8 @@ def _fitted(
     lacking = np.flatnonzero(holdout.totals == 0)
     if len(lacking):
         notes.append(
-            f"The hold-out has no image of {_classes(lacking)}: sets of the "
-            "class-conditional method always hold them, and vector scaling "
+            f"The hold-out has no image of {_named(test, lacking)}: sets of "
+            "the class-conditional method always hold them, and vector scaling "
             "does nothing of their own for them."
         )
     return found, notes
@@ -202,27 +202,27 @@ def _notes(test: Predictions) -> list[str]:
     empty = np.flatnonzero(test.totals == 0)
     if len(empty):
         notes.append(
-            f"The test set has no image of {_classes(empty)}: means over "
+            f"The test set has no image of {_named(test, empty)}: means over "
             "classes and shifted class frequencies leave them out."
         )
     single = np.flatnonzero(test.totals == 1)
     if len(single):
         notes.append(
-            f"The test set has one image of {_classes(single)}: their recalls "
-            "are 0 or 1, and the intervals of scores do not show how these "
-            "would vary. Those by class do."
+            f"The test set has one image of {_named(test, single)}: their "
+            "recalls are 0 or 1, and the intervals of scores do not show how "
+            "these would vary. Those by class do."
         )
     few = np.flatnonzero(few_right(test))
     if len(few):
         notes.append(
-            f"Fewer than 5 test images of {_classes(few)} are answered "
+            f"Fewer than 5 test images of {_named(test, few)} are answered "
             "rightly: intervals of the geometric and the harmonic mean are "
             "bounds, wider than those of other scores."
         )
     unseen = np.flatnonzero(test.class_counts == 0)
     if len(unseen):
         notes.append(
-            f"The training set has no image of {_classes(unseen)}: where "
+            f"The training set has no image of {_named(test, unseen)}: where "
             "logits are adjusted, their prior counts as 1e-6 images."
         )
     refused = int((test.predicted < 0).sum())
@@ -263,6 +263,6 @@ def _about_logits(logits: np.ndarray) -> list[str]:
     return []
 
 
-def _classes(labels: np.ndarray) -> str:
+def _named(of: Predictions, labels: np.ndarray) -> str:
     many = "1 class" if len(labels) == 1 else f"{len(labels):,} classes"
-    return f"{many}, labels {brief(labels)}"
+    return f"{many}, {brief([of.classes.names[label] for label in labels])}"
