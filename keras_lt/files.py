@@ -174,6 +174,42 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+@contextlib.contextmanager
+def opened_arrays(
+    path: str | os.PathLike, expected: str = "an .npz file of numpy.savez"
+) -> Iterator[np.lib.npyio.NpzFile]:
+    """Opens an .npz file whose arrays are read in a `with` block.
+
+    Args:
+        path: The file.
+        expected: What it should be, for the error.
+
+    Raises:
+        OSError: If it can't be opened.
+        ValueError: If it is something else, or damaged: also where this comes
+            out only when an array is read.
+
+    Example:
+        >>> keras_lt.files.write_arrays("counts.npz", counts=np.array([5, 3]))
+        >>> with keras_lt.files.opened_arrays("counts.npz") as arrays:
+        ...     arrays["counts"]
+        array([5, 3])
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
+            yield arrays
+    except MemoryError:
+        raise
+    except Exception as error:  # zip files and NumPy raise all kinds
+        if getattr(error, "filename", None) is not None:  # can't be opened
+            raise
+        raise ValueError(
+            f"Expected {expected}. Received: {path} ({error})"
+        ) from error
+
+
 def printable(name: str | os.PathLike) -> str:
     r"""Returns a name with what can't be shown escaped.
 

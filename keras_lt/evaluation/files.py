@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_lt.counts import Classes, class_shares
 from keras_lt.evaluation.predictions import Predictions
-from keras_lt.files import write_arrays
+from keras_lt.files import opened_arrays, write_arrays
 from keras_lt.messages import brief
 
 _KEYS = ("logits", "predictions", "labels", "class_counts", "logit_counts")
@@ -160,23 +160,12 @@ def read(
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array")
-            return {
-                name: _array(arrays, name)
-                for name in (*_KEYS, *_HOLDOUT)
-                if name in arrays
-            }
-    except MemoryError:
-        raise
-    except Exception as error:  # zip files and NumPy raise all kinds
-        if getattr(error, "filename", None) is not None:  # can't be opened
-            raise
-        raise ValueError(
-            f"Expected an .npz file of numpy.savez. Received: {error}"
-        ) from error
+    with opened_arrays(path) as arrays:
+        return {
+            name: _array(arrays, name)
+            for name in (*_KEYS, *_HOLDOUT)
+            if name in arrays
+        }
 
 
 def _array(arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from keras_lt import files
 from keras_lt.features.examples import Features
 
@@ -36,18 +34,9 @@ def load(filepath: str | os.PathLike) -> Features:
         >>> keras_lt.features.save("train.npz", features)
         >>> features, labels = keras_lt.features.load("train.npz")
     """
-    try:
-        with np.load(filepath, allow_pickle=False) as arrays:
-            features = Features(arrays["features"], arrays["labels"])
-    except MemoryError:
-        raise
-    except Exception as error:  # zip files and NumPy raise all kinds
-        if getattr(error, "filename", None) is not None:  # can't be opened
-            raise
-        raise ValueError(
-            "Expected a file that keras_lt.features.save wrote. "
-            f"Received: {filepath} ({error})"
-        ) from error
+    wanted = "a file that keras_lt.features.save wrote"
+    with files.opened_arrays(filepath, wanted) as arrays:
+        features = Features(arrays["features"], arrays["labels"])
     kinds = features.features.dtype.kind, features.labels.dtype.kind
     if (
         features.features.ndim != 2
