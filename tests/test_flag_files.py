@@ -247,3 +247,10 @@ def test_second_stage_on_large_images(name):
     assert found["learning_rate"] == f"cosine({rate})"
     first = found["from"].removeprefix("@")
     assert PUBLISHED[first][2:] == (batch_size, rate, decay)
+
+
+def test_values_of_a_run():
+    """Of a flag that comes twice the last value counts."""
+    found = flag_files.values(flag_files.find("cifar10_lt100_ldam_drw_c200"))
+    assert found["loss"].startswith("ldam(max_margin=0.5,scale=30,")
+    assert (found["epochs"], found["drw_epoch"]) == ("200", "160")

@@ -60,6 +60,13 @@ def find(run: str, folder: Path = FOLDER) -> list[Path]:
     )
 
 
+def values(files: Sequence[Path]) -> dict[str, str]:
+    """What flag files give, one after the other: the text of each flag."""
+    lines = command.expand_flagfiles([f"--flagfile={path}" for path in files])
+    pairs = (line.removeprefix("--").partition("=") for line in lines)
+    return {name: value for name, _, value in pairs}
+
+
 def script(files: Sequence[Path]) -> Path:
     """The recipe that flag files are for."""
     for path in files:
