@@ -9,8 +9,6 @@ features of a pretrained network, by `recipes/cifar_lt.py --dataset=folder:PATH
 Flags after `--` go to every run. The table, or JSON, has for each run balanced
 accuracy beside that of guessing, its whole time, and what was chosen. A run
 that is there already is read and not repeated.
-
-recipes/results/own_folders.json holds what --json printed.
 """
 
 import argparse

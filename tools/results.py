@@ -72,7 +72,9 @@ GLANCE = {
     "cifar10_lt100_dlsa_on_ce_c30": "DLSA on cross-entropy",
     "cifar10_lt100_dual_branch_rotation_c30": "dual branch, rotation",
     "cifar10_lt100_dual_branch_c30": "dual branch, second classifier",
-    "cifar10_lt100_fast": "balanced softmax on a small wide network, 10 epochs",
+    "cifar10_lt100_best_c30": "balanced softmax, orthogonal steps (Muon)",
+    "cifar10_lt100_fast": "the same on a small wide network, 10 epochs",
+    "cifar10_lt100_fast_c100": "the same in 100 epochs, AutoAugment, Cutout",
     "cifar10_lt100_lite0_cosine_means": "balanced softmax on frozen features "
     "of a network pretrained on ImageNet",
 }
