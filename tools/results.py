@@ -73,7 +73,8 @@ GLANCE = {
     "cifar10_lt100_dual_branch_rotation_c30": "dual branch, rotation",
     "cifar10_lt100_dual_branch_c30": "dual branch, second classifier",
     "cifar10_lt100_best_c30": "balanced softmax, orthogonal steps (Muon)",
-    "cifar10_lt100_fast": "the same on a small wide network, 10 epochs",
+    "cifar10_lt100_best_c60": "the same in 60 epochs, AutoAugment, Cutout",
+    "cifar10_lt100_fast": "orthogonal steps on a small wide network, 10 epochs",
     "cifar10_lt100_fast_c100": "the same in 100 epochs, AutoAugment, Cutout",
     "cifar10_lt100_lite0_cosine_means": "balanced softmax on frozen features "
     "of a network pretrained on ImageNet",
