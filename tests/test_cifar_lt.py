@@ -630,10 +630,6 @@ def test_sigint_of_a_training(tmp_path):
         ),
         (["--joint_forward"], "--auxiliary with --joint_forward. Received: "),
         (
-            ["--head=linear(start='text')"],
-            "such as CLIP, with --head=...(start='text'). Received: --backbone",
-        ),
-        (
             ["--auxiliary=rotation", "--mix=mixup(1.0)"],
             "--mix without --auxiliary, whose tasks take images as they are. "
             "Received: --mix=mixup(1.0) --auxiliary=rotation",
@@ -673,6 +669,7 @@ def test_flags_that_nothing_uses_are_refused(
         ("--learning_rate=cosin(0.1)", "Did you mean cosine?"),
         ("--backbone=cifar_resnet(33)", "a depth of 6n + 2"),
         ("--l2=1e-4 --backbone=kerashub('x')", "--l2=0 with a KerasHub"),
+        ("--head=linear(start='text')", "such as CLIP, with --head=...(start"),
     ],
 )
 def test_wrong_specs_are_refused_before_training(

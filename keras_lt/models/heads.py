@@ -173,6 +173,15 @@ class Cosine(_Started):
         >>> head.begin(layer, *features)
         >>> layer(features.features[:3]).shape
         TensorShape([3, 10])
+
+        From texts, with the features of a text encoder:
+
+        >>> head = keras_lt.models.heads.Cosine(start="text")
+        >>> head.prompts(["sea_lion", "cat"])
+        ['a photo of a sea lion.', 'a photo of a cat.']
+        >>> layer, loss = head(keras_lt.losses.Focal(), 2)
+        >>> layer.build((None, 3))
+        >>> head.begin_at(layer, np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
     """
 
     def __init__(
