@@ -75,10 +75,6 @@ from keras_lt.models import (
 # --- What the flags ask for --------------------------------------------------
 
 
-# Flags of the auxiliary branch.
-AUXILIARY = ("auxiliary_sampling", "auxiliary_augment", "joint_forward")
-
-
 class Method(NamedTuple):
     """A way to train; each attribute is the flag of its name."""
 
@@ -98,7 +94,11 @@ class Method(NamedTuple):
 
     def check(self) -> None:
         """Refuses flags that nothing would use, before anything is loaded."""
-        for name in AUXILIARY:
+        for name in (
+            "auxiliary_sampling",
+            "auxiliary_augment",
+            "joint_forward",
+        ):
             if self.auxiliary is None and getattr(self, name):
                 raise ValueError(
                     f"Expected --auxiliary with --{name}. "

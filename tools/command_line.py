@@ -45,6 +45,24 @@ def positive(text: str) -> int:
 positive.__name__ = "integer"  # argparse says "invalid integer value"
 
 
+def parse_with_flags(
+    of: argparse.ArgumentParser, argv: list[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments before `--`, and those after it, for the recipes."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return of.parse_args(argv[:end]), argv[end + 1 :]
+
+
+def add_runs(to: argparse.ArgumentParser, default: str) -> None:
+    """Where a tool makes runs."""
+    to.add_argument(
+        "--runs",
+        type=Path,
+        default=Path(default),
+        help="Folder of the workdirs and logs (default: %(default)s).",
+    )
+
+
 def add_scores(to: argparse.ArgumentParser) -> None:
     """Thresholds of shot groups."""
     to.add_argument(

@@ -21,11 +21,11 @@ from pathlib import Path
 import command_line
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "cifar_lt.py"
-# What of the choices a row names, and how: the rest is in the record.
+# The choices that a row of the table names; JSON has all.
 SHOWN = ("image_size", "batch_size", "epochs")
 
 
-def parse() -> argparse.Namespace:
+def parse() -> tuple[argparse.Namespace, list[str]]:
     parser = command_line.parser(__doc__)
     parser.add_argument(
         "folders",
@@ -37,20 +37,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--backbone", help="A pretrained network, as the recipes take it."
     )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs/own_folders"),
-        help="Where the runs are (default: %(default)s).",
-    )
+    command_line.add_runs(parser, "runs/own_folders")
     parser.add_argument(
         "--json", action="store_true", help="Print JSON in place of a table."
     )
-    given = sys.argv[1:]
-    flags = given.index("--") if "--" in given else len(given)
-    arguments = parser.parse_args(given[:flags])
-    arguments.flags = given[flags + 1 :]
-    return arguments
+    return command_line.parse_with_flags(parser, sys.argv[1:])
 
 
 if __name__ == "__main__":
@@ -141,15 +132,15 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     files.escape_output()
-    arguments = parse()
+    arguments, flags = parse()
     starts = {"scratch": []}
     if arguments.backbone:
         starts["pretrained"] = [f"--backbone={arguments.backbone}"]
     rows = []
     for folder in arguments.folders:
-        for start, flags in starts.items():
+        for start, own in starts.items():
             workdir = arguments.runs / f"{folder.name}_{start}"
-            seconds = run(folder, workdir, [*flags, *arguments.flags])
+            seconds = run(folder, workdir, [*own, *flags])
             rows.append(row(folder, workdir, seconds))
     if arguments.json:
         found = {"environment": report.environment(), "runs": rows}

@@ -218,7 +218,6 @@ def shares(jobs: int) -> list[list[int]]:
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments before `--`, and those after it, for the recipes."""
     parser = command_line.parser(__doc__)
     parser.add_argument(
         "runs_to_make",
@@ -233,20 +232,14 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         default=[0],
         help="Seeds of each run (default: 0).",
     )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs"),
-        help="Folder of the workdirs and logs (default: runs).",
-    )
+    command_line.add_runs(parser, "runs")
     parser.add_argument(
         "--jobs",
         type=int,
         default=1,
         help="Runs at a time (default: 1).",
     )
-    end = argv.index("--") if "--" in argv else len(argv)
-    return parser.parse_args(argv[:end]), argv[end + 1 :]
+    return command_line.parse_with_flags(parser, argv)
 
 
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
