@@ -306,6 +306,39 @@ def test_features_as_z(kind):
     )
 
 
+def test_flows_see_principal_components(tmp_path):
+    features, labels = clusters()
+    model = make(depth=1, components=2)
+    model.fit_features(features, labels, **QUICK)
+    level, offsets = model.levels[0], features - features.mean(axis=0)
+    _, singular, axes = np.linalg.svd(offsets, full_matrices=False)
+    seen = level.components(features).numpy()
+    signs = np.sign(np.sum(seen * (offsets @ axes[:2].T), axis=0))
+    np.testing.assert_allclose(
+        seen, offsets @ axes[:2].T * signs, rtol=1e-4, atol=1e-4
+    )
+    assert singular[0] > singular[1] > singular[2]
+    # As many stay as are asked for, by the likelihood of what the flow sees.
+    joint = level.mixture.log_joint(seen).numpy()
+    likelihood = np.logaddexp.reduce(joint, axis=1) - np.log(6)
+    stays = routes_of(model, features) == 0
+    assert stays.mean() == pytest.approx(0.3, abs=0.01)
+    assert likelihood[stays].min() > likelihood[~stays].max() - 1e-4
+    # Classifiers see the features.
+    left = features[~stays][:5]
+    np.testing.assert_allclose(
+        model.predict(left, verbose=0),
+        model.last([left, level.mixture.flow(seen[~stays][:5])[0]]),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(features, verbose=0), model.predict(features, verbose=0)
+    )
+
+
 def test_levels_of_other_seeds_have_centers_of_their_own():
     centers = [
         level.mixture.means.numpy()
@@ -432,6 +465,14 @@ def recorded(names, model):
     return replaced
 
 
+def test_fewer_samples_than_components():
+    features, labels = clusters([6, 4, 2, 1], dim=40)
+    model = DLSA(4, 40, num_clusters=4, components=20)
+    with pytest.warns(UserWarning, match="13 samples for 20 components"):
+        assert model.fit_features(features, labels, **QUICK) == []
+    assert np.isfinite(model.predict(features, verbose=0)).all()
+
+
 def degenerate(kind):
     features, labels = clusters()
     if kind == "few":
@@ -470,22 +511,24 @@ def test_degenerate_samples(kind, depth, levels, warning, recwarn):
     assert routes_of(model, features).max() == levels
 
 
-def test_what_is_left_too_small_has_the_z_of_the_level_above():
+@pytest.mark.parametrize("components", [None, 3])
+def test_what_is_left_too_small_has_the_z_of_the_level_above(components):
     features, labels = clusters([30, 20, 6, 4])
-    model = make(num_clusters=50, depth=3)
+    model = make(num_clusters=50, depth=3, components=components)
     with pytest.warns(UserWarning, match="42 samples for 50 clusters"):
         facts = model.fit_features(features, labels, **QUICK)
     assert len(facts) == 1
-    first, *lower = (level.mixture for level in model.levels)
-    for mixture in lower:
+    first, *lower = model.levels
+    for level in lower:
         np.testing.assert_array_equal(
-            mixture.log_joint(features), first.log_joint(features)
+            level.inspect(features)["log_likelihood"],
+            first.inspect(features)["log_likelihood"],
         )
     below = features[routes_of(model, features) == 1]
     assert len(below) == 42
     np.testing.assert_allclose(
         model.predict(below, verbose=0),
-        model.last([below, first.flow(below)[0]]),
+        model.last([below, first.inspect(below)["latent"]]),
         rtol=1e-4,
         atol=1e-4,
     )
@@ -621,6 +664,8 @@ def test_levels_of_other_features(tmp_path):
         (lambda x, y: make(depth=0), "depth=0"),
         (lambda x, y: make(num_clusters=1), "num_clusters=1"),
         (lambda x, y: make(llh_proportion=1.0), "llh_proportion=1.0"),
+        (lambda x, y: make(components=6), "from 1 to 5, .* components=6"),
+        (lambda x, y: make(components=0), "components=0"),
         (lambda x, y: make(z="u"), "z='u'"),
         (lambda x, y: make(classifier="mlp"), "kind='mlp'"),
         (lambda x, y: make().fit_features(x[:, :4], y), r"shape=\(322, 4\)"),

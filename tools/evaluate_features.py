@@ -53,8 +53,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--components",
         type=command_line.positive,
-        help="Principal components of the features to train on to keep "
-        "(default: the features as they are).",
+        help="Principal components that the flows see (default: the features "
+        "as they are).",
     )
     parser.add_argument(
         "--depth",
@@ -87,7 +87,6 @@ import warnings
 
 import keras
 import numpy as np
-from sklearn.decomposition import PCA
 from sklearn.metrics import recall_score
 from sklearn.model_selection import train_test_split
 
@@ -149,6 +148,7 @@ def scores(
         depth=arguments.depth,
         num_clusters=arguments.num_clusters,
         llh_proportion=arguments.llh_proportion,
+        components=arguments.components,
         seed=arguments.seed,
     )
     facts = dlsa.fit_features(
@@ -209,23 +209,6 @@ def row(name: str, levels: list[dict], total: dict, depth: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def reduced(
-    train: Features, scored: Features, components: int
-) -> tuple[Features, Features]:
-    """Both as principal components of the features to train on, unscaled."""
-    most = min(train.features.shape)
-    if components > most:
-        raise ValueError(
-            f"Expected --components of at most {most}. "
-            f"Received: --components={components}"
-        )
-    pca = PCA(components, random_state=0).fit(train.features)
-    return tuple(
-        each._replace(features=pca.transform(each.features).astype("float32"))
-        for each in (train, scored)
-    )
-
-
 def refuse_other_classes(paths: list[Path]) -> None:
     """Refuses features of runs whose labels stand for other classes."""
     known = {path: report.class_names_of(path) for path in paths}
@@ -268,8 +251,6 @@ def main() -> None:
                 f"{train.features.shape[1]} and {test.features.shape[1]} "
                 f"for {path}"
             )
-        if arguments.components:
-            train, test = reduced(train, test, arguments.components)
         pairs.append((train, test))
     columns = ["features"]
     for level in range(1, arguments.depth + 1):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from sklearn.decomposition import PCA
 
 from keras_lt.layers import CosineClassifier
 from keras_lt.models.dlsa import routing, terms
@@ -98,19 +99,31 @@ class _Level(keras.layers.Layer):
         mixture: FlowGaussianMixture,
         classifier: _ClusterAidedClassifier,
         z: str,
+        components: int | None,
         **kwargs: Any,
     ):
         super().__init__(dtype="float32", **kwargs)
         self.mixture = mixture
         self.classifier = classifier
         self.z = z
+        self.components = None
+        if components is not None:
+            self.components = keras.layers.Dense(
+                components, trainable=False, dtype="float32", name="components"
+            )
 
     def build(self, input_shape: Any) -> None:
         clusters = self.mixture.num_components
         classes = self.classifier.num_classes
-        self.mixture.build(input_shape)
+        seen = input_shape
+        if self.components is not None:
+            self.components.build(input_shape)
+            seen = self.components.compute_output_shape(input_shape)
+        self.mixture.build(seen)
+        # What the classifiers take beside the features.
+        self.latent_shape = seen if self.z == "latent" else input_shape
         self.classifier.build(
-            [input_shape, (input_shape[0], input_shape[1] + classes)]
+            [input_shape, (input_shape[0], self.latent_shape[1] + classes)]
         )
         # Until its threshold is set a level keeps nothing.
         self.threshold = self.add_weight(
@@ -127,7 +140,10 @@ class _Level(keras.layers.Layer):
         )
 
     def _found(self, features: Any) -> tuple[Any, ...]:
-        latent, log_abs_det = self.mixture.flow(features, training=False)
+        seen = features
+        if self.components is not None:
+            seen = self.components(features)
+        latent, log_abs_det = self.mixture.flow(seen, training=False)
         log_joint = self.mixture.log_joint_of(latent, log_abs_det)
         # Keras' own takes care of -0 by ops that LiteRT lacks.
         clusters = tf.argmax(log_joint, axis=1, output_type="int32")
@@ -173,6 +189,7 @@ class _Level(keras.layers.Layer):
         seed: int,
         watch: dict[str, Any],
     ) -> None:
+        seen = self._fit_components(part)
         counts = np.bincount(part.labels, minlength=num_classes)
         trainer = FlowTrainer(
             self.mixture,
@@ -189,7 +206,7 @@ class _Level(keras.layers.Layer):
             purest = _Purest(self, part, num_classes)
             watchers.append(purest)
         trainer.fit(
-            pairs(part, num_classes, size, seed, self.name),
+            pairs(seen, num_classes, size, seed, self.name),
             epochs=settings.epochs,
             steps_per_epoch=max(1, round(len(part.labels) / size)),
             shuffle=False,
@@ -197,6 +214,22 @@ class _Level(keras.layers.Layer):
         )
         if purest is not None:
             purest.restore()
+
+    def _fit_components(self, part: Samples) -> Samples:
+        """The samples as their principal components, if there are any."""
+        if self.components is None:
+            return part
+        pca = PCA(self.components.units, svd_solver="covariance_eigh")
+        seen = pca.fit_transform(part.features)
+        axes = pca.components_.T
+        self.components.set_weights([axes, -pca.mean_ @ axes])
+        return part._replace(features=seen.astype(np.float32))
+
+    def take_flow(self, other: "_Level") -> None:
+        """Sees samples as another level does."""
+        self.mixture.set_weights(other.mixture.get_weights())
+        if self.components is not None:
+            self.components.set_weights(other.components.get_weights())
 
     def divide(
         self, part: Samples, num_classes: int, llh_proportion: float

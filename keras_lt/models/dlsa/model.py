@@ -59,6 +59,10 @@ class DLSA(keras.Model):
         llh_proportion: Fraction of its training samples that a level keeps, in
             (0, 1). The authors have 0.3; a tenth did better on CIFAR-10-LT.
         center_std: Standard deviation of the cluster centers.
+        components: Principal components of its samples that the flow of a
+            level sees, at most D; None is the features as they are. The time
+            of a flow grows as their number squared: take some 128 where D is
+            1,000 or more. Classifiers see the features.
         flow: A flow that each level gets a copy of, untrained; None is a
             `MaskedAutoregressiveFlow` of two blocks.
         classifier: "linear" or "cosine": what f and g are in the logits
@@ -95,6 +99,7 @@ class DLSA(keras.Model):
         num_clusters: int = 100,
         llh_proportion: float = 0.1,
         center_std: float = 0.05,
+        components: int | None = None,
         flow: MaskedAutoregressiveFlow | None = None,
         classifier: str = "linear",
         z: str = "latent",
@@ -115,6 +120,14 @@ class DLSA(keras.Model):
                 f"(0, 1). Received: depth={depth}, num_clusters={num_clusters},"
                 f" llh_proportion={llh_proportion}"
             )
+        self.components = components
+        if components is not None:
+            self.components = integer("components", components)
+            if not 1 <= components <= features_dim:
+                raise ValueError(
+                    f"Expected components from 1 to {features_dim}, the "
+                    f"features. Received: components={components}"
+                )
         if z not in LATENTS:
             raise ValueError(
                 f"Expected z to be one of {LATENTS}. Received: z={z!r}"
@@ -135,6 +148,7 @@ class DLSA(keras.Model):
                     self.num_classes, classifier, name=f"classifier_{level}"
                 ),
                 z,
+                self.components,
                 name=f"level_{level}",
             )
             for level in range(depth)
@@ -149,7 +163,7 @@ class DLSA(keras.Model):
             return
         for level in self.levels:
             level.build(input_shape)
-        self.last.build([input_shape, input_shape])
+        self.last.build([input_shape, self.levels[-1].latent_shape])
         self.built = True
 
     def call(self, features: Any, training: bool | None = None) -> Any:
@@ -204,8 +218,8 @@ class DLSA(keras.Model):
         """Trains all levels, one after the other.
 
         A level that can't divide its samples is left out with those below it,
-        with a warning that says why: fewer samples than clusters, one class
-        alone, or likelihoods that part nothing.
+        with a warning that says why: fewer samples than clusters or components,
+        one class alone, or likelihoods that part nothing.
 
         Args:
             features: (N, D).
@@ -292,6 +306,8 @@ class DLSA(keras.Model):
         size, classes = len(part.labels), len(np.unique(part.labels))
         if size < self.num_clusters:
             return f"{size} samples for {self.num_clusters} clusters"
+        if size < (self.components or 0):
+            return f"{size} samples for {self.components} components"
         if classes < 2:
             return "all samples are of one class"
         start = level.get_weights()
@@ -315,9 +331,8 @@ class DLSA(keras.Model):
         """Makes nothing of a level and those below it, and warns."""
         if number:
             # The last classifier sees the z of the last level.
-            above = self.levels[number - 1].mixture.get_weights()
             for lower in self.levels[number:]:
-                lower.mixture.set_weights(above)
+                lower.take_flow(self.levels[number - 1])
         warnings.warn(
             f"Level {number + 1} of {len(self.levels)} is left out, with those "
             f"below it: {reason}.",
@@ -368,6 +383,7 @@ class DLSA(keras.Model):
             "num_clusters": self.num_clusters,
             "llh_proportion": self.llh_proportion,
             "center_std": self.center_std,
+            "components": self.components,
             "flow": self._flow_config
             and keras.saving.serialize_keras_object(
                 MaskedAutoregressiveFlow(**self._flow_config)
