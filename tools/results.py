@@ -10,7 +10,8 @@ row is of one optimizer: a record that comes with another one takes the place of
 all that are there, such as those of Keras' form of SGD, which flag files had
 until they had the published one. Beside them,
 recipes/results/benchmark_NAME.json, what `tools/benchmark.py NAME --json`
-printed (of serve_check what `tools/serve_check.py --output` wrote).
+printed (of serve_check what `tools/serve_check.py --output` wrote), and
+own_folders.json, what `tools/own_folders.py --json` printed.
 """
 
 import argparse
@@ -51,6 +52,7 @@ import sys
 from collections.abc import Sequence
 
 import flag_files
+import own_folders
 
 from keras_lt import files, metrics, report
 from keras_lt.report.comparison import minutes, spread
@@ -58,6 +60,9 @@ from keras_lt.report.comparison import minutes, spread
 REPO = Path(__file__).resolve().parents[1]
 RECORDS = REPO / "recipes" / "results"
 FLAGS = REPO / "recipes" / "flags"
+RECIPES = RECORDS.parent / "README.md"
+# Scores of the tables that compare methods.
+SHOWN = ("top1", "many", "medium", "few", "ece")
 # Scores of which the tables have the interval too.
 WITH_INTERVALS = ("balanced", "lowest_recall")
 # The rows of README's short table: flag file, and what it is called there.
@@ -90,9 +95,37 @@ SYSTEMS = {
     "dual branch is here",
     "fashion_lite0_ldam_drw": "LDAM-DRW",
     "fashion_lite0_crt": "cRT",
+    "fashion_lite0_dlsa": "DLSA",
     "fashion_lite0_ipdpp": "IP-DPP, 20 images per class",
     "fashion_lite0_random_balanced": "random subsets of as many",
     "fashion_lite0_all_balanced": "all images, class-balanced, as many steps",
+}
+# What each ingredient buys, on training images that the subset leaves out.
+INGREDIENTS = {
+    "cifar10_lt100_fast_left_out": "`fast`: balanced softmax, Muon",
+    "cifar10_lt100_fast_sgd_left_out": "SGD in place of Muon",
+    "cifar10_lt100_fast_ce_left_out": "cross-entropy",
+    "cifar10_lt100_fast_augmented_left_out": "AutoAugment and Cutout",
+    "cifar10_lt100_fast_averaged_left_out": "averages of the weights",
+    "cifar10_lt100_fast_mixup_left_out": "mixup",
+    "cifar10_lt100_fast_sam_left_out": "sharpness-aware, half as many steps",
+    "cifar10_lt100_fast_dual_branch_left_out": "two branches, second "
+    "classifier, half as many steps",
+    "cifar10_lt100_fast_dual_branch_augmented_left_out": "the same, "
+    "AutoAugment and Cutout on the random branch",
+}
+# The methods on CIFAR-100-LT.
+CIFAR100 = {
+    "cifar100_lt100_fast_ce": "cross-entropy",
+    "cifar100_lt100_fast_ce_drw": "deferred re-weighting",
+    "cifar100_lt100_fast_ldam_drw": "LDAM-DRW",
+    "cifar100_lt100_fast": "balanced softmax",
+    "cifar100_lt100_fast_dual_branch": "dual branch, second classifier, "
+    "half as many steps",
+    "cifar100_lt100_fast_crt": "cRT on cross-entropy",
+    "cifar100_lt100_fast_dlsa": "DLSA on cross-entropy",
+    "cifar100_lt100_fast_c60": "balanced softmax in 60 epochs, AutoAugment, "
+    "Cutout",
 }
 
 
@@ -209,10 +242,13 @@ def glance(records: dict[str, list[report.Record]]) -> str:
     return "\n".join(rows)
 
 
-def systems(records: dict[str, list[report.Record]]) -> str:
-    """The table of the systems that there are records of, on real images."""
-    known = {name: of for name, of in SYSTEMS.items() if name in records}
-    scores = ("balanced", "top1", "many", "medium", "few", "ece")
+def methods(
+    records: dict[str, list[report.Record]],
+    labels: dict[str, str],
+    scores: Sequence[str] = SHOWN,
+) -> str:
+    """A table for recipes/README.md, of the rows that there are records of."""
+    known = {name: label for name, label in labels.items() if name in records}
     return "\n".join(short_table(records, known, scores, "flags"))
 
 
@@ -277,6 +313,11 @@ def benchmark_table() -> str:
     return "\n".join(rows)
 
 
+def folders() -> str:
+    """The table of the one command on folders of images."""
+    return own_folders.table(figures(RECORDS / "own_folders.json")["runs"])
+
+
 def figures(path: Path) -> dict:
     """What a benchmark has written."""
     try:
@@ -309,8 +350,11 @@ def quoted(records: dict[str, list[report.Record]]) -> dict[Path, str]:
     """The text of each file that quotes results, as it should be."""
     places = (
         (REPO / "README.md", "glance", glance(records)),
-        (RECORDS.parent / "README.md", "results", tables(records)),
-        (RECORDS.parent / "README.md", "systems", systems(records)),
+        (RECIPES, "results", tables(records)),
+        (RECIPES, "systems", methods(records, SYSTEMS, ("balanced", *SHOWN))),
+        (RECIPES, "ingredients", methods(records, INGREDIENTS)),
+        (RECIPES, "cifar100", methods(records, CIFAR100)),
+        (RECIPES, "own folders", folders()),
         (RECORDS / "README.md", "benchmarks", benchmark_table()),
     )
     texts = {}
