@@ -89,6 +89,36 @@ def test_merged(images, tmp_path):
         assert not changed
 
 
+@pytest.fixture
+def global_policy():
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy("float32")
+
+
+# bfloat16 has 8 significant bits, float16 11: a few of the last may differ.
+@pytest.mark.parametrize(
+    "policy, near", [("mixed_bfloat16", 2**-6), ("mixed_float16", 2**-9)]
+)
+@pytest.mark.parametrize("tune", [lora(2), norm_and_bias()])
+def test_16_bits(tune, policy, near, images, tmp_path, global_policy):
+    losses = {}
+    for name in ("float32", policy):
+        global_policy(name)
+        model = network(tune)
+        losses[name] = model.fit(
+            images, LABELS, epochs=4, shuffle=False, verbose=0
+        ).history["loss"]
+    assert min(losses[policy]) < 0.9 * losses[policy][0]
+    np.testing.assert_allclose(losses[policy], losses["float32"], rtol=near)
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    wanted = model.predict(images, verbose=0)
+    with merged(model):
+        model.save(tmp_path / "model.keras")
+    plain = model_files.load_model(tmp_path / "model.keras", compile=False)
+    found = plain.predict(images, verbose=0)
+    np.testing.assert_allclose(found, wanted, atol=near * abs(wanted).max())
+
+
 @pytest.mark.parametrize("layers", ["stage9", ("a", "b")])
 def test_lora_of_no_layer(layers):
     backbone = backbones.cifar_resnet(8, input_shape=(8, 8, 3))
