@@ -304,7 +304,12 @@ def benchmark_table() -> str:
     rows = ["| benchmark | figure | value | CPU |", "| --- | --- | --- | --- |"]
     for path in sorted(RECORDS.glob("benchmark_*.json")):
         found = figures(path)
-        cpu = found["environment"].get("cpu", "AMD EPYC")
+        environment = found["environment"]
+        cpu = environment.get("cpu", "AMD EPYC")
+        if environment.get("onednn_max_cpu_isa"):
+            cpu += (
+                f", as if {environment['onednn_max_cpu_isa']} were all it had"
+            )
         for name, value in found.items():
             if isinstance(value, (int, float)):
                 shown = f"{value:.2f}" if value < 10 else f"{value:,.0f}"
