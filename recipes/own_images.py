@@ -10,7 +10,7 @@ import contextlib
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import run as runs
 import tensorflow as tf
 from absl import flags
 
-from keras_lt import datasets, specs
+from keras_lt import classes, datasets, report, specs
 from keras_lt.models import backbones, tuning
 
 KINDS = ("folder:", "list:")  # values of --dataset that start so
@@ -38,6 +38,7 @@ _HEAD_STEPS = 600  # on features that are computed once: seconds
 _HEAD_BATCH = 128
 _SHORT_EPOCH = 25  # steps
 _PATIENCE = 20  # seconds that a download of weights may be silent
+_OF_FIRST = ("image_size", "head", "loss")  # what goes on with a classifier
 _BACKWARD = 4  # a training step over a forward pass, at most
 
 
@@ -74,6 +75,8 @@ class Network(NamedTuple):
         side: See there.
         weights: What --weights is to be, where that is to be chosen.
         why: How that is known.
+        first: Flags of the run that --weights names, where it names one of the
+            same classes on such images.
     """
 
     pretrained: bool
@@ -81,6 +84,7 @@ class Network(NamedTuple):
     side: int
     weights: str | None = None
     why: str = ""
+    first: Mapping[str, Any] = {}
 
 
 class Choice(NamedTuple):
@@ -134,8 +138,12 @@ def choose(
                 "in minutes",
             )
         )
-    found.append(_image_size(seen, network, frozen))
-    found += _loss(seen, given)
+    goes_on = bool(network.first) and _name(tune) not in ("all", "head")
+    if goes_on:
+        found += _as_first(network.first)
+    else:
+        found.append(_image_size(seen, network, frozen))
+        found += _loss(seen, given)
     if getattr(tuning.get(tune), "views", None) != 0:  # images seen more often
         found.append(_augment(seen))
     if frozen and "loss" not in given:
@@ -147,10 +155,35 @@ def choose(
                 "where there are few images",
             )
         )
-    found += _optimization(network, frozen, given)
+    if goes_on and _name(tune) == "after" and "learning_rate" not in given:
+        found += _small_steps()
+    else:
+        found += _optimization(network, frozen, given)
     found += _length(seen, network, frozen, given, found)
     found += _shots(seen.class_counts, given)
     return [choice for choice in found if choice.flag not in given]
+
+
+def _as_first(first: Mapping[str, Any]) -> list[Choice]:
+    """What a run shares with the one whose classifier it goes on with."""
+    names = ("image_size", "head", "loss")
+    reason = (
+        "as in the run of --weights, whose classifier this one goes on with"
+    )
+    return [Choice(name, first[name], reason) for name in names]
+
+
+def _small_steps() -> list[Choice]:
+    """Chosen on a hold-out of 123 classes of fashion products."""
+    return [
+        Choice("optimizer", "sgd(momentum=0.9)", "goes on with what is good"),
+        Choice("learning_rate", "cosine(0.05)", "falls to 0"),
+        Choice(
+            "backbone_learning_rate_factor",
+            0.2,
+            "so that pretrained weights stay useful",
+        ),
+    ]
 
 
 def _name(spec: str) -> str:
@@ -361,11 +394,14 @@ def _decoded_per_second(
     return len(indices) / max(time.perf_counter() - started, 1e-6)
 
 
-def look_at_network(values: flags.FlagValues, measured: bool) -> Network:
+def look_at_network(
+    values: flags.FlagValues, class_names: Sequence[str], measured: bool
+) -> Network:
     """Makes the backbone that the flags ask for, and times it.
 
     Args:
         values: The flags of the recipe.
+        class_names: Names of the classes, by label id.
         measured: Whether speed is measured; all processes of a training have
             to choose the same, so several of them take a usual speed.
     """
@@ -405,7 +441,21 @@ def look_at_network(values: flags.FlagValues, measured: bool) -> Network:
     if not pretrained and backbones.is_trained(made):
         pretrained, why = True, f"the weights of {spec.name} are trained"
     speed = _forward_per_second(made, side) if measured else 200.0
-    return Network(pretrained, speed, side, chosen, why)
+    first = _first_of(weights, class_names)
+    return Network(pretrained, speed, side, chosen, why, first)
+
+
+def _first_of(
+    weights: str | None, class_names: Sequence[str]
+) -> Mapping[str, Any]:
+    """Flags of a run that one of these classes may go on with."""
+    path = Path(weights or "") / "result.json"
+    if not path.is_file():
+        return {}
+    record = report.Record.read(path)
+    found = {name: record.flags.get(name) for name in _OF_FIRST}
+    is_same = not classes.difference(record.classes.names, class_names)
+    return found if is_same and all(found.values()) else {}
 
 
 @contextlib.contextmanager
@@ -469,7 +519,9 @@ def complete(
     processes = getattr(strategy.extended, "_num_workers", 1)
     if processes > 1:
         seen = seen._replace(per_second=500.0)
-    network = look_at_network(values, measured=processes == 1)
+    network = look_at_network(
+        values, train.class_names, measured=processes == 1
+    )
     keras.utils.set_random_seed(values.seed)  # as if nothing had been made
     choices = choose(seen, network, given)
     for choice in choices:

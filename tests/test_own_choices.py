@@ -6,6 +6,7 @@ import inputs
 import learning
 import numpy as np
 import own_images
+import pictures
 import predict
 import pytest
 import recipe
@@ -86,6 +87,30 @@ def test_with_a_pretrained_backbone():
     assert "tune" not in chosen(network=TRAINED, auxiliary="rotation", **given)
     imagenet = TRAINED._replace(weights="imagenet")
     assert chosen(network=imagenet, **given)["weights"] == "imagenet"
+
+
+def test_tuning_goes_on_with_a_run():
+    first = {
+        "head": "cosine(scale=25)",
+        "image_size": "whole(160)",
+        "loss": "ldam",
+        "optimizer": "sgd(momentum=0.9)",
+    }
+    network = TRAINED._replace(first=first)
+    given = {"backbone": "my:net", "weights": "runs/first"}
+    found = chosen(network=network, tune="after('b14',views=0)", **given)
+    assert {found[name] for name in ("head", "image_size", "loss")} == {
+        *("cosine(scale=25)", "whole(160)", "ldam")
+    }
+    assert found["learning_rate"] == "cosine(0.05)"
+    assert found["backbone_learning_rate_factor"] == 0.2
+    assert "augment" not in found  # what the kept layers give is there once
+    for tune in ("all", "head"):  # these start a classifier of their own
+        anew = chosen(network=network, tune=tune, **given)
+        assert anew.get("head") != "cosine(scale=25)"
+    lora = chosen(network=network, tune="lora(2)", **given)
+    assert lora["head"] == "cosine(scale=25)" and "augment" in lora
+    assert "backbone_learning_rate_factor" not in lora
 
 
 def test_what_is_given_changes_what_goes_with_it():
@@ -177,6 +202,39 @@ def test_pretrained_weights_are_known_by_their_statistics():
     layer = next(x for x in backbone.layers if hasattr(x, "moving_mean"))
     layer.moving_mean.assign(np.arange(16.0))
     assert backbones.is_trained(backbone)
+
+
+def test_tuning_after_one_command(tmp_path, monkeypatch, capsys):
+    """The second one needs no other flag than what to tune, and of what."""
+    recipe.leave_out_pages(monkeypatch)
+    photos = pictures.write_folder(tmp_path / "photos")
+    first, second, other = (tmp_path / name for name in "abc")
+
+    def run(workdir, *flags, data=photos):
+        assert not recipe.run(
+            monkeypatch,
+            f"--dataset=folder:{data}",
+            "--on_bad_image=replace",
+            "--backbone=cifar_resnet(8)",
+            "--max_steps=2",
+            f"--workdir={workdir}",
+            *flags,
+        )
+        return report.Record.read(workdir / "result.json").flags
+
+    head = "cosine(scale=16,start='class_means',centered=True)"
+    began = run(first, "--tune=head", f"--head={head}", "--image_size=whole(8)")
+    capsys.readouterr()
+    tune = f"--weights={first}", "--tune=after('stage1',views=0)"
+    went_on = run(second, *tune)
+    assert f"starts as that of {first}" in capsys.readouterr().out
+    for name in ("head", "image_size", "loss"):
+        assert went_on[name] == began[name]
+    # With other classes it is a classifier of its own.
+    for split in ("train", "test"):
+        (photos / split / "four").rename(photos / split / "vier")
+    assert run(other, *tune)["head"] == "auto"
+    assert "starts as that of" not in capsys.readouterr().out
 
 
 def test_one_command(tmp_path, monkeypatch, capsys):
