@@ -99,6 +99,11 @@ SYSTEMS = {
     "fashion_lite0_ipdpp": "IP-DPP, 20 images per class",
     "fashion_lite0_random_balanced": "random subsets of as many",
     "fashion_lite0_all_balanced": "all images, class-balanced, as many steps",
+    "fashion_lite0_tuned": "last block tuned: balanced softmax, cosine",
+    "fashion_lite0_tuned_ce_drw": "last block tuned: deferred re-weighting",
+    "fashion_lite0_tuned_cb": "last block tuned: class-balanced loss",
+    "fashion_lite0_tuned_dual_branch": "last block tuned: dual branch, half "
+    "as many steps",
 }
 # What each ingredient buys, on training images that the subset leaves out.
 INGREDIENTS = {
@@ -207,7 +212,7 @@ def table(
     for name, runs in records.items():
         train = runs[0].train
         cells = [
-            link(name, name, "flags"),
+            link(name, name, "../flags"),
             str(len(runs)),
             *(spread(runs, score.name) for score in columns),
             *(interval(runs, name) for name in WITH_INTERVALS),
@@ -237,7 +242,7 @@ def glance(records: dict[str, list[report.Record]]) -> str:
         rows += [
             "",
             "\\* Trained by Keras' form of SGD; the flag file has "
-            "[the published one](recipes/README.md#results).",
+            "[the published one](recipes/results/README.md#all-results).",
         ]
     return "\n".join(rows)
 
@@ -355,7 +360,7 @@ def quoted(records: dict[str, list[report.Record]]) -> dict[Path, str]:
     """The text of each file that quotes results, as it should be."""
     places = (
         (REPO / "README.md", "glance", glance(records)),
-        (RECIPES, "results", tables(records)),
+        (RECORDS / "README.md", "results", tables(records)),
         (RECIPES, "systems", methods(records, SYSTEMS, ("balanced", *SHOWN))),
         (RECIPES, "ingredients", methods(records, INGREDIENTS)),
         (RECIPES, "cifar100", methods(records, CIFAR100)),
