@@ -38,6 +38,8 @@ _HEAD_STEPS = 600  # on features that are computed once: seconds
 _HEAD_BATCH = 128
 _SHORT_EPOCH = 25  # steps
 _PATIENCE = 20  # seconds that a download of weights may be silent
+_BALANCING = {"sampling", "drw_epoch", "auxiliary"}
+_STEPPING = {"optimizer", "learning_rate"}
 _OF_FIRST = ("image_size", "head", "loss")  # what goes on with a classifier
 _BACKWARD = 4  # a training step over a forward pass, at most
 
@@ -140,7 +142,7 @@ def choose(
         )
     goes_on = bool(network.first) and _name(tune) not in ("all", "head")
     if goes_on:
-        found += _as_first(network.first)
+        found += _as_first(network.first, given)
     else:
         found.append(_image_size(seen, network, frozen))
         found += _loss(seen, given)
@@ -155,7 +157,7 @@ def choose(
                 "where there are few images",
             )
         )
-    if goes_on and _name(tune) == "after" and "learning_rate" not in given:
+    if goes_on and _name(tune) == "after" and not _STEPPING & given.keys():
         found += _small_steps()
     else:
         found += _optimization(network, frozen, given)
@@ -164,13 +166,16 @@ def choose(
     return [choice for choice in found if choice.flag not in given]
 
 
-def _as_first(first: Mapping[str, Any]) -> list[Choice]:
+def _as_first(
+    first: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[Choice]:
     """What a run shares with the one whose classifier it goes on with."""
-    names = ("image_size", "head", "loss")
-    reason = (
-        "as in the run of --weights, whose classifier this one goes on with"
-    )
-    return [Choice(name, first[name], reason) for name in names]
+    reason = "as in the run of --weights, whose classifier goes on"
+    return [
+        Choice(name, first[name], reason)
+        for name in _OF_FIRST
+        if name != "loss" or not _BALANCING & given.keys()
+    ]
 
 
 def _small_steps() -> list[Choice]:
@@ -220,9 +225,8 @@ def _speed(network: Network, side: int) -> float:
 
 
 def _loss(seen: Seen, given: Mapping[str, Any]) -> list[Choice]:
-    balancing = ("sampling", "drw_epoch", "auxiliary")
     counts = seen.class_counts[seen.class_counts > 0]
-    if any(name in given for name in balancing) or np.ptp(counts) == 0:
+    if _BALANCING & given.keys() or np.ptp(counts) == 0:
         return []
     return [
         Choice(

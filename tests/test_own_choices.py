@@ -105,6 +105,14 @@ def test_tuning_goes_on_with_a_run():
     assert found["learning_rate"] == "cosine(0.05)"
     assert found["backbone_learning_rate_factor"] == 0.2
     assert "augment" not in found  # what the kept layers give is there once
+    balanced = chosen(
+        network=network, tune="after('b14')", auxiliary="classifier", **given
+    )
+    assert "loss" not in balanced and "augment" in balanced
+    adam = chosen(
+        network=network, tune="after('b14')", optimizer="adamw", **given
+    )
+    assert adam["learning_rate"] == "cosine(0.0002,warmup=2)"
     for tune in ("all", "head"):  # these start a classifier of their own
         anew = chosen(network=network, tune=tune, **given)
         assert anew.get("head") != "cosine(scale=25)"
@@ -210,10 +218,10 @@ def test_tuning_after_one_command(tmp_path, monkeypatch, capsys):
     photos = pictures.write_folder(tmp_path / "photos")
     first, second, other = (tmp_path / name for name in "abc")
 
-    def run(workdir, *flags, data=photos):
+    def run(workdir, *flags):
         assert not recipe.run(
             monkeypatch,
-            f"--dataset=folder:{data}",
+            f"--dataset=folder:{photos}",
             "--on_bad_image=replace",
             "--backbone=cifar_resnet(8)",
             "--max_steps=2",

@@ -311,10 +311,8 @@ def benchmark_table() -> str:
         found = figures(path)
         environment = found["environment"]
         cpu = environment.get("cpu", "AMD EPYC")
-        if environment.get("onednn_max_cpu_isa"):
-            cpu += (
-                f", as if {environment['onednn_max_cpu_isa']} were all it had"
-            )
+        isa = environment.get("onednn_max_cpu_isa")
+        cpu += f", oneDNN as on one with {isa}" if isa else ""
         for name, value in found.items():
             if isinstance(value, (int, float)):
                 shown = f"{value:.2f}" if value < 10 else f"{value:,.0f}"

@@ -14,7 +14,6 @@ from keras_lt import losses, progress, seeding, trainable
 from keras_lt.arguments import integer, real
 from keras_lt.models.base import refuse_fit
 from keras_lt.models.dlsa import routing
-from keras_lt.models.dlsa.flows import MaskedAutoregressiveFlow
 from keras_lt.models.dlsa.kept import Kept
 from keras_lt.models.dlsa.layers import _ClusterAidedClassifier, _Level
 from keras_lt.models.dlsa.mixture import FlowGaussianMixture
@@ -40,11 +39,12 @@ class DLSA(keras.Model):
     """Divides the label space of features by flows, and classifies each part.
 
     "Constructing Balance from Imbalance for Long-tailed Image Recognition" (Xu
-    et al., ECCV 2022, arXiv:2208.02567). Level by level a flow with a Gaussian
-    mixture as prior learns clusters of one class each. The training samples of
-    the highest likelihood go to this level's classifier, which knows the class
-    frequencies of their cluster; the others go down to the next level, and from
-    the last one to a classifier of what is left.
+    et al., ECCV 2022, arXiv:2208.02567). Level by level a flow (a
+    `MaskedAutoregressiveFlow` of two blocks) with a Gaussian mixture as prior
+    learns clusters of one class each. The training samples of the highest
+    likelihood go to this level's classifier, which knows the class frequencies
+    of their cluster; the others go down to the next level, and from the last
+    one to a classifier of what is left.
 
     `fit_features` trains it; `fit` refuses to. The result is one Keras model
     from features (B, D) to logits (B, C): flows, thresholds, class frequencies
@@ -63,8 +63,6 @@ class DLSA(keras.Model):
             level sees, at most D; None is the features as they are. The time
             of a flow grows as their number squared: take some 128 where D is
             1,000 or more. Classifiers see the features.
-        flow: A flow that each level gets a copy of, untrained; None is a
-            `MaskedAutoregressiveFlow` of two blocks.
         classifier: "linear" or "cosine": what f and g are in the logits
             f(x) + g([z, frequencies]).
         z: What classifiers take beside the features: the flow's "latent"
@@ -100,7 +98,6 @@ class DLSA(keras.Model):
         llh_proportion: float = 0.1,
         center_std: float = 0.05,
         components: int | None = None,
-        flow: MaskedAutoregressiveFlow | None = None,
         classifier: str = "linear",
         z: str = "latent",
         seed: int = 0,
@@ -134,14 +131,11 @@ class DLSA(keras.Model):
             )
         self.classifier = classifier
         self.z = z
-        # Not the flow itself: Keras would count the weights of an attribute.
-        self._flow_config = None if flow is None else _without_name(flow)
         self.levels = [
             _Level(
                 FlowGaussianMixture(
                     self.num_clusters,
                     self.center_std,
-                    MaskedAutoregressiveFlow(**(self._flow_config or {})),
                     seed=seeding.derived_seed(self.seed, "levels", level),
                 ),
                 _ClusterAidedClassifier(
@@ -384,25 +378,9 @@ class DLSA(keras.Model):
             "llh_proportion": self.llh_proportion,
             "center_std": self.center_std,
             "components": self.components,
-            "flow": self._flow_config
-            and keras.saving.serialize_keras_object(
-                MaskedAutoregressiveFlow(**self._flow_config)
-            ),
             "classifier": self.classifier,
             "z": self.z,
             "seed": self.seed,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "DLSA":
-        flow = keras.saving.deserialize_keras_object(config["flow"])
-        return cls(**{**config, "flow": flow})
-
     train_step = refuse_fit("fit_features(features, labels)")
-
-
-def _without_name(flow: MaskedAutoregressiveFlow) -> dict[str, Any]:
-    """The configuration of a flow, for copies that get names of their own."""
-    config = flow.get_config()
-    del config["name"]
-    return config
