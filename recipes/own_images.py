@@ -42,6 +42,7 @@ _BALANCING = {"sampling", "drw_epoch", "auxiliary"}
 _STEPPING = {"optimizer", "learning_rate"}
 _OF_FIRST = ("image_size", "head", "loss")  # what goes on with a classifier
 _BACKWARD = 4  # a training step over a forward pass, at most
+_LAST_STAGES = 0.5  # the same, of last stages on what the others give
 
 
 class Seen(NamedTuple):
@@ -120,6 +121,8 @@ def choose(
     views = "head(views=4)" if "augment" in given else "head"
     tune = given.get("tune", "all" if is_trained else views)
     frozen = network.pretrained and _name(tune) == "head"
+    # Views that the network, or its first stages, see once; None without.
+    seen_once = getattr(tuning.get(tune), "views", None)
     found = []
     if network.weights is not None:
         found.append(Choice("weights", network.weights, network.why))
@@ -146,7 +149,7 @@ def choose(
     else:
         found.append(_image_size(seen, network, frozen))
         found += _loss(seen, given)
-    if getattr(tuning.get(tune), "views", None) != 0:  # images seen more often
+    if seen_once != 0:  # images are seen more often
         found.append(_augment(seen))
     if frozen and "loss" not in given:
         found.append(
@@ -161,7 +164,8 @@ def choose(
         found += _small_steps()
     else:
         found += _optimization(network, frozen, given)
-    found += _length(seen, network, frozen, given, found)
+    kept = seen_once is not None
+    found += _length(seen, network, frozen, kept, given, found)
     found += _shots(seen.class_counts, given)
     return [choice for choice in found if choice.flag not in given]
 
@@ -291,6 +295,7 @@ def _length(
     seen: Seen,
     network: Network,
     frozen: bool,
+    kept: bool,
     given: Mapping[str, Any],
     found: list[Choice],
 ) -> list[Choice]:
@@ -301,12 +306,15 @@ def _length(
     chosen = {choice.flag: choice.value for choice in found}
     image_size = given.get("image_size") or chosen["image_size"]
     side = inputs.size_of(image_size).side
-    seconds = 1 / seen.per_second + (1 if frozen else _BACKWARD) / _speed(
-        network, side
-    )
-    steps = _HEAD_STEPS
-    if not frozen:
-        steps = min(max(_SECONDS / (seconds * batch), _STEPS[0]), _STEPS[1])
+    # Seconds of an image: once for what is kept of it, and at each step.
+    decode, forward = 1 / seen.per_second, 1 / _speed(network, side)
+    if frozen:
+        once, each, steps = decode + forward, 0.0, _HEAD_STEPS
+    elif kept:
+        once, each, steps = decode + forward, _LAST_STAGES * forward, _STEPS[0]
+    else:
+        once, each = 0.0, decode + _BACKWARD * forward
+        steps = min(max(_SECONDS / (each * batch), _STEPS[0]), _STEPS[1])
     per_epoch = max(1, round(seen.size / batch))
     choices = [
         Choice("batch_size", batch, f"{seen.size:,} training images"),
@@ -324,8 +332,7 @@ def _length(
         per_epoch = _SHORT_EPOCH
     # Of many images a few passes are enough, however long they take.
     epochs = max(math.ceil(steps / per_epoch), 5)
-    passed = seen.size if frozen else epochs * per_epoch * batch
-    minutes = passed * seconds / 60
+    minutes = (seen.size * once + epochs * per_epoch * batch * each) / 60
     choices.append(
         Choice(
             "epochs",

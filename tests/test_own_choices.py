@@ -105,6 +105,18 @@ def test_tuning_goes_on_with_a_run():
     assert found["learning_rate"] == "cosine(0.05)"
     assert found["backbone_learning_rate_factor"] == 0.2
     assert "augment" not in found  # what the kept layers give is there once
+    # 34 steps an epoch. At 150 * (128 / 160)^2 images per second all images
+    # take 1,073 / 96 s once and those of the steps half of that each time.
+    assert found["epochs"] == 24
+    (reason,) = (
+        choice.reason
+        for choice in own_images.choose(
+            GRAY, network, {"tune": "after('b14',views=0)", **given}
+        )
+        if choice.flag == "epochs"
+    )
+    minutes = (1_073 * (1 / 96 + 1 / 500) + 24 * 34 * 32 * 0.5 / 96) / 60
+    assert f"816 steps, which take about {minutes:.0f} min" in reason
     balanced = chosen(
         network=network, tune="after('b14')", auxiliary="classifier", **given
     )
