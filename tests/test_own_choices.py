@@ -105,7 +105,7 @@ def test_tuning_goes_on_with_a_run():
     assert found["learning_rate"] == "cosine(0.05)"
     assert found["backbone_learning_rate_factor"] == 0.2
     assert "augment" not in found  # what the kept layers give is there once
-    # 34 steps an epoch. At 150 * (128 / 160)^2 images per second all images
+    # 34 steps per epoch. At 150 * (128 / 160)^2 images per second all images
     # take 1,073 / 96 s once and those of the steps half of that each time.
     assert found["epochs"] == 24
     (reason,) = (
