@@ -17,8 +17,8 @@ _DEFINE = flag_groups.Definer(FLAGS, "Division")
 _DEFINE.spec(
     "dlsa",
     "dlsa",
-    "The levels: dlsa(depth,num_clusters,llh_proportion,center_std,components,"
-    "classifier,z), arguments of keras_lt.models.DLSA.",
+    "The levels: dlsa(depth,num_clusters,llh_proportion,components,...), "
+    "arguments of keras_lt.models.DLSA.",
 )
 _DEFINE.spec(
     "flow",

@@ -69,9 +69,7 @@ MAKE = {
         num_clusters=INT(2),
         llh_proportion=F(0.5),
         center_std=F(0.5),
-        flow=MaskedAutoregressiveFlow(
-            num_blocks=INT(1), hidden_units=INT(4), hidden_layers=INT(1)
-        ),
+        components=INT(2),
         seed=np.uint8(3),
     ),
     "flow": lambda model: MaskedAutoregressiveFlow(
