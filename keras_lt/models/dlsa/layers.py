@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
-from sklearn.decomposition import PCA
 
 from keras_lt.layers import CosineClassifier
 from keras_lt.models.dlsa import routing, terms
@@ -219,6 +218,9 @@ class _Level(keras.layers.Layer):
         """The samples as their principal components, if there are any."""
         if self.components is None:
             return part
+        # Here, so that importing keras_lt does not wait for scikit-learn.
+        from sklearn.decomposition import PCA
+
         pca = PCA(self.components.units, svd_solver="covariance_eigh")
         seen = pca.fit_transform(part.features)
         axes = pca.components_.T
