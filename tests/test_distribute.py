@@ -49,6 +49,7 @@ def launched(*command, workers=2) -> subprocess.Popen:
             sys.executable,
             str(LAUNCH),
             f"--workers={workers}",
+            "--grace=300",  # a busy machine takes its time to say what is wrong
             "--",
             sys.executable,
             *map(str, command),
