@@ -50,6 +50,19 @@ def test_a_new_form_takes_the_place_of_all_old_records(tmp_path, monkeypatch):
     assert "optimizer `sgd`" in results.tables(results.read())
 
 
+def test_kept_records_name_the_run_of_their_weights(tmp_path, monkeypatch):
+    """Its folder is one of the machine that made it."""
+    monkeypatch.setattr(results, "RECORDS", tmp_path / "results")
+    monkeypatch.setattr(results, "REPO", tmp_path)
+    write(tmp_path / "first", NEW, 3)
+    write(tmp_path / "tuned", {**NEW, "weights": str(tmp_path / "first")}, 0)
+    write(tmp_path / "imagenet", {**NEW, "weights": "imagenet"}, 1)
+    for name in ("tuned", "imagenet"):
+        results.add(tmp_path / name)
+    found = [record.flags["weights"] for record in results.read()["method"]]
+    assert found == ["method, seed 3", "imagenet"]
+
+
 def test_two_forms_in_one_row_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RECORDS", tmp_path)
     for seed, flags in enumerate((OLD, NEW)):

@@ -47,7 +47,6 @@ if __name__ == "__main__":
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 
@@ -398,7 +397,11 @@ def add(workdir: Path) -> None:
         if optimizer_of(report.Record.read(other)) != optimizer_of(record):
             other.unlink()
             print(f"{other.relative_to(REPO)}: dropped, of another optimizer")
-    shutil.copyfile(workdir / "result.json", path)
+    weights = Path(record.flags.get("weights") or "") / "result.json"
+    if weights.is_file():  # a run, which is at another place elsewhere
+        first = report.Record.read(weights)
+        record.flags["weights"] = f"{first.name}, seed {first.seed}"
+    record.write(path)
     print(path.relative_to(REPO))
 
 
